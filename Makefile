@@ -1,0 +1,59 @@
+# Every command below makes .venv from requirements.lock if it is missing.
+RECIPE ?= demo
+PROTOCOL ?= speaker
+SEED ?= 0
+VARIANT ?= stated
+SET ?=
+DATA_DIR ?=
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help report results test lint format notebooks sample bench lock clean
+
+help: ## List these commands
+	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo "  Options of report: RECIPE=$(RECIPE) PROTOCOL=$(PROTOCOL) SEED=$(SEED) VARIANT=$(VARIANT) SET=\"training.epochs=3 …\" DATA_DIR=…"
+
+# The stamp, not the folder, is the target: an installation that was cut off is begun again.
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write reports/RECIPE/PROTOCOL/*.html
+	@$(BIN)/ser report $(RECIPE) --protocol $(PROTOCOL) --seed $(SEED) --variant $(VARIANT) $(if $(SET),--set $(SET)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+
+results: .venv/installed ## Write reports/index.html and the README's table from reports/results.csv
+	@$(BIN)/ser report --index
+	@$(BIN)/ser results --readme README.md
+
+test: .venv/installed ## Run all tests; those of a real corpus skip, with a reason, where it is not there
+	$(BIN)/python -m pytest -n auto --dist loadgroup -rs
+
+lint: .venv/installed ## Check format, style, and that the notebooks' two sides agree
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python scripts/pair_notebooks.py --check
+
+format: .venv/installed ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+notebooks: .venv/installed ## Make notebooks/*.ipynb anew from notebooks/*.py, the side that is edited
+	$(BIN)/python scripts/pair_notebooks.py
+
+bench: .venv/installed ## Measure features, store and training on the bundled corpus
+	@$(BIN)/ser bench
+
+sample: .venv/installed ## Make the bundled corpus anew (needs espeak-ng)
+	$(BIN)/python scripts/make_sample_corpus.py
+
+lock: ## Make requirements.lock anew from pyproject.toml's ranges
+	$(PYTHON) scripts/make_lock.py
+
+clean: ## Remove .venv and what tests and tools left; runs, reports and corpora stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

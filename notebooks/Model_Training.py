@@ -1,0 +1,122 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Model training
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Model_Training.ipynb)
+#
+# The recipe's network learns on the training clips of every fold; the validation clips choose its best epoch; the
+# test clips are touched once, at the end. All that it leaves is one run folder.
+
+# %%
+# In Colab this fetches the project and installs it; everywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    get_ipython().system("pip install --quiet -e /content/ser-lib")
+    sys.path.insert(0, "/content/ser-lib")
+
+# %% tags=["parameters"]
+recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or a path to your own recipe.yaml
+protocol = "speaker"  # how train and test are split; the table of protocols is in the README
+variant = "stated"  # "as-run": what the source's notebook did otherwise
+seed = 0
+# Fields of the recipe to change, such as ["training.epochs=3", "corpora=[ravdess]"].
+overrides = []
+data_dir = None  # a folder with one folder a corpus, such as "/content/drive/MyDrive/archive"
+runs_dir = None  # where run folders go; None: runs/ in the checkout
+
+# %%
+if "google.colab" in sys.modules and str(data_dir).startswith("/content/drive"):
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+
+# %%
+import pandas as pd
+
+from ser_lib import display as show
+from ser_lib import experiments, metrics, plots
+from ser_lib.recipes import load_recipe
+from ser_lib.splits import PROTOCOLS
+
+recipe = load_recipe(recipe_name, variant, overrides)
+print(f"{recipe.title}\n{protocol}: {PROTOCOLS[protocol]}")
+
+# %% [markdown]
+# ## Train
+#
+# The longest cell. Each finished fold is kept, so a run that was interrupted goes on where it stopped. With the
+# same seed, clips and versions it gives the same numbers to the last digit on a CPU.
+
+# %%
+run = experiments.train(recipe, protocol, seed, data_dir, runs_dir)
+print(
+    f"{len(run.metrics['by_fold'])} folds in {run.environment['seconds']:.0f} s on {run.environment['device']}"
+)
+
+# %% [markdown]
+# ## The network
+#
+# Every layer that learned, and how many numbers it holds. Few hundred clips and many thousand numbers: without
+# validation speakers such a network remembers voices.
+
+# %%
+show.model_summary(run.model())
+
+# %% [markdown]
+# ## Epoch by epoch
+#
+# The first fold's table; the row marked `best` is the epoch whose weights were kept.
+
+# %%
+first = run.history[run.history["fold"] == 0].drop(columns="fold").set_index("epoch")
+pd.concat([first.iloc[:5], first[first["best"]], first.iloc[-3:]]).loc[
+    lambda table: ~table.index.duplicated()
+].round(4)
+
+# %% [markdown]
+# All folds. Where the training line goes on rising and the validation line does not, the network has begun to
+# learn the training speakers instead of the emotions.
+
+# %%
+plots.learning_curves(run.history)
+
+# %%
+best = run.history[run.history["best"]].set_index("fold")
+scores = pd.DataFrame(run.metrics["by_fold"]).rename_axis("fold")
+best[["epoch", "train_accuracy", "validation_accuracy"]].join(scores).round(3)
+
+# %% [markdown]
+# ## The result
+#
+# All test clips of all folds together, with 95 % intervals. UAR is the mean of the emotions' recalls: what a model
+# that always says the same would reach is one divided by the number of emotions.
+
+# %%
+overall = run.metrics["overall"]
+table = pd.DataFrame(
+    {
+        name: [overall[name], overall[f"{name}_low"], overall[f"{name}_high"]]
+        for name in ("uar", "accuracy", "macro_f1")
+    },
+    index=["score", "low", "high"],
+).T
+table.assign(chance=metrics.chance_level(len(run.emotions))).round(3)
+
+# %%
+pd.DataFrame(run.metrics["by_corpus"]).T[["uar", "uar_low", "uar_high", "n_test", "test_speakers"]]
+
+# %% [markdown]
+# **Next:** `Run_Model` looks at what the model gets right and wrong, for whom, and how sure it is.

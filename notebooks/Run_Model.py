@@ -1,0 +1,123 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Run the model
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Run_Model.ipynb)
+#
+# What the trained model says of the clips that it has never seen: which emotions it hears, which it confuses, for
+# whom it works, and whether its probabilities can be believed.
+
+# %%
+# In Colab this fetches the project and installs it; everywhere else it does nothing.
+import sys
+
+if "google.colab" in sys.modules:
+    get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    get_ipython().system("pip install --quiet -e /content/ser-lib")
+    sys.path.insert(0, "/content/ser-lib")
+
+# %% tags=["parameters"]
+recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or a path to your own recipe.yaml
+protocol = "speaker"  # how train and test are split; the table of protocols is in the README
+variant = "stated"  # "as-run": what the source's notebook did otherwise
+seed = 0
+# Fields of the recipe to change, such as ["training.epochs=3", "corpora=[ravdess]"].
+overrides = []
+data_dir = None  # a folder with one folder a corpus, such as "/content/drive/MyDrive/archive"
+runs_dir = None  # where run folders go; None: runs/ in the checkout
+
+# %%
+
+from ser_lib import display as show
+from ser_lib import metrics, plots
+from ser_lib.recipes import load_recipe
+from ser_lib.runs import load_run, run_folder
+
+run = load_run(run_folder(load_recipe(recipe_name, variant, overrides), protocol, seed, runs_dir))
+predictions, tested = run.predictions, run.test_clips()
+show.audit_verdict(run.audit)
+
+# %% [markdown]
+# ## Emotion by emotion
+#
+# Precision: of the clips called so, how many were so. Recall: of the clips that were so, how many were called so.
+
+# %%
+metrics.per_class(predictions).round(3)
+
+# %% [markdown]
+# ## What is taken for what
+#
+# Each row is a true emotion. Left the counts, right the shares of the row: the diagonal on the right is the recall
+# of each emotion, and its mean is the UAR.
+
+# %%
+plots.confusion_matrices(metrics.confusion(predictions))
+
+# %% [markdown]
+# ## How sure is it?
+#
+# The mean probability that each emotion is given, by true emotion; then single clips.
+
+# %%
+plots.probability_by_truth(predictions)
+
+# %%
+plots.probability_plot(predictions)
+
+# %% [markdown]
+# Of all clips for which the model was 80 % sure, were 80 % right? Points under the diagonal: it is too sure.
+
+# %%
+plots.reliability(predictions)
+
+# %% [markdown]
+# ## The ten worst
+#
+# Wrong, and most certain of it.
+
+# %%
+decisions = metrics.decisions(predictions)
+decisions["actual → predicted"] = decisions["truth"] + " → " + decisions["prediction"]
+columns = ["clip_id", "actual → predicted", "confidence", "truth_probability"]
+wrong = decisions[decisions["truth"] != decisions["prediction"]]
+wrong.nlargest(10, "confidence")[columns].round(3)
+
+# %% [markdown]
+# ## Ten at random
+
+# %%
+decisions.sample(min(10, len(decisions)), random_state=seed)[columns].round(3)
+
+# %% [markdown]
+# ## For whom does it work?
+#
+# A mean over speakers hides those for whom the model fails. Whiskers are 95 % intervals over that group's clips.
+
+# %%
+chance = metrics.chance_level(len(run.emotions))
+by_speaker = metrics.by_group(predictions, tested["speaker"])
+plots.scores_by_group(by_speaker, "UAR by speaker", chance)
+
+# %%
+plots.scores_by_group(metrics.by_group(predictions, tested["sex"], tested["speaker"]), "UAR by sex", chance)
+
+# %% [markdown]
+# ## What to read next
+#
+# - **How was this measured?** The header of this page names the protocol; the README says what each is good for.
+#   Only scores under the same protocol, on the same corpus, may be compared.
+# - **Is the difference to another model real?** If the intervals overlap, this page cannot tell.
+# - **Another protocol:** `make report RECIPE=… PROTOCOL=leave-one-speaker-out`, or `published` to see the claim.
+# - **Your own corpus:** one module of under 60 lines and one line in the registry; the README shows it.

@@ -1,0 +1,40 @@
+"""Make requirements.lock: every package of a fresh environment that satisfies pyproject.toml, pinned.
+
+    python3.11 scripts/make_lock.py
+
+torch is installed first and at the version below: left to the resolver, the newest build is taken.
+"""
+
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TORCH = "2.13.0"
+HEADER = """\
+# Every package of the environment, pinned for Linux and Python 3.11; made by `make lock`, installed by `make`.
+# torch is pinned without a build tag: PyPI's build brings CUDA on Linux. For the small CPU build, add
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+"""
+
+
+def main() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        python = str(Path(folder) / "bin" / "python")
+        subprocess.run([python, "-m", "pip", "install", "--quiet", f"torch=={TORCH}"], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        frozen = subprocess.run(
+            [python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True
+        ).stdout
+    # A local build tag (2.13.0+cpu) is found on no public index.
+    pins = [line.split("+")[0] for line in frozen.splitlines() if not line.startswith(("nvidia-", "triton"))]
+    (ROOT / "requirements.lock").write_text(HEADER + "\n".join(pins) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""From a file to a waveform: decode, mix down, resample, trim, normalise, fit to a length.
+
+A waveform is float32 of shape (n_samples,), nominally within ±1.
+"""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from ser_lib.errors import SerError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+MIN_SECONDS = 0.02  # one frame of the usual features; nothing shorter is speech
+RMS_TARGET = 0.1  # -20 dB below full scale: loud, and most speech then peaks below 1
+
+
+def decode(path: str | Path) -> tuple[np.ndarray, int]:
+    """Read an audio file as it is: all channels, its own sampling rate.
+
+    WAV, FLAC, OGG and MP3. Floating-point samples beyond ±1 are kept. An OGG stream states no length, so one
+    that was cut short may read as a shorter clip.
+
+    Returns:
+        samples, float32 of shape (n_samples, n_channels), and the sampling rate in Hz.
+
+    Raises:
+        SerError: the file is missing, unreadable, empty, no audio, cut short, shorter than `MIN_SECONDS`, or
+            holds NaN or infinite samples.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise SerError(f"{path}: expected audio, but the file is empty (0 bytes). Copy it again.")
+        source = _check_wav_length(path)
+    except OSError as error:
+        raise SerError(
+            f"{path}: cannot be read: {error.strerror or error}. Check path and rights."
+        ) from error
+    try:
+        with soundfile.SoundFile(source) as file:
+            promised, sampling_rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except (
+        soundfile.SoundFileError,
+        TypeError,
+        MemoryError,
+    ) as error:  # TypeError: .raw; MemoryError: a wild header
+        raise SerError(
+            f"{path}: expected WAV, FLAC, OGG or MP3, but it cannot be decoded. It is damaged, cut short, or"
+            " something else under that name: copy it again, or convert it (`ffmpeg -i FILE out.wav`)."
+        ) from error
+    # An MP3 without a length in its header is estimated, so a little less than promised is no fault.
+    if promised - len(samples) > max(2304, promised / 100):
+        raise SerError(
+            f"{path}: cut short: {promised} samples promised, {len(samples)} there. Copy it again."
+        )
+    if len(samples) < MIN_SECONDS * sampling_rate:
+        raise SerError(
+            f"{path}: expected at least {MIN_SECONDS} s of audio, but it holds {len(samples)} samples"
+            f" ({len(samples) / sampling_rate:.4f} s); is it cut short?"
+        )
+    if not np.isfinite(samples).all():
+        raise SerError(f"{path}: holds NaN or infinite samples. Export it again, or leave it out.")
+    return samples, sampling_rate
+
+
+def _check_wav_length(path: Path) -> Path | io.BytesIO:
+    """Return what to decode, or raise where a RIFF header promises more bytes than the file holds.
+
+    libsndfile says nothing about missing bytes.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return path
+        while len(chunk := file.read(8)) == 8 and chunk[:4] != b"data":
+            length = int.from_bytes(chunk[4:], "little")
+            file.seek(length + length % 2, os.SEEK_CUR)
+        start, length = file.tell(), int.from_bytes(chunk[4:], "little")
+        there = os.fstat(file.fileno()).st_size - start
+        if len(chunk) < 8:
+            raise SerError(f"{path}: cut short: its header is there, its audio is not. Copy it again.")
+        # A recorder that cannot seek back leaves 0, or as much as fits: 0xFFFFFFFF, or about 2 GiB (SoX).
+        if there < length < 0x7FFFF000:
+            raise SerError(f"{path}: cut short: {there} of {length} bytes of audio are there. Copy it again.")
+        if length == 0 < there:  # libsndfile takes the 0 at its word
+            file.seek(0)
+            whole = file.read()
+            return io.BytesIO(whole[: start - 4] + there.to_bytes(4, "little") + whole[start:])
+    return path
+
+
+def load(path: str | Path, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Read an audio file as one channel, resampled to `sampling_rate` in Hz (None: its own).
+
+    Returns:
+        waveform, float32 of shape (n_samples,), and its sampling rate in Hz.
+
+    Raises:
+        SerError: as `decode`.
+    """
+    samples, own_rate = decode(path)
+    waveform = mix_down(samples)
+    if sampling_rate is None:
+        return waveform, own_rate
+    return resample(waveform, own_rate, sampling_rate), sampling_rate
+
+
+def mix_down(samples: np.ndarray) -> np.ndarray:
+    """Average the channels: (n_samples, n_channels) to (n_samples,), float32."""
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    return samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Resample to `to_rate` Hz with soxr's high-quality filter; n_samples * to_rate / from_rate samples, rounded."""
+    if from_rate == to_rate:
+        return waveform
+    return soxr.resample(waveform, from_rate, to_rate)
+
+
+def trim_silence(waveform: np.ndarray, below_db: float) -> np.ndarray:
+    """Cut both ends where the level stays more than `below_db` dB (> 0) under the clip's loudest frame.
+
+    Frames of 2048 samples every 512, as `librosa.effects.trim`. A silent clip is returned whole.
+    """
+    if not below_db > 0:
+        raise SerError(
+            f"trim_below_db must be above 0 (dB under the loudest frame; 30 is usual), not {below_db}."
+        )
+    import librosa
+
+    return librosa.effects.trim(waveform, top_db=below_db)[0]
+
+
+def normalise(waveform: np.ndarray, to: str) -> np.ndarray:
+    """Scale to a highest absolute value of 1 ("peak") or a root mean square of `RMS_TARGET` ("rms").
+
+    A silent waveform is returned as it is. "rms" may exceed ±1.
+
+    >>> normalise(np.float32([0.1, -0.2]), "peak").tolist()
+    [0.5, -1.0]
+    """
+    if to not in ("peak", "rms"):
+        raise SerError(f'normalise must be "peak" or "rms" (or None, for not at all), not {to!r}.')
+    wide = waveform.astype(np.float64)  # squares of very quiet samples are 0 in float32
+    level = np.abs(wide).max(initial=0) if to == "peak" else np.sqrt(np.square(wide).mean()) / RMS_TARGET
+    return (wide / level).astype(np.float32) if level > 0 else waveform
+
+
+_normalise = normalise  # `prepare` has a parameter of that name
+
+
+def fit(
+    waveform: np.ndarray,
+    n_samples: int,
+    crop: str = "start",
+    pad: bool = True,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Crop to `n_samples`, or with `pad` fill up to it with zeros at the end.
+
+    Args:
+        crop: which part of a longer waveform stays: "start", "centre", or "random" (drawn from `rng`).
+
+    >>> fit(np.float32([1, 2, 3]), 5).tolist(), fit(np.float32([1, 2, 3]), 1, crop="centre").tolist()
+    ([1.0, 2.0, 3.0, 0.0, 0.0], [2.0])
+    """
+    if n_samples < 1:
+        raise SerError(f"a clip must be fitted to at least one sample, not {n_samples}: raise max_seconds.")
+    if crop not in ("start", "centre", "random"):
+        raise SerError(f'crop must be "start", "centre" or "random", not {crop!r}.')
+    if crop == "random" and rng is None:
+        raise SerError('crop="random" needs a generator: pass rng=numpy.random.default_rng(seed).')
+    surplus = len(waveform) - n_samples
+    if surplus <= 0:
+        return np.pad(waveform, (0, -surplus)) if pad else waveform
+    start = {"start": lambda: 0, "centre": lambda: surplus // 2, "random": lambda: rng.integers(surplus + 1)}[
+        crop
+    ]()
+    return waveform[start : start + n_samples]
+
+
+def prepare(
+    path: str | Path,
+    *,
+    sampling_rate: int = 16000,
+    offset_seconds: float = 0.0,
+    max_seconds: float | None = None,
+    trim_below_db: float | None = None,
+    normalise: str | None = None,
+    crop: str = "start",
+    pad: bool = False,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Read a file as a model wants it: load, trim silence, skip `offset_seconds`, normalise, fit.
+
+    The offset never leaves less than `MIN_SECONDS`. `max_seconds` None keeps the whole clip, and then `pad`
+    has nothing to fill up to.
+
+    Returns:
+        waveform at `sampling_rate` Hz, float32 of shape (n_samples,).
+
+    Raises:
+        SerError: as `decode`, or a value out of its range.
+    """
+    waveform, _ = load(path, sampling_rate)
+    if trim_below_db is not None:
+        waveform = trim_silence(waveform, trim_below_db)
+    if offset_seconds < 0:
+        raise SerError(f"offset_seconds must not be negative, but is {offset_seconds}.")
+    latest = len(waveform) - round(MIN_SECONDS * sampling_rate)
+    waveform = waveform[max(0, min(round(offset_seconds * sampling_rate), latest)) :]
+    if normalise is not None:
+        waveform = _normalise(waveform, normalise)
+    if max_seconds is not None:
+        waveform = fit(waveform, round(max_seconds * sampling_rate), crop, pad, rng)
+    return waveform

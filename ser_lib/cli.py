@@ -1,0 +1,244 @@
+"""The command line, `ser …`: thin, and quick to answer, since nothing heavy is imported before it is used."""
+
+import argparse
+import sys
+
+from ser_lib.errors import SerError
+
+EXAMPLES = {
+    "corpora": "ser corpora\nser corpora ravdess --data-dir ~/corpora",
+    "prepare": "ser prepare tess-mfcc-cnn --protocol speaker",
+    "train": "ser train demo\nser train tess-mfcc-lstm --protocol published --set training.epochs=50",
+    "evaluate": "ser evaluate tess-mfcc-lstm --protocol speaker --seeds 0 1 2",
+    "audit": "ser audit tess-mfcc-cnn --protocol published",
+    "report": "ser report demo\nser report tess-mfcc-cnn --protocol speaker\nser report --index",
+    "results": "ser results\nser results --readme README.md",
+    "bench": "ser bench",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 1 could not be done, 2 misused, 130 interrupted)."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except SerError as error:
+        return fail(str(error))
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        return fail(
+            f"{error.strerror or error}{where}. Nothing is left half-written; mend that and run it again."
+        )
+    except KeyboardInterrupt:
+        print(
+            "\nser: stopped. Finished folds are kept: the same command goes on from there.", file=sys.stderr
+        )
+        return 130
+    return 0
+
+
+def fail(message: str) -> int:
+    print(f"ser: {message}", file=sys.stderr)
+    return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ser", description="Speech emotion recognition; every number beside the protocol that made it."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name, function, summary):
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"examples:\n{EXAMPLES[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=function)
+        return command
+
+    command = add("corpora", show_corpora, "list the corpora, or load some and count their clips")
+    command.add_argument("names", nargs="*", metavar="CORPUS", help="load and count these")
+    command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
+
+    for name, function, summary in (
+        ("prepare", prepare, "load the clips, split them, and compute the features into the store"),
+        ("train", train, "train and test every fold of a recipe, and write the run folder"),
+        ("audit", show_audit, "show what the split of a recipe leaks under a protocol"),
+    ):
+        command = add(name, function, summary)
+        add_experiment_options(command)
+    command = add("evaluate", evaluate, "score finished runs and put their row into reports/results.csv")
+    add_experiment_options(command, seed=False)
+    command.add_argument("--seeds", nargs="+", type=int, default=[0], help="the runs' seeds (default: 0)")
+    command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
+    command = add(
+        "report", report, "execute the notebooks for a recipe and write their HTML pages and the index"
+    )
+    add_experiment_options(command, optional=True)
+    command.add_argument("--reports-dir", metavar="DIR", help="where the pages go (default: reports)")
+    command.add_argument("--index", action="store_true", help="write only the index page over what is there")
+    command = add(
+        "results", show_results, "print the table of results as Markdown, or write it into the README"
+    )
+    command.add_argument("--readme", metavar="FILE", help="replace the table between this file's markers")
+    command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
+    add("bench", bench, "measure feature extraction, the store and training on the bundled corpus")
+    return parser
+
+
+def add_experiment_options(command, seed: bool = True, optional: bool = False) -> None:
+    command.add_argument(
+        "recipe", nargs="?" if optional else None, help="a recipe's name, or your own recipe.yaml"
+    )
+    command.add_argument(
+        "--protocol", default="speaker", help="how train and test are split (default: speaker)"
+    )
+    if seed:
+        command.add_argument("--seed", type=int, default=0, help="seed of split and training (default: 0)")
+    command.add_argument(
+        "--variant", default="stated", choices=["stated", "as-run"], help="as the source states, or ran"
+    )
+    command.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        action="extend",
+        help="override fields of the recipe",
+    )
+    command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
+    command.add_argument("--runs-dir", metavar="DIR", help="where run folders go (default: runs)")
+
+
+def recipe_of(options):
+    from ser_lib.recipes import load_recipe
+
+    return load_recipe(options.recipe, options.variant, options.set)
+
+
+def show_corpora(options) -> None:
+    from ser_lib.corpora import CORPORA
+
+    if options.names:
+        from ser_lib.clips import load_clips
+
+        clips = load_clips(options.names, options.data_dir)
+        print(
+            clips.pivot_table(
+                index="corpus",
+                columns="emotion",
+                values="clip_id",
+                aggfunc="count",
+                fill_value=0,
+                margins=True,
+                margins_name="all",
+            ).to_string()
+        )
+        return
+    for corpus in CORPORA.values():
+        source = f"kagglehub {corpus.handle}" if corpus.handle else corpus.folder
+        print(
+            f"{corpus.name:8} {corpus.clips:5} clips {corpus.speakers:3} speakers  {corpus.title}; {corpus.licence}; {source}"
+        )
+
+
+def prepare(options) -> None:
+    from ser_lib import experiments
+
+    recipe = recipe_of(options)
+    clips = experiments.clips_of(recipe, options.protocol, options.data_dir)
+    split = experiments.split_of(recipe, clips, options.protocol, options.seed)
+    inputs = experiments.inputs_of(recipe, clips, options.protocol)
+    print(split.groupby(["fold", "subset"])["clip_id"].count().unstack(fill_value=0).to_string())
+    print(f"features: {' × '.join(map(str, inputs.shape))} ({recipe.features_label}, {recipe.input.pooling})")
+
+
+def train(options) -> None:
+    from ser_lib import experiments
+    from ser_lib.runs import describe_score
+
+    run = experiments.train(
+        recipe_of(options), options.protocol, options.seed, options.data_dir, options.runs_dir
+    )
+    overall = run.metrics["overall"]
+    print(
+        f"{run.recipe.folder_name}, {run.protocol}: UAR {describe_score(overall, 'uar')}, "
+        f"accuracy {describe_score(overall, 'accuracy')}\n{run.folder}"
+    )
+
+
+def evaluate(options) -> None:
+    from ser_lib.results import markdown, result_rows, update_results
+    from ser_lib.runs import load_run, run_folder
+
+    recipe = recipe_of(options)
+    runs = [load_run(run_folder(recipe, options.protocol, seed, options.runs_dir)) for seed in options.seeds]
+    for run in runs:
+        if run.recipe != recipe:
+            raise SerError(
+                f"{run.folder} was trained with other settings ({run.recipe.variant_label}): "
+                "give the same --variant and --set, or train it again."
+            )
+    rows = result_rows(runs)
+    path = update_results(rows, options.reports_dir)
+    print(f"{markdown(rows)}\n{path}")
+
+
+def show_audit(options) -> None:
+    from ser_lib import experiments
+    from ser_lib.audit import audit, has_leaks
+
+    recipe = recipe_of(options)
+    clips = experiments.clips_of(recipe, options.protocol, options.data_dir)
+    table = audit(experiments.split_of(recipe, clips, options.protocol, options.seed))
+    print(table.drop(columns=["meaning"]).to_string(index=False))
+    print(f"{'LEAKS' if has_leaks(table) else 'clean'}: {recipe.folder_name} under {options.protocol}")
+
+
+def report(options) -> None:
+    from ser_lib.report import NOTEBOOKS, make_report, write_index
+
+    if options.index:
+        print(write_index(options.reports_dir))
+        return
+    if not options.recipe:
+        raise SerError("name a recipe, such as `ser report demo`, or ask for the index alone with --index.")
+    folder = make_report(
+        recipe_of(options),
+        options.protocol,
+        options.seed,
+        options.data_dir,
+        options.runs_dir,
+        options.reports_dir,
+    )
+    print("\nThe report is ready. Open in a browser:")
+    for page in [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]:
+        print(f"  {page}")
+
+
+def show_results(options) -> None:
+    from pathlib import Path
+
+    from ser_lib.results import markdown, read_results, write_into_readme
+
+    table = read_results(options.reports_dir)
+    if options.readme:
+        write_into_readme(Path(options.readme), table)
+    else:
+        print(markdown(table))
+
+
+def bench(options) -> None:
+    from ser_lib.bench import run_benchmarks
+
+    run_benchmarks()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

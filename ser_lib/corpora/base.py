@@ -1,0 +1,28 @@
+"""What a corpus is: where it comes from, how its file names are read, and what must be there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One corpus. Its module's docstring is its data card; this object is the part that code reads.
+
+    `parse` takes a file's path and returns its `speaker`, `sex`, `emotion`, `intensity` and `sentence`
+    (speaker without the corpus prefix, which the clip table adds), or None where the name is not one of
+    this corpus. It reads the name only, never the audio.
+    """
+
+    name: str  # "ravdess": the prefix of its clip ids and speakers
+    title: str  # "RAVDESS (speech, audio only)"
+    handle: str | None  # kagglehub handle that pins its version; None: never downloaded
+    example: str  # a file name as it must look, for error messages
+    parse: Callable[[Path], dict | None]
+    clips: int  # distinct file names in the whole corpus
+    speakers: int
+    licence: str
+    citation: str
+    url: str
+    shareable: bool = False  # may its audio be embedded in a report that is passed on?
+    folder: Path | None = None  # where it is bundled with the repository, if it is

@@ -1,0 +1,59 @@
+"""SAVEE, Surrey Audio-Visual Expressed Emotion: here, its audio.
+
+Clips     480 WAV, 44.1 kHz, 16 bit, 2 to 7 s
+Speakers  4 male researchers, 120 clips each: DC, JE, JK, KL
+Emotions  neutral 120; happy, sad, angry, fear, disgust, surprise 60 each
+Text      TIMIT sentences, 15 an emotion and 30 for neutral
+Licence   research use: free, on registration with its authors
+Cite      Haq & Jackson (2010), Multimodal Emotion Recognition, in Machine Audition, IGI Global, pp. 398-423
+Source    http://kahlan.eps.surrey.ac.uk/savee/
+
+Known defects
+- DC_a01 is speaker DC, angry. Labelling by the prefix, as a public project did, gives every clip its speaker
+  as its emotion. `sa` and `su` must be tried before shorter codes.
+- `sentence` is letters and number, so it differs by emotion. Three texts are common to all emotions, and
+  neutral repeats two of each other one; the name does not tell which, so no split can hold them apart.
+- 104 of the 480 clips have clipped samples.
+- All speakers are male.
+"""
+
+import re
+from pathlib import Path
+
+from ser_lib.corpora.base import Corpus
+
+NAME = re.compile(r"(DC|JE|JK|KL)_((sa|su|a|d|f|h|n)([0-3][0-9]))")
+EMOTION = {
+    "a": "angry",
+    "d": "disgust",
+    "f": "fear",
+    "h": "happy",
+    "n": "neutral",
+    "sa": "sad",
+    "su": "surprise",
+}
+
+
+def parse(path: Path) -> dict | None:
+    match = NAME.fullmatch(path.stem)
+    if match is None:
+        return None
+    speaker, sentence, letters, number = match.groups()
+    if not 1 <= int(number) <= (30 if letters == "n" else 15):
+        return None
+    facts = {"speaker": speaker, "sex": "male", "intensity": "unspecified", "sentence": sentence}
+    return {**facts, "emotion": EMOTION[letters]}
+
+
+CORPUS = Corpus(
+    name="savee",
+    title="SAVEE",
+    handle="ejlok1/surrey-audiovisual-expressed-emotion-savee/versions/1",
+    example="DC_a01.wav",
+    parse=parse,
+    clips=480,
+    speakers=4,
+    licence="research use",
+    citation="Haq & Jackson (2010), Multimodal Emotion Recognition, in Machine Audition, IGI Global",
+    url="http://kahlan.eps.surrey.ac.uk/savee/",
+)

@@ -1,0 +1,89 @@
+"""What notebooks show besides pictures: audio players, a verdict on the audit, a model's summary."""
+
+import base64
+import html
+import io
+
+import numpy as np
+import pandas as pd
+import soundfile
+from torch import nn
+
+from ser_lib.audit import has_leaks
+from ser_lib.corpora import CORPORA
+
+
+class Html(str):
+    """Text that a notebook renders as HTML."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def audit_verdict(table: pd.DataFrame) -> Html:
+    """One line over an audit: green where nothing grave leaks, else red with the counts."""
+    red = table[(table["severity"] == "red") & (table["clips"].fillna(0) > 0)]
+    if has_leaks(table):
+        found = "; ".join(f"{row.leak}: {row.clips} test clips ({row.share:.0%})" for row in red.itertuples())
+        return Html(f'<p class="leak-red"><b>This split leaks.</b> {html.escape(found)}.</p>')
+    return Html('<p class="leak-green"><b>No leak found</b> among the kinds marked red below.</p>')
+
+
+def audit_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """The audit as a notebook shows it: one row a kind, with counts, share and meaning."""
+    shown = table.set_index("leak")[["severity", "clips", "share", "meaning"]].copy()
+    shown["share"] = shown["share"].map("{:.0%}".format)
+    return shown.rename(columns={"clips": "test clips"})
+
+
+def audio_player(waveform: np.ndarray, sampling_rate: int, label: str) -> str:
+    """HTML of a player that holds its own sound, as OGG (about 6 KB a second at 16 kHz)."""
+    sound = io.BytesIO()
+    # Vorbis: a tenth of WAV, and every browser plays it. Peaks beyond ±1 would wrap.
+    soundfile.write(sound, np.clip(waveform, -1, 1), sampling_rate, format="OGG", subtype="VORBIS")
+    source = base64.b64encode(sound.getvalue()).decode()
+    return (
+        f"<figure><figcaption>{html.escape(label)}</figcaption>"
+        f'<audio controls preload="none" src="data:audio/ogg;base64,{source}"></audio></figure>'
+    )
+
+
+def audio_players(clips: pd.DataFrame, waveforms: list[np.ndarray], sampling_rate: int) -> Html:
+    """Players for clips whose corpus may be passed on inside a report; a sentence names those that may not.
+
+    Args:
+        clips: clip table rows; waveforms: aligned to them.
+    """
+    shareable = clips["corpus"].map(lambda name: name in CORPORA and CORPORA[name].shareable).to_numpy()
+    players = [
+        audio_player(waveform, sampling_rate, f"{row.emotion}, {row.speaker}")
+        for row, waveform, share in zip(clips.itertuples(), waveforms, shareable, strict=True)
+        if share
+    ]
+    kept_out = sorted(set(clips.loc[~shareable, "corpus"]))
+    note = ""
+    if kept_out:
+        titles = ", ".join(html.escape(CORPORA[name].title if name in CORPORA else name) for name in kept_out)
+        note = f"<p>No player for {titles}: the licence does not let a report carry its audio.</p>"
+    return Html(f'<div class="players">{"".join(players)}</div>{note}')
+
+
+def model_summary(network: nn.Module) -> pd.DataFrame:
+    """One row a layer that holds weights: its kind, the shapes of its weights, and how many numbers train."""
+    rows = []
+    for name, module in network.named_modules():
+        weights = list(module.parameters(recurse=False))
+        if weights:
+            rows.append(
+                {
+                    "layer": name,
+                    "kind": type(module).__name__,
+                    "weights": ", ".join("×".join(map(str, weight.shape)) for weight in weights),
+                    "trained numbers": sum(weight.numel() for weight in weights if weight.requires_grad),
+                }
+            )
+    table = pd.DataFrame(rows).set_index("layer")
+    total = pd.DataFrame(
+        {"kind": "", "weights": "", "trained numbers": table["trained numbers"].sum()}, index=["total"]
+    )
+    return pd.concat([table, total])

@@ -1,0 +1,39 @@
+"""Files that are written whole or not at all, and the folder where computed things are kept."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """The folder for everything that can be computed again: `$SER_CACHE_DIR`, else `~/.cache/ser_lib`."""
+    return Path(os.environ.get("SER_CACHE_DIR") or Path.home() / ".cache" / "ser_lib")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, and move it there only if the block succeeds.
+
+    A reader, or the next run after a crash, sees the old file or the new one, never half of one.
+
+    Raises:
+        OSError: the disk is full or read-only; `path` is as it was, and no temporary file is left.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes may write the same file at once, so the temporary name is unique. It keeps the suffix,
+    # because some writers choose their format by it.
+    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def project_dir() -> Path:
+    """The checkout that holds this package, where `data/`, `runs/` and `reports/` are; elsewhere the working folder."""
+    checkout = Path(__file__).parents[1]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()

@@ -1,0 +1,272 @@
+"""One YAML file an experiment, and the typed `Recipe` that reads it.
+
+A recipe says what its source states. What the source's notebook did otherwise stands in the file's `as_run`
+block and is applied by `variant="as-run"`. Any field is overridden by "key.path=value".
+"""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ser_lib.errors import SerError
+from ser_lib.labels import EMOTIONS, in_order
+
+FOLDER = Path(__file__).parent
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Audio(_Section):
+    """How a file becomes a waveform: the arguments of `ser_lib.audio.prepare`."""
+
+    sampling_rate: int = Field(16000, gt=0)
+    offset_seconds: float = Field(0.0, ge=0)
+    max_seconds: float | None = Field(None, gt=0)
+    trim_below_db: float | None = Field(None, gt=0)
+    normalise: Literal["peak", "rms"] | None = None
+    crop: Literal["start", "centre"] = "start"  # stored features are computed once: no random crop
+    pad: bool = False
+
+
+class Input(_Section):
+    """What the model reads: MFCC, averaged over the clip or as a time sequence, with chroma if asked for."""
+
+    encoder: Literal["mfcc"] = "mfcc"
+    n_mfcc: int = Field(40, gt=0)
+    deltas: bool = False
+    chroma: bool = False
+    pooling: Literal["mean", "sequence"] = "mean"
+    frame: int = Field(2048, gt=0)
+    hop: int = Field(512, gt=0)
+    standardise: bool = True
+    audio: Audio = Audio()
+
+    def feature_settings(self) -> dict:
+        """The arguments of `ser_lib.features.clip_features` that are not about audio."""
+        return self.model_dump(exclude={"encoder", "standardise", "audio"})
+
+
+class Model(_Section):
+    """Which network, and its sizes: the arguments of `ser_lib.models.build`."""
+
+    name: Literal["cnn", "lstm", "bilstm", "gru"]
+    hidden: int = Field(128, gt=0)
+    dense: tuple[int, ...] = (64, 32)
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+
+class Training(_Section):
+    """How it is fitted: the arguments of `ser_lib.training.fit`."""
+
+    epochs: int = Field(100, gt=0)
+    batch_size: int = Field(64, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    scheduler: Literal["plateau", "cosine", "none"] = "none"
+    patience: int | None = Field(15, gt=0)
+    keep_best: bool = True
+    clip_norm: float | None = Field(None, gt=0)
+    class_weights: bool = False
+    device: str = "auto"
+
+
+class Split(_Section):
+    """Sizes of the split: the arguments of `ser_lib.splits.make_split`; the protocol itself is chosen at run time."""
+
+    folds: int = Field(5, ge=2)
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    stratify: bool = True
+    select_on_test: bool = False
+    train_on_test: bool = False
+    test_corpora: tuple[str, ...] | None = None
+    keep_duplicates: bool = False  # under `published` only, where the source kept them
+
+    def split_settings(self) -> dict:
+        return self.model_dump(exclude={"keep_duplicates"})
+
+
+class Claim(_Section):
+    """What the source says it reached, and where it says so."""
+
+    source: str
+    accuracy: float | None = None
+    macro_f1: float | None = None
+    text: str
+
+
+class Recipe(_Section):
+    """One experiment, complete but for protocol and seed."""
+
+    name: str
+    title: str
+    variant: Literal["stated", "as-run"] = "stated"
+    overrides: tuple[str, ...] = ()
+    corpora: tuple[str, ...]
+    emotions: tuple[str, ...] = EMOTIONS
+    notice: str | None = None  # shown above every report of this recipe
+    input: Input = Input()
+    model: Model
+    training: Training = Training()
+    split: Split = Split()
+    claim: Claim | None = None
+    as_run_notes: str | None = None
+
+    @field_validator("corpora", "emotions", mode="before")
+    @classmethod
+    def _one_or_many(cls, value):
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("emotions")
+    @classmethod
+    def _known_emotions(cls, emotions):
+        return EMOTIONS if emotions == ("all",) else tuple(in_order(emotions))
+
+    @property
+    def folder_name(self) -> str:
+        """What its run and report folders are called: the name, with `-as-run` for that variant."""
+        return self.name + ("-as-run" if self.variant == "as-run" else "")
+
+    @property
+    def variant_label(self) -> str:
+        """The variant, and every override that no other column of the table of results shows."""
+        hidden = [item for item in self.overrides if not item.startswith(("corpora=", "training.device="))]
+        return "; ".join([self.variant, *hidden])
+
+    @property
+    def features_label(self) -> str:
+        """What the model reads, in a word: `mfcc-40`, `mfcc-40+chroma`."""
+        return f"mfcc-{self.input.n_mfcc}" + "+deltas" * self.input.deltas + "+chroma" * self.input.chroma
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe by its name, or from a YAML file of one's own.
+
+    Args:
+        name: one of `recipe_names()`, or a path that ends in .yaml.
+        variant: "stated", or "as-run" for what the source's notebook did otherwise.
+        overrides: "key.path=value", the value read as YAML: `training.epochs=3`, `corpora=[ravdess, savee]`.
+
+    Raises:
+        SerError: no such recipe, variant or key (the message names the nearest), or a value of the wrong kind.
+
+    >>> load_recipe("demo", overrides=["training.epochs=3"]).training.epochs
+    3
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        near = get_close_matches(str(name), recipe_names(), n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise SerError(
+            f"unknown recipe {str(name)!r}. {hint}The recipes are {', '.join(recipe_names())}; "
+            "a path to a .yaml file of your own works too."
+        )
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SerError(f"{path} is not YAML: {error}") from error
+    if not isinstance(fields, dict):
+        raise SerError(f"{path} holds no recipe: expected keys such as title, corpora, model.")
+    as_run = fields.pop("as_run", None)
+    if variant == "as-run":
+        if as_run is None:
+            raise SerError(
+                f"recipe {path.stem} has no as-run variant: {fields.get('as_run_notes') or 'none is known.'}"
+            )
+        fields = _merged(fields, as_run)
+    overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
+    for item in overrides:
+        fields = _merged(fields, _override(item))
+    _refuse_unknown_keys(fields, path.stem)
+    try:
+        return Recipe(**{"name": path.stem, **fields, "variant": variant, "overrides": overrides})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise SerError(f"recipe {path.stem} cannot be used: " + "; ".join(problems)) from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_resolved(path: Path) -> Recipe:
+    """Read what `dump_recipe` wrote."""
+    try:
+        return Recipe(**yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (ValidationError, TypeError, yaml.YAMLError) as error:
+        raise SerError(f"{path} was written by another version of ser_lib, or edited: {error}") from error
+
+
+def _override(item: str) -> dict:
+    """`a.b=value` as {"a": {"b": value}}."""
+    key, equals, value = item.partition("=")
+    if not equals or not key.strip():
+        raise SerError(
+            f"cannot read the override {item!r}: expected key.path=value, such as training.epochs=3."
+        )
+    try:
+        fields = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SerError(f"cannot read the value of the override {item!r}: {error}") from error
+    for part in reversed(key.strip().split(".")):
+        fields = {part: fields}
+    return fields
+
+
+def _merged(base: dict, changes: dict) -> dict:
+    """`base` with `changes` laid over it, section by section."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        inner = [
+            kind
+            for kind in (field.annotation, *getattr(field.annotation, "__args__", ()))
+            if _is_section(kind)
+        ]
+        for kind in inner:
+            keys += _known_keys(kind, f"{prefix}{name}.")
+    return keys
+
+
+def _is_section(kind) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _keys_of(fields: dict, prefix: str = "") -> list[str]:
+    keys = []
+    for name, value in fields.items():
+        keys.append(f"{prefix}{name}")
+        if isinstance(value, dict):
+            keys += _keys_of(value, f"{prefix}{name}.")
+    return keys
+
+
+def _refuse_unknown_keys(fields: dict, recipe: str) -> None:
+    known = _known_keys(Recipe)
+    for key in _keys_of(fields):
+        if key not in known:
+            # The last word may be right and its section forgotten: "epochs" is nearest to "training.epochs".
+            near = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
+            near = near or get_close_matches(key, known, n=1, cutoff=0.3) or known[:1]
+            raise SerError(f"unknown key {key!r} in recipe {recipe}: did you mean {near[0]!r}?")

@@ -1,0 +1,212 @@
+"""Notebooks to HTML: papermill runs them, nbconvert makes pages that need nothing else, an index links them."""
+
+import importlib.resources
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ser_lib.corpora import CORPORA
+from ser_lib.errors import SerError
+from ser_lib.files import project_dir, replacing
+from ser_lib.recipes import Recipe, load_recipe
+from ser_lib.results import read_results, result_rows, update_results
+from ser_lib.runs import Run, load_run, run_folder
+from ser_lib.splits import PROTOCOLS
+
+NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
+TEMPLATES = importlib.resources.files("ser_lib") / "templates"
+MAX_PAGE_BYTES = 800_000
+
+
+def make_report(
+    recipe: Recipe,
+    protocol: str = "speaker",
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    reports_dir: str | Path | None = None,
+    parameters: dict | None = None,
+) -> Path:
+    """Run the three notebooks for a recipe and write their pages, the row of results, and the index.
+
+    Args:
+        parameters: further notebook parameters by name.
+
+    Returns:
+        the folder of the pages, `<reports_dir>/<recipe>/<protocol>`.
+
+    Raises:
+        SerError: a notebook has no such parameter, or a cell failed: the message names the cell, and the
+            executed copy lies beside the pages as `<Notebook>.failed.ipynb`. Earlier pages stay as they were.
+    """
+    reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
+    folder = reports / recipe.folder_name / protocol
+    folder.mkdir(parents=True, exist_ok=True)
+    given = {
+        "recipe_name": recipe.name,
+        "variant": recipe.variant,
+        "protocol": protocol,
+        "seed": seed,
+        "overrides": list(recipe.overrides),
+        "data_dir": str(Path(data_dir).absolute()) if data_dir else None,
+        "runs_dir": str(Path(runs_dir).absolute()) if runs_dir else None,
+        **(parameters or {}),
+    }
+    executed, seconds = {}, {}
+    for number, name in enumerate(NOTEBOOKS, start=1):
+        print(f"[{number}/{len(NOTEBOOKS)}] {name} ({recipe.folder_name}, {protocol})", flush=True)
+        started = time.monotonic()
+        executed[name] = execute_notebook(
+            project_dir() / "notebooks" / f"{name}.ipynb", given, folder / f"{name}.failed.ipynb"
+        )
+        seconds[name] = time.monotonic() - started
+    run = load_run(run_folder(recipe, protocol, seed, runs_dir))
+    for name in NOTEBOOKS:
+        write_page(executed[name], page_context(run, name, seconds[name]), folder / f"{name}.html")
+    update_results(result_rows([run]), reports)
+    write_index(reports)
+    return folder
+
+
+def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
+    """Execute a notebook with papermill and return it with its outputs.
+
+    Raises:
+        SerError: the notebook's parameter cell does not know a parameter (papermill itself would only warn), or
+            a cell failed; then `failed_copy` holds the notebook as far as it came.
+    """
+    import nbformat
+    import papermill
+
+    if not notebook.is_file():
+        raise SerError(
+            f"{notebook} is missing: expected a checkout of the repository with its notebooks folder."
+        )
+    known = papermill.inspect_notebook(str(notebook))
+    for name in parameters:
+        if name not in known:
+            raise SerError(f"{notebook.name} has no parameter {name!r}; it has {', '.join(known)}.")
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(failed_copy),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(notebook.parent),
+            progress_bar={"leave": False},
+            log_output=False,
+        )
+    except papermill.PapermillExecutionError as error:
+        first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
+        raise SerError(
+            f"{notebook.stem} failed in cell {error.cell_index}, which begins `{first_line}`:\n"
+            f"{error.ename}: {error.evalue}\nThe notebook as far as it came: {failed_copy}"
+        ) from error
+    executed = nbformat.read(failed_copy, as_version=4)
+    failed_copy.unlink()
+    return executed
+
+
+def page_context(run: Run, page: str, seconds: float) -> dict:
+    """What the header of a page says, as the template expects it."""
+    overall = run.metrics["overall"]
+    names = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
+    corpora = []
+    for name, count in run.environment["corpora"].items():
+        title = CORPORA[name].title if name in CORPORA else name
+        corpora.append(f"{title}, {count['found']} of {count['expected']} clips")
+    over_speakers = overall["interval_over"] == "speakers"
+    return {
+        "title": page.replace("_", " "),
+        "recipe": run.recipe.folder_name,
+        "description": run.recipe.title,
+        "protocol": run.protocol,
+        "protocol_description": PROTOCOLS[run.protocol],
+        "corpora": corpora,
+        "features": f"{run.recipe.features_label}, {run.recipe.input.pooling}; {run.recipe.model.name}",
+        "seed": run.seed,
+        "commit": run.environment["commit"],
+        "duration": f"{seconds:.0f} s",
+        "device": run.environment["device"],
+        "scores": [
+            {
+                "name": title,
+                "value": overall[key],
+                "low": overall[f"{key}_low"],
+                "high": overall[f"{key}_high"],
+            }
+            for key, title in names.items()
+        ],
+        "interval_note": (
+            f"95 % intervals, bootstrapped over {overall['test_speakers']} test speakers"
+            if over_speakers
+            else f"† 95 % intervals, bootstrapped over clips: {overall['test_speakers']} test speakers are too few"
+        ),
+        "leaks": run.audit.astype(object).where(run.audit.notna(), None).to_dict(orient="records"),
+        "audited": True,
+        "notice": run.recipe.notice,
+        "pages": [
+            {"title": name.replace("_", " "), "href": f"{name}.html", "current": name == page}
+            for name in NOTEBOOKS
+        ],
+        "index_href": "../../index.html",
+    }
+
+
+def write_page(notebook, context: dict, path: Path) -> None:
+    """Convert an executed notebook to one self-contained HTML file of at most `MAX_PAGE_BYTES`.
+
+    Raises:
+        SerError: the page is larger.
+    """
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="report", extra_template_basedirs=[str(TEMPLATES)])
+    html, _ = exporter.from_notebook_node(notebook, resources={"ser": context})
+    size = len(html.encode())
+    if size > MAX_PAGE_BYTES:
+        raise SerError(
+            f"{path.name} would be {size / 1000:.0f} KB, more than {MAX_PAGE_BYTES / 1000:.0f} KB: "
+            "show fewer or smaller pictures and players."
+        )
+    with replacing(path) as part:
+        part.write_text(html, encoding="utf-8")
+
+
+def write_index(reports_dir: str | Path | None = None) -> Path:
+    """Write `index.html` over all report pages that are there, with the table of results."""
+    import jinja2
+
+    reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
+    entries = []
+    for folder in sorted({page.parent for page in reports.glob("*/*/*.html")}):
+        name, protocol = folder.relative_to(reports).parts
+        pages = [page for page in NOTEBOOKS if (folder / f"{page}.html").is_file()]
+        entries.append(
+            {
+                "recipe": name,
+                "protocol": protocol,
+                "title": _recipe_title(name),
+                "pages": [
+                    {"title": page.replace("_", " "), "href": f"{name}/{protocol}/{page}.html"}
+                    for page in pages
+                ],
+            }
+        )
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(str(TEMPLATES)), autoescape=True)
+    html = environment.get_template("index.html.j2").render(
+        results=read_results(reports).to_dict(orient="records"),
+        reports=entries,
+        generated=datetime.now(UTC).strftime("%Y-%m-%d"),
+    )
+    with replacing(reports / "index.html") as part:
+        part.write_text(html, encoding="utf-8")
+    return reports / "index.html"
+
+
+def _recipe_title(folder_name: str) -> str:
+    try:
+        return load_recipe(re.sub("-as-run$", "", folder_name)).title
+    except SerError:  # a recipe of the user's own, which lies elsewhere
+        return folder_name

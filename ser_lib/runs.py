@@ -1,0 +1,230 @@
+"""The run folder: all that training leaves, and all that anything later reads.
+
+runs/<recipe>/<protocol>/<seed>/
+    recipe.yaml       the resolved recipe
+    split.csv         fold, subset, clip_id, …: who was trained on, who was tested
+    audit.csv         what the split leaks
+    history.csv       one row a fold and epoch
+    predictions.csv   clip_id, truth, one probability column an emotion: every test clip of every fold
+    metrics.json      scores with intervals: overall, by fold, by corpus, by emotion
+    model/            config.json and model.safetensors of the first fold; model/fold-1/ … those of the others
+    environment.json  versions, device, commit, seconds, corpora as they were found
+    README.md         a model card
+"""
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ser_lib import models
+from ser_lib.corpora import CORPORA
+from ser_lib.errors import SerError
+from ser_lib.files import project_dir
+from ser_lib.recipes import Recipe, read_resolved
+from ser_lib.splits import PROTOCOLS, load_split
+
+FILES = (
+    "recipe.yaml",
+    "split.csv",
+    "audit.csv",
+    "history.csv",
+    "predictions.csv",
+    "metrics.json",
+    "environment.json",
+)
+VERSIONS = ("ser-lib", "numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "torch")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read from its folder."""
+
+    folder: Path
+    recipe: Recipe
+    split: pd.DataFrame  # the split's rows, without what only the audio files tell
+    audit: pd.DataFrame
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    metrics: dict
+    environment: dict
+
+    @property
+    def protocol(self) -> str:
+        return self.split["protocol"].iloc[0]
+
+    @property
+    def seed(self) -> int:
+        return int(self.split["seed"].iloc[0])
+
+    @property
+    def emotions(self) -> list[str]:
+        """The emotions that the model tells apart, in the order of its outputs."""
+        return list(self.predictions.columns[2:])
+
+    @property
+    def corpora(self) -> dict[str, str]:
+        """Each corpus as results name it: `crema_d-part` where clips of the whole were missing."""
+        found = self.environment["corpora"]
+        return {
+            name: name + ("-part" if count["found"] < count["expected"] else "")
+            for name, count in found.items()
+        }
+
+    def test_clips(self) -> pd.DataFrame:
+        """Split rows of the predictions, aligned to them: speaker, corpus, fold of each test clip."""
+        tested = self.split[self.split["subset"] == "test"].set_index("clip_id")
+        return tested.loc[self.predictions["clip_id"]].reset_index()
+
+    def model(self, fold: int = 0) -> "models.Network":
+        """The network of one fold, in evaluation mode, on the CPU."""
+        return models.load(model_folder(self.folder, fold))
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        SerError: the folder is no run folder, or one of its files is missing or cannot be read.
+    """
+    folder = Path(folder)
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise SerError(
+            f"{folder} is not a run folder: {', '.join(missing)} missing. Expected what `ser train` leaves in "
+            "runs/<recipe>/<protocol>/<seed>; make it with `ser train RECIPE --protocol PROTOCOL`."
+        )
+    try:
+        return Run(
+            folder=folder,
+            recipe=read_resolved(folder / "recipe.yaml"),
+            split=load_split(folder / "split.csv"),
+            audit=read_table(folder / "audit.csv"),
+            history=read_table(folder / "history.csv"),
+            predictions=read_table(folder / "predictions.csv"),
+            metrics=json.loads((folder / "metrics.json").read_text()),
+            environment=json.loads((folder / "environment.json").read_text()),
+        )
+    except (pd.errors.ParserError, json.JSONDecodeError) as error:
+        raise SerError(f"a file in {folder} cannot be read: {error}. Train the run again.") from error
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV of a run folder. `None`, `NA` and the like are names there, not missing values; "" is missing."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
+
+
+def run_folder(recipe: Recipe, protocol: str, seed: int, runs_dir: str | Path | None = None) -> Path:
+    """Where the run of a recipe under a protocol with a seed lies, or will lie."""
+    return runs_root(runs_dir) / recipe.folder_name / protocol / str(seed)
+
+
+def runs_root(runs_dir: str | Path | None = None) -> Path:
+    return Path(runs_dir) if runs_dir else project_dir() / "runs"
+
+
+def model_folder(run: Path, fold: int) -> Path:
+    """The first fold's model lies in `model/` itself, so that tools which expect one model find it."""
+    return run / "model" if fold == 0 else run / "model" / f"fold-{fold}"
+
+
+def move_into_place(partial: Path, final: Path) -> None:
+    """Put a finished folder where its predecessor is; a kill at any point leaves one of the two whole."""
+    old = final.with_name(f".{final.name}.old")
+    if old.exists():
+        shutil.rmtree(old)
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def environment(device, seconds: float, corpora: dict) -> dict:
+    """What a number depends on besides recipe and data."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "device": device_name(device),
+        "commit": git_commit(),
+        "seconds": round(seconds, 1),
+        "corpora": corpora,
+    }
+
+
+def device_name(device) -> str:
+    """`cpu (2 threads)`, or the name of the GPU."""
+    import torch
+
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def git_commit() -> str:
+    """The short hash of the checkout, with `+` where the package differs from it; "" outside of git."""
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def describe_score(score: dict, name: str) -> str:
+    """`0.498 (95 % CI 0.451 to 0.545)`, marked † where the interval is over clips."""
+    mark = "" if score["interval_over"] == "speakers" else "†"
+    return f"{score[name]:.3f} (95 % CI {score[f'{name}_low']:.3f} to {score[f'{name}_high']:.3f}){mark}"
+
+
+def model_card(
+    recipe: Recipe, protocol: str, seed: int, metrics: dict, audit: pd.DataFrame, environment: dict
+) -> str:
+    """The README of a run folder: what the model is, on what it learned, and under which protocol it was scored."""
+    overall = metrics["overall"]
+    leaks = audit[(audit["severity"] == "red") & (audit["clips"].fillna(0) > 0)]
+    lines = [f"# {recipe.title}", ""]
+    if recipe.notice:
+        lines += [f"> {recipe.notice}", ""]
+    if len(leaks):
+        found = "; ".join(f"{row.leak}: {row.clips} test clips" for row in leaks.itertuples())
+        lines += [f"> **This protocol leaks.** {found}. The scores below say little about new speakers.", ""]
+    lines += [
+        f"- **Recipe** `{recipe.name}`, variant `{recipe.variant_label}`, seed {seed}",
+        f"- **Protocol** `{protocol}`: {PROTOCOLS[protocol]}",
+        f"- **Reads** {recipe.features_label}, {recipe.input.pooling}; **network** {recipe.model.name}",
+        f"- **Accuracy** {describe_score(overall, 'accuracy')}",
+        f"- **UAR** {describe_score(overall, 'uar')}",
+        f"- **Macro F1** {describe_score(overall, 'macro_f1')}",
+        f"- **Tested on** {overall['n_test']} clips of {overall['test_speakers']} speakers",
+        "- **Made with** "
+        + ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+        + f", on {environment['device']}, commit {environment['commit'] or 'unknown'}",
+        "",
+        "Intervals are bootstrapped over speakers; † marks those over clips, where there are fewer than 8 speakers.",
+        "",
+        "## Corpora",
+        "",
+    ]
+    for name, count in environment["corpora"].items():
+        corpus = CORPORA.get(name)
+        about = f"{corpus.title}: {corpus.licence}. {corpus.citation}" if corpus else name
+        lines.append(f"- {about} ({count['found']} of {count['expected']} clips)")
+    lines += [
+        "",
+        "## Not for",
+        "",
+        "Deciding anything about a person. The model heard acted emotions from few speakers in quiet rooms, and "
+        "what people show is not what they feel.",
+        "",
+    ]
+    return "\n".join(lines)
