@@ -72,7 +72,7 @@ display(Code(dump_recipe(recipe), language="yaml"))
 
 # %%
 clips = experiments.clips_of(recipe, protocol, data_dir)
-clips.drop(columns=["path", "audio_hash"]).sample(5, random_state=seed).sort_index()
+clips.drop(columns=["path", "audio_hash"]).sample(5, random_state=seed).set_index("clip_id").round(2)
 
 # %% [markdown]
 # Where they are, and how much there is:
@@ -132,7 +132,7 @@ plots.split_sizes(split)
 
 # %%
 counts = split.groupby(["fold", "subset"]).agg(clips=("clip_id", "count"), speakers=("speaker", "nunique"))
-counts.unstack("subset")
+counts.unstack("subset").reindex(columns=["train", "validation", "test"], level="subset")
 
 # %% [markdown]
 # ## The audit: what does this split leak?

@@ -90,7 +90,8 @@ plots.reliability(predictions)
 # %%
 decisions = metrics.decisions(predictions)
 decisions["actual → predicted"] = decisions["truth"] + " → " + decisions["prediction"]
-columns = ["clip_id", "actual → predicted", "confidence", "truth_probability"]
+columns = ["actual → predicted", "confidence", "truth_probability"]
+decisions = decisions.set_index("clip_id")
 wrong = decisions[decisions["truth"] != decisions["prediction"]]
 wrong.nlargest(10, "confidence")[columns].round(3)
 

@@ -125,7 +125,8 @@ def _keys(table: pd.DataFrame, column: str) -> list[str]:
 def _shared(test: pd.DataFrame, train: pd.DataFrame, keys: list[str]) -> pd.Series:
     """For each test clip that shares all `keys` with a training clip of its fold: such a clip's id."""
     keys = ["fold", *keys]
-    known = train.dropna(subset=keys).drop_duplicates(keys)[[*keys, "clip_id"]]
+    known = train[[*keys, "clip_id"]].replace("", pd.NA)  # an empty cell of a CSV is no value
+    known = known.dropna(subset=keys).drop_duplicates(keys)
     both = test.merge(known, on=keys, suffixes=("", "_known"))
     return both.drop_duplicates("clip_id").set_index("clip_id")["clip_id_known"].sort_index()
 

@@ -173,7 +173,7 @@ def _train_fold(
             description=f"fold {fold}",
             **recipe.training.model_dump(),
         )
-    probabilities = pd.DataFrame(training.probabilities(network, inputs[rows["test"]]), columns=emotions)
+        probabilities = pd.DataFrame(training.probabilities(network, inputs[rows["test"]]), columns=emotions)
     tested = clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
     predictions = pd.concat([tested.reset_index(drop=True), probabilities], axis=1)
 

@@ -162,7 +162,11 @@ def write_page(notebook, context: dict, path: Path) -> None:
     """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="report", extra_template_basedirs=[str(TEMPLATES)])
+    exporter = HTMLExporter(
+        template_name="report",
+        extra_template_basedirs=[str(TEMPLATES)],
+        extra_template_paths=[str(TEMPLATES)],
+    )
     html, _ = exporter.from_notebook_node(notebook, resources={"ser": context})
     size = len(html.encode())
     if size > MAX_PAGE_BYTES:

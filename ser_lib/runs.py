@@ -158,12 +158,12 @@ def environment(device, seconds: float, corpora: dict) -> dict:
 
 
 def device_name(device) -> str:
-    """`cpu (2 threads)`, or the name of the GPU."""
+    """`cpu`, or `cuda` with the name of the GPU."""
     import torch
 
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device.type} ({torch.get_num_threads()} threads)"
+    return device.type
 
 
 def git_commit() -> str:

@@ -46,7 +46,19 @@ EMOBOX_RAVDESS = (
     (6, 13, 17, 22),
 )
 
-_SAVED = ["fold", "subset", "clip_id", "corpus", "speaker", "sex", "emotion", "intensity", "sentence", "protocol", "seed"]
+_SAVED = [
+    "fold",
+    "subset",
+    "clip_id",
+    "corpus",
+    "speaker",
+    "sex",
+    "emotion",
+    "intensity",
+    "sentence",
+    "protocol",
+    "seed",
+]
 
 Fold = dict[str, np.ndarray]  # subset -> row numbers in the clip table
 

@@ -77,7 +77,9 @@ def real(monkeypatch):
         for name in names:
             # Only what is there already: a test never starts a download of gigabytes.
             cache = Path(os.environ.get("KAGGLEHUB_CACHE", "~/.cache/kagglehub")).expanduser()
-            in_cache = (cache / "datasets" / f"{CORPORA[name].handle.replace('/versions/', '/')}.complete").exists()
+            in_cache = (
+                cache / "datasets" / f"{CORPORA[name].handle.replace('/versions/', '/')}.complete"
+            ).exists()
             in_folder = "SER_DATA_DIR" in os.environ and Path(os.environ["SER_DATA_DIR"], name).is_dir()
             if not (in_cache or in_folder):
                 pytest.skip(f"{CORPORA[name].title} is neither in kagglehub's cache nor under $SER_DATA_DIR")
