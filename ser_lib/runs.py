@@ -116,7 +116,7 @@ def load_run(folder: str | Path) -> Run:
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV of a run folder. `None`, `NA` and the like are names there, not missing values; "" is missing."""
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 def run_folder(recipe: Recipe, protocol: str, seed: int, runs_dir: str | Path | None = None) -> Path:

@@ -48,7 +48,7 @@ def random_predictions(n, seed=0, n_classes=4, accuracy=0.6):
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 
 
-@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
 @settings(max_examples=100, deadline=None)
 @given(pairs)
 def test_scores_agree_with_scikit_learn(drawn):
@@ -95,7 +95,7 @@ def naive_intervals(truth, predicted, units, n_resamples=1500):
     return np.percentile(values, [2.5, 97.5], axis=0)
 
 
-@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
 @pytest.mark.parametrize("over", ["speakers", "clips"])
 def test_intervals_are_those_of_the_plain_loop(over):
     predictions, truth, predicted = random_predictions(240)
@@ -172,6 +172,10 @@ def test_the_calibration_error_of_a_case_made_by_hand():
     expected = (2 * abs(0.5 - 0.435) + abs(1 - 0.97)) / 3
     assert expected_calibration_error(confidence, correct) == pytest.approx(expected)
     assert expected_calibration_error(confidence, correct, bins=1) == pytest.approx(abs(2 / 3 - 1.84 / 3))
+    # An edge belongs to the bin below it.
+    assert expected_calibration_error(np.array([0.5, 0.3]), np.array([True, False]), bins=2) == pytest.approx(
+        0.1
+    )
     assert expected_calibration_error(np.array([0.0, 1.0]), np.array([False, True])) == 0
     predictions = make_predictions([0, 1, 2, 3], [0, 1, 2, 0], confidence=0.7)
     assert score(predictions)["ece"] == pytest.approx(0.05)

@@ -169,13 +169,14 @@ def test_sources_that_select_or_train_on_test_are_reproduced():
     assert ids(split, "test") < ids(split, "train") and not ids(split, "validation") & ids(split, "test")
 
 
-def test_a_rare_emotion_reaches_every_subset():
+@pytest.mark.parametrize("emotion", ["neutral", "happy", "sad"])
+def test_a_rare_emotion_reaches_every_subset(emotion):
     clips = make_clips(speakers=10)
-    rare = clips[clips["emotion"] == "sad"].head(3)
-    clips = pd.concat([clips[clips["emotion"] != "sad"], rare])
+    rare = clips[clips["emotion"] == emotion].head(3)
+    clips = pd.concat([clips[clips["emotion"] != emotion], rare])
     split = make_split(clips, "published")
-    assert set(split.loc[split["emotion"] == "sad", "subset"]) == {"train", "validation", "test"}
-    with pytest.raises(SerError, match="'sad' has 2 clips, too few.*stratify=False"):
+    assert set(split.loc[split["emotion"] == emotion, "subset"]) == {"train", "validation", "test"}
+    with pytest.raises(SerError, match=f"'{emotion}' has 2 clips, too few.*stratify=False"):
         make_split(clips.iloc[:-1], "published")
     assert len(make_split(clips.iloc[:-1], "published", stratify=False)) == len(clips) - 1
 

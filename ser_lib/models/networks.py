@@ -10,8 +10,8 @@ All four read the same input, in one of two forms, and give one logit an emotion
 import json
 from pathlib import Path
 
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ser_lib.errors import SerError
@@ -160,10 +160,9 @@ def save(network: Network, folder: Path) -> None:
     """Write `config.json` and `model.safetensors` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(network.config, indent=2) + "\n")
-    save_file(
-        {name: tensor.contiguous() for name, tensor in network.state_dict().items()},
-        folder / "model.safetensors",
-    )
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    # Written by Python, so that a full disk is the same OSError here as everywhere.
+    (folder / "model.safetensors").write_bytes(safetensors.torch.save(weights))
 
 
 def load(folder: Path) -> Network:
@@ -175,11 +174,11 @@ def load(folder: Path) -> Network:
     folder = Path(folder)
     try:
         network = Network(**json.loads((folder / "config.json").read_text()))
-        network.load_state_dict(load_file(folder / "model.safetensors"))
+        network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     except FileNotFoundError as error:
         raise SerError(
             f"{folder} holds no saved network: {error.filename} is missing. Train the run again."
         ) from error
-    except (RuntimeError, TypeError, json.JSONDecodeError) as error:
+    except (RuntimeError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as error:
         raise SerError(f"the network in {folder} does not fit this version of ser_lib: {error}") from error
     return network.eval()

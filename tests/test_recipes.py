@@ -1,0 +1,141 @@
+import inspect
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ser_lib import audio, features, models, recipes, splits, training
+from ser_lib.corpora import CORPORA
+from ser_lib.errors import SerError
+from ser_lib.recipes import dump_recipe, load_recipe, read_resolved, recipe_names
+
+TESS = ["tess-mfcc-bilstm", "tess-mfcc-cnn", "tess-mfcc-gru", "tess-mfcc-lstm"]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+class TestEveryRecipe:
+    def test_loads_and_comes_back_from_its_resolved_form(self, name, tmp_path):
+        recipe = load_recipe(name)
+        (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+        assert read_resolved(tmp_path / "recipe.yaml") == recipe
+
+    def test_names_corpora_that_are_registered(self, name):
+        assert set(load_recipe(name).corpora) <= set(CORPORA)
+
+    def test_says_what_is_claimed_and_where_unless_it_is_the_demonstration(self, name):
+        recipe = load_recipe(name)
+        assert name == "demo" or (recipe.claim.source.startswith("https://") and recipe.claim.text)
+
+    def test_has_an_as_run_variant_or_says_why_not(self, name):
+        if name in ("tess-mfcc-lstm", "tess-mfcc-gru"):
+            as_run = load_recipe(name, "as-run")
+            assert as_run.folder_name == f"{name}-as-run" and as_run.variant_label == "as-run"
+            assert as_run.training != load_recipe(name).training and not as_run.input.standardise
+        else:
+            with pytest.raises(SerError, match=f"recipe {name} has no as-run variant"):
+                load_recipe(name, "as-run")
+
+
+def test_the_stated_recipes_follow_their_source():
+    for name in TESS:
+        recipe = load_recipe(name)
+        assert (recipe.input.n_mfcc, recipe.input.pooling) == (40, "mean")
+        assert recipe.input.audio.model_dump(include={"sampling_rate", "offset_seconds", "max_seconds"}) == {
+            "sampling_rate": 22050,
+            "offset_seconds": 0.5,
+            "max_seconds": 3.0,
+        }
+        assert (recipe.model.hidden, recipe.model.dense) == (128, (64, 32))
+        assert recipe.model.dropout == (0.3 if name.endswith("gru") else 0.2)
+        assert 50 <= recipe.training.epochs <= 100 and recipe.training.patience
+        assert recipe.split.keep_duplicates and recipe.split.stratify and recipe.split.test_fraction == 0.2
+        assert recipe.claim.accuracy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("section", "function", "besides"),
+    [
+        (recipes.Audio, audio.prepare, {"path", "rng"}),
+        (recipes.Input, features.mfcc, {"waveform"}),
+        (recipes.Model, models.Network.__init__, {"self", "emotions", "n_features", "sequence"}),
+        (recipes.Training, training.fit, None),
+        (recipes.Split, splits.make_split, {"clips", "protocol", "seed"}),
+    ],
+)
+def test_the_sections_are_the_arguments_of_the_functions_they_drive(section, function, besides):
+    fields, arguments = set(section.model_fields), set(inspect.signature(function).parameters)
+    if section is recipes.Input:
+        fields -= {"encoder", "chroma", "pooling", "standardise", "audio"}
+        arguments -= {"sampling_rate"}
+    if section is recipes.Split:
+        fields -= {"keep_duplicates"}
+    if section is recipes.Training:
+        assert fields <= arguments
+    else:
+        assert fields == arguments - besides
+
+
+def test_an_override_changes_one_field_and_is_remembered():
+    recipe = load_recipe("demo", overrides=["training.epochs = 3", "training.learning_rate=1e-4"])
+    assert (recipe.training.epochs, recipe.training.learning_rate) == (3, 1e-4)
+    assert recipe.training.batch_size == load_recipe("demo").training.batch_size
+    assert recipe.variant_label == "stated; training.epochs=3; training.learning_rate=1e-4"
+
+
+def test_corpora_and_emotions_are_given_as_a_word_a_list_or_all():
+    assert load_recipe("demo", overrides=["corpora=ravdess"]).corpora == ("ravdess",)
+    recipe = load_recipe("tess-mfcc-cnn", overrides=["corpora=[ravdess, savee]", "emotions=all"])
+    assert recipe.corpora == ("ravdess", "savee") and "calm" in recipe.emotions
+    assert load_recipe("demo", overrides=["emotions=[sadness, happy]"]).emotions == ("happy", "sad")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epoch=3", "unknown key 'training.epoch'.*did you mean 'training.epochs'"),
+        ("epochs=3", "did you mean 'training.epochs'"),
+        ("input.audio.trim_db=30", "did you mean 'input.audio.trim_below_db'"),
+        ("training.epochs=many", "training.epochs.*integer.*'many'"),
+        ("training.epochs=0", "greater than 0"),
+        ("training.epochs", "expected key.path=value"),
+        ("=3", "expected key.path=value"),
+        ("training.epochs=[3", "cannot read the value"),
+        ("model.name=svm", "'cnn', 'lstm', 'bilstm' or 'gru'"),
+        ("emotions=[glad]", "unknown emotion 'glad'"),
+        ("split=5", "split"),
+        ("input.encoder=facebook/wav2vec2-base", "input.encoder"),
+    ],
+)
+def test_a_wrong_override_is_refused_with_what_would_be_right(override, message):
+    with pytest.raises(SerError, match=message):
+        load_recipe("demo", overrides=[override])
+
+
+@given(st.text(max_size=30))
+def test_any_text_as_an_override_is_taken_or_refused_with_a_clear_error(text):
+    try:
+        load_recipe("demo", overrides=[text])
+    except SerError as error:
+        assert str(error)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(SerError, match="unknown recipe 'tess-mfc-cnn'. Did you mean tess-mfcc-cnn?"):
+        load_recipe("tess-mfc-cnn")
+
+
+def test_a_recipe_of_ones_own_is_read_from_its_file(tmp_path):
+    fields = yaml.safe_load((recipes.FOLDER / "demo.yaml").read_text()) | {"title": "Mine"}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    assert (load_recipe(path).name, load_recipe(path).title) == ("mine", "Mine")
+    path.write_text("titel: x")
+    with pytest.raises(SerError, match="unknown key 'titel' in recipe mine: did you mean 'title'"):
+        load_recipe(path)
+    path.write_text("[1, 2]")
+    with pytest.raises(SerError, match="holds no recipe"):
+        load_recipe(path)
+    path.write_text("a: [")
+    with pytest.raises(SerError, match="is not YAML"):
+        load_recipe(path)
