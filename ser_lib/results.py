@@ -130,7 +130,7 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 def write_into_readme(readme: Path, table: pd.DataFrame) -> None:
-    """Replace what stands between the README's two markers by the table.
+    """Replace what stands between the README's two markers by the table, without the rows of the demonstration.
 
     Raises:
         SerError: a marker is missing.
@@ -141,5 +141,6 @@ def write_into_readme(readme: Path, table: pd.DataFrame) -> None:
             f"{readme} needs the markers {BEGIN} and {END}, once each: the table goes between them."
         )
     before, rest = text.split(BEGIN)
+    table = table[table["recipe"] != "demo"]  # synthetic voices: no result
     with replacing(readme) as part:
         part.write_text(f"{before}{BEGIN}\n{markdown(table)}\n{END}{rest.split(END)[1]}", encoding="utf-8")

@@ -62,23 +62,29 @@ class Convolutions(nn.Module):
 
 
 class Recurrence(nn.Module):
-    """An LSTM or GRU over the sequence; its last state, or the last states of both directions side by side."""
+    """An LSTM or GRU over the sequence; its last state, or the last states of both directions side by side.
+
+    The second direction is a network of its own that reads each clip from its last frame to its first. So
+    neither direction ever meets padding before its last state, and no sequence needs packing, which makes an
+    epoch on the CPU five to ten times slower.
+    """
 
     def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_inputs: int, hidden: int, bidirectional: bool):
         super().__init__()
         # Half the width in each direction: the layers behind see as many values as in the other networks.
         width = hidden // 2 if bidirectional else hidden
-        self.recurrence = kind(n_inputs, width, batch_first=True, bidirectional=bidirectional)
-        self.n_outputs = hidden
+        self.forwards = kind(n_inputs, width, batch_first=True)
+        self.backwards = kind(n_inputs, width, batch_first=True) if bidirectional else None
+        self.n_outputs = width * (2 if bidirectional else 1)
 
     def forward(self, sequence: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        if bool((lengths < sequence.shape[1]).any()):
-            sequence = nn.utils.rnn.pack_padded_sequence(
-                sequence, lengths.cpu(), batch_first=True, enforce_sorted=False
-            )
-        states = self.recurrence(sequence)[1]
-        last = states[0] if isinstance(states, tuple) else states  # an LSTM also returns its cell
-        return last.transpose(0, 1).flatten(start_dim=1)
+        clips, last = torch.arange(len(sequence), device=sequence.device), lengths - 1
+        states = [self.forwards(sequence)[0][clips, last]]
+        if self.backwards is not None:
+            frames = torch.arange(sequence.shape[1], device=sequence.device)
+            mirrored = (last[:, None] - frames[None, :]).clamp(min=0)
+            states.append(self.backwards(sequence[clips[:, None], mirrored])[0][clips, last])
+        return torch.cat(states, dim=1)
 
 
 NETWORKS = {

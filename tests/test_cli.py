@@ -1,0 +1,115 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ser_lib import experiments
+from ser_lib.cli import EXAMPLES, main
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "ser_lib", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_help_imports_nothing_heavy():
+    """Half a second is the aim; a test of time would depend on the machine, one of what is imported does not."""
+    script = (
+        "import sys; from ser_lib.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'pandas', 'numpy', 'librosa', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.rstrip().endswith("[]")
+    for command in EXAMPLES:
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_every_command_answers_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"ser {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "demoo"], "unknown recipe 'demoo'. Did you mean demo?"),
+        (["train", "demo", "--set", "training.epoch=3"], "did you mean 'training.epochs'?"),
+        (["train", "demo", "--protocol", "speakers"], "unknown protocol 'speakers': did you mean 'speaker'?"),
+        (["corpora", "ravdes"], "unknown corpus 'ravdes': did you mean 'ravdess'?"),
+        (["evaluate", "demo", "--runs-dir", "/nowhere"], "is not a run folder"),
+        (["report"], "name a recipe"),
+        (["train", "demo", "--variant", "as-run"], "has no as-run variant"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(arguments, message, capsys):
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("ser: ") and message in error
+
+
+def test_corpora_lists_them_and_counts_one(capsys):
+    assert main(["corpora"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("ravdess", "tess", "crema_d", "savee", "sample"):
+        assert name in listed
+    assert main(["corpora", "sample"]) == 0
+    assert "256" in capsys.readouterr().out
+
+
+def test_train_then_evaluate_then_results(tmp_path, capsys):
+    shared = ["demo", "--runs-dir", str(tmp_path / "runs"), "--set", "training.epochs=1", "split.folds=2"]
+    assert main(["prepare", *shared]) == 0
+    assert "256 × " in capsys.readouterr().out
+    assert main(["train", *shared]) == 0
+    assert "demo, speaker: UAR 0." in capsys.readouterr().out
+    evaluate = ["evaluate", *shared, "--reports-dir", str(tmp_path / "reports")]
+    assert main(evaluate) == 0
+    assert main(["results", "--reports-dir", str(tmp_path / "reports")]) == 0
+    assert "stated; training.epochs=1; split.folds=2" in capsys.readouterr().out
+    assert main([*evaluate[:4], "--reports-dir", str(tmp_path / "reports")]) == 1
+    assert "was trained with other settings" in capsys.readouterr().err
+
+
+def test_audit_prints_counts_and_a_verdict(capsys):
+    assert main(["audit", "demo", "--protocol", "deduplicated"]) == 0
+    printed = capsys.readouterr().out
+    assert "same speaker" in printed and "LEAKS: demo under deduplicated" in printed
+    assert main(["audit", "demo"]) == 0
+    assert "clean: demo under speaker" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_that_finished_folds_are_kept(monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "train", stop)
+    assert main(["train", "demo"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_an_operating_system_error_is_named_with_its_file(monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "/disk/file")
+
+    monkeypatch.setattr(experiments, "train", full)
+    assert main(["train", "demo"]) == 1
+    assert "No space left on device (/disk/file)" in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(experiments, "train", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "demo"])
+
+
+def test_the_module_is_the_command():
+    assert run("results").returncode == 0
