@@ -46,7 +46,7 @@ if "google.colab" in sys.modules and str(data_dir).startswith("/content/drive"):
 
 # %%
 import pandas as pd
-from IPython.display import Code, display
+from IPython.display import Markdown
 
 from ser_lib import audio, experiments, plots
 from ser_lib import display as show
@@ -62,7 +62,7 @@ from ser_lib.recipes import dump_recipe, load_recipe
 
 # %%
 recipe = load_recipe(recipe_name, variant, overrides)
-display(Code(dump_recipe(recipe), language="yaml"))
+Markdown(f"```yaml\n{dump_recipe(recipe)}```")
 
 # %% [markdown]
 # ## The clips

@@ -8,7 +8,6 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "EMOTIONS": "labels",
     "SerError": "errors",
-    "audit": "audit",
     "load_clips": "clips",
     "load_recipe": "recipes",
     "load_run": "runs",

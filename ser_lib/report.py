@@ -1,5 +1,6 @@
 """Notebooks to HTML: papermill runs them, nbconvert makes pages that need nothing else, an index links them."""
 
+import copy
 import importlib.resources
 import re
 import time
@@ -162,6 +163,12 @@ def write_page(notebook, context: dict, path: Path) -> None:
     """
     from nbconvert import HTMLExporter
 
+    notebook = copy.deepcopy(notebook)
+    for cell in notebook.cells:
+        if (
+            cell.cell_type == "markdown"
+        ):  # a picture from the network becomes its text: the page loads nothing
+            cell.source = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", cell.source)
     exporter = HTMLExporter(
         template_name="report",
         extra_template_basedirs=[str(TEMPLATES)],

@@ -3,13 +3,11 @@
     split = make_split(clips, "speaker", seed=0)
     train = split[(split.fold == 0) & (split.subset == "train")]
 
-Chance is drawn from hashes of names, not from a generator: the same seed gives the same split on every platform
-and with every numpy, whatever the order of the rows, and a clip that is added moves few of the others.
+Chance comes from `ser_lib.draws`: the same seed gives the same split on every platform, whatever the order of rows.
 """
 
-import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.clips import check_clips
+from ser_lib.draws import draw_clips, hash_of, shuffled, spread
 from ser_lib.errors import SerError
 from ser_lib.files import replacing
 from ser_lib.labels import in_order
@@ -191,36 +190,6 @@ def _assemble(clips: pd.DataFrame, made: list[Fold], protocol: str, seed: int) -
     return split.assign(fold=where["fold"], subset=where["subset"], protocol=protocol, seed=seed)
 
 
-def _hash(*key) -> int:
-    return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8])
-
-
-def _shuffled(names: Iterable[str], *key) -> list[str]:
-    return sorted(names, key=lambda name: (_hash(*key, name), name))
-
-
-def _spread(size: int, n_picked: int, offset: int = 0) -> np.ndarray:
-    """Pick exactly `n_picked` of `size` places, evenly spread: over a sorted list, each run gets its share.
-
-    >>> _spread(10, 3).astype(int)
-    array([0, 0, 0, 1, 0, 0, 1, 0, 0, 1])
-    """
-    steps = (np.arange(size + 1) * n_picked + offset % max(size, 1)) // max(size, 1)
-    return np.diff(steps) > 0
-
-
-def _draw_clips(clips: pd.DataFrame, rows: np.ndarray, n_picked: int, stratify: bool, *key) -> np.ndarray:
-    """Draw rows at random, each emotion by its share and at least one of it if `stratify`."""
-    table = clips.iloc[rows][["clip_id", "emotion"]].assign(row=rows)
-    table["order"] = [_hash(*key, clip_id) for clip_id in table["clip_id"]]
-    table = table.sort_values(["emotion", "order", "clip_id"] if stratify else ["order", "clip_id"])
-    picked = pd.Series(_spread(len(table), n_picked), index=table.index)
-    if stratify and n_picked:
-        none_picked = ~picked.groupby(table["emotion"]).transform("any")
-        picked |= none_picked & ~table["emotion"].duplicated()
-    return table.loc[picked, "row"].to_numpy()
-
-
 def _random_fold(
     clips, rows, seed, test_fraction, validation_fraction, stratify, select_on_test, train_on_test
 ) -> Fold:
@@ -233,10 +202,10 @@ def _random_fold(
             "test_fraction must lie between 0 and 1, and leave room for training beside validation_fraction; "
             f"got test_fraction={test_fraction}, validation_fraction={validation_fraction}"
         )
-    test = _draw_clips(clips, rows, max(1, round(test_fraction * len(rows))), stratify, seed, "test")
+    test = draw_clips(clips, rows, max(1, round(test_fraction * len(rows))), stratify, seed, "test")
     rest = np.setdiff1d(rows, test)
     n_validation = max(1, round(validation_fraction * len(rows))) if validation_fraction else 0
-    validation = _draw_clips(clips, rest, n_validation, stratify, seed, "validation")
+    validation = draw_clips(clips, rest, n_validation, stratify, seed, "validation")
     train = np.setdiff1d(rest, validation)
     emotions = clips["emotion"]
     for part in (train, validation, test):
@@ -277,7 +246,7 @@ def _deal_speakers(clips: pd.DataFrame, folds: int, seed: int) -> list[list[str]
 def _balanced(clips: pd.DataFrame, *key) -> list[str]:
     """The speakers in random order within each corpus and sex, one group after the other."""
     groups = clips.drop_duplicates("speaker").groupby(["corpus", "sex"], sort=True, dropna=False)["speaker"]
-    return [speaker for _, speakers in groups for speaker in _shuffled(speakers, *key)]
+    return [speaker for _, speakers in groups for speaker in shuffled(speakers, *key)]
 
 
 def _speaker_fold(clips, tested: list[str], seed: int, test_rows=True, train_rows=True) -> Fold:
@@ -293,7 +262,7 @@ def _hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.nda
     speakers = _balanced(part, *key, "validation")
     if len(speakers) > 1:
         n_picked = max(1, round(VALIDATION_SHARE * len(speakers)))
-        picked = _spread(len(speakers), n_picked, offset=_hash(*key, "offset"))
+        picked = spread(len(speakers), n_picked, offset=hash_of(*key, "offset"))
         held_out = part["speaker"].isin(np.array(speakers, dtype=object)[picked]).to_numpy()
         return rows[~held_out], rows[held_out]
     if not speakers:
@@ -303,14 +272,14 @@ def _hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.nda
         "and flatters the choices made on it",
         speakers[0],
     )
-    sentences = _shuffled(part["sentence"].dropna().unique(), *key, "validation")
+    sentences = shuffled(part["sentence"].dropna().unique(), *key, "validation")
     held_out = part["sentence"].isin(sentences[: max(1, round(VALIDATION_SHARE * len(sentences)))]).to_numpy()
     # Sentences that carry one emotion only would take it out of training or out of validation.
     if set(part["emotion"][held_out]) == set(part["emotion"][~held_out]):
         return rows[~held_out], rows[held_out]
     many = part["emotion"].map(part["emotion"].value_counts()).to_numpy() > 1
     n_picked = min(max(1, round(VALIDATION_SHARE * len(rows))), many.sum())
-    validation = _draw_clips(clips, rows[many], n_picked, True, *key, "validation")
+    validation = draw_clips(clips, rows[many], n_picked, True, *key, "validation")
     return np.setdiff1d(rows, validation), validation
 
 
@@ -319,7 +288,7 @@ def _halve_sentences(clips: pd.DataFrame, seed: int) -> pd.Series:
     half = pd.Series(False, index=clips.index)
     for corpus, part in clips.groupby("corpus"):
         # Not keyed by corpus: where two corpora share their sentences, they share the halves.
-        sentences = _shuffled(part["sentence"].dropna().unique(), seed, "sentences")
+        sentences = shuffled(part["sentence"].dropna().unique(), seed, "sentences")
         if len(sentences) < 2 or part["sentence"].isna().any():
             raise SerError(
                 f"{corpus} has {len(sentences)} known sentences, and {part['sentence'].isna().sum()} clips "

@@ -113,3 +113,18 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
 
 def test_the_module_is_the_command():
     assert run("results").returncode == 0
+
+
+def test_a_read_only_disk_is_named(monkeypatch, capsys, tmp_path):
+    mkdir = Path.mkdir
+
+    def read_only(self, *arguments, **settings):
+        if str(self).startswith(str(tmp_path / "runs")):
+            raise OSError(30, "Read-only file system", str(self))
+        return mkdir(self, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    assert main(["train", "demo", "--set", "training.epochs=1", "--runs-dir", str(tmp_path / "runs")]) == 1
+    error = capsys.readouterr().err
+    assert "Read-only file system" in error and str(tmp_path / "runs") in error
+    assert not (tmp_path / "runs").exists()

@@ -6,12 +6,19 @@ button.onclick = () => {
   sources.forEach((source) => (source.open = open));
   button.textContent = open ? "Hide code" : "Show code";
 };
-// Columns of numbers stand on the right, where their digits line up.
 for (const table of document.querySelectorAll("table.dataframe")) {
+  // pandas gives the name of the index a row of its own: it moves up where there is room.
+  const [first, second, ...more] = table.tHead.rows;
+  if (second && !more.length && !first.cells[0].textContent && [...second.cells].slice(1).every((cell) => !cell.textContent)) {
+    first.cells[0].textContent = second.cells[0].textContent;
+    second.remove();
+  }
+  // Columns of numbers stand on the right, where their digits line up; long text does not wrap to a sliver.
   const rows = [...table.tBodies[0].rows];
   const columns = rows.length ? rows[0].cells.length : 0;
   for (let i = 0; i < columns; i++) {
     const cells = rows.map((row) => row.cells[i]).filter((cell) => cell && cell.tagName === "TD");
+    cells.filter((cell) => cell.textContent.length > 32).forEach((cell) => cell.classList.add("long"));
     if (!cells.length || !cells.every((cell) => /^[-+−]?[\d.,]+( ?%)?$|^(nan|NaN|<NA>|—)?$/.test(cell.textContent.trim()))) continue;
     const heads = [...table.tHead.rows].map((row) => row.cells[i]).filter(Boolean);
     [...cells, ...heads].forEach((cell) => cell.classList.add("num"));

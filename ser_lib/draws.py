@@ -1,0 +1,42 @@
+"""Chance from hashes of names, not from a generator: the same draw on every platform and with every numpy.
+
+A draw does not depend on the order of rows either, and a clip that is added moves few of the others.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+
+def hash_of(*key) -> int:
+    """A number from 0 to 2⁶⁴ − 1 that depends on nothing but the key (seed, purpose, name)."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8])
+
+
+def shuffled(names: Iterable[str], *key) -> list[str]:
+    """The names in an order drawn by the key, whatever their order before."""
+    return sorted(names, key=lambda name: (hash_of(*key, name), name))
+
+
+def spread(size: int, n_picked: int, offset: int = 0) -> np.ndarray:
+    """Pick exactly `n_picked` of `size` places, evenly spread: over a sorted list, each run gets its share.
+
+    >>> spread(10, 3).astype(int)
+    array([0, 0, 0, 1, 0, 0, 1, 0, 0, 1])
+    """
+    steps = (np.arange(size + 1) * n_picked + offset % max(size, 1)) // max(size, 1)
+    return np.diff(steps) > 0
+
+
+def draw_clips(clips: pd.DataFrame, rows: np.ndarray, n_picked: int, stratify: bool, *key) -> np.ndarray:
+    """Draw rows at random, each emotion by its share and at least one of it if `stratify`."""
+    table = clips.iloc[rows][["clip_id", "emotion"]].assign(row=rows)
+    table["order"] = [hash_of(*key, clip_id) for clip_id in table["clip_id"]]
+    table = table.sort_values(["emotion", "order", "clip_id"] if stratify else ["order", "clip_id"])
+    picked = pd.Series(spread(len(table), n_picked), index=table.index)
+    if stratify and n_picked:
+        none_picked = ~picked.groupby(table["emotion"]).transform("any")
+        picked |= none_picked & ~table["emotion"].duplicated()
+    return table.loc[picked, "row"].to_numpy()

@@ -1,0 +1,180 @@
+"""The notebooks, executed from end to end on the bundled corpus, and the pages made of them."""
+
+import re
+
+import nbformat
+import pytest
+
+from ser_lib import experiments, report
+from ser_lib.errors import SerError
+from ser_lib.recipes import load_recipe
+from ser_lib.report import MAX_PAGE_BYTES, NOTEBOOKS, execute_notebook, make_report, write_index, write_page
+from ser_lib.results import read_results
+from ser_lib.runs import load_run, run_folder
+
+FAST = ["training.epochs=2", "split.folds=2"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The whole report under an honest protocol, and one page of a run under a protocol that leaks."""
+    root = tmp_path_factory.mktemp("report")
+    recipe = load_recipe("demo", overrides=FAST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SER_CACHE_DIR", str(root / "cache"))
+        make_report(recipe, "speaker", runs_dir=root / "runs", reports_dir=root / "reports")
+        leaky = experiments.train(recipe, "deduplicated", runs_dir=root / "runs", progress=False)
+    page = root / "reports" / "demo" / "deduplicated" / "Run_Model.html"
+    write_page(notebook("1"), report.page_context(leaky, "Run_Model", 1.0), page)
+    write_index(root / "reports")
+    return root
+
+
+@pytest.fixture(scope="module")
+def pages(folders):
+    folder = folders / "reports" / "demo" / "speaker"
+    return {name: (folder / f"{name}.html").read_text(encoding="utf-8") for name in NOTEBOOKS}
+
+
+def notebook(*cells):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    made.cells[0].metadata["tags"] = ["parameters"]
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return made
+
+
+@pytest.mark.notebook
+class TestTheReport:
+    def test_has_three_pages_and_nothing_else(self, folders):
+        left = {path.name for path in (folders / "reports" / "demo" / "speaker").iterdir()}
+        assert left == {f"{name}.html" for name in NOTEBOOKS}
+
+    def test_pages_need_nothing_else_and_are_small(self, pages):
+        for name, html in pages.items():
+            assert len(html.encode()) <= MAX_PAGE_BYTES, name
+            loaded = re.findall(r"""(?:src|href)=["'](https?://[^"']+)""", re.sub(r"<a [^>]*>", "", html))
+            assert not loaded, (name, loaded)
+            assert "<script src" not in html and "@import" not in html
+
+    def test_header_says_what_made_the_numbers(self, folders, pages):
+        run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+        for name in NOTEBOOKS:
+            html = pages[name]
+            head = html[: html.index("Open in Colab")]
+            for expected in (
+                "speaker",
+                "256 of 256 clips",
+                f"{run.metrics['overall']['uar']:.3f}",
+                "mfcc-40",
+            ):
+                assert expected in head, (name, expected)
+
+    def test_first_lines_say_that_the_voices_are_synthetic(self, pages):
+        for html in pages.values():
+            text = re.sub(r"<style.*?</style>|<script.*?</script>|<[^>]+>", " ", html, flags=re.S)
+            assert text.index("say nothing about how well human emotion") < 600
+
+    def test_banner_is_red_where_the_protocol_leaks_and_only_there(self, folders, pages):
+        leaky = (folders / "reports" / "demo" / "deduplicated" / "Run_Model.html").read_text(encoding="utf-8")
+        assert 'class="strip red"' in leaky and "same speaker" in leaky
+        for name in NOTEBOOKS:
+            assert 'class="strip red"' not in pages[name]
+
+    def test_shows_what_readers_expect(self, pages):
+        prepared, trained, ran = (pages[name] for name in NOTEBOOKS)
+        assert prepared.count("<audio") == 8 and prepared.count("<img") >= 6
+        assert trained.count("<img") >= 1 and "trained numbers" in trained and "validation_uar" in trained
+        assert ran.count("<img") >= 6 and "precision" in ran and "→" in ran
+        for html in (prepared, trained, ran):
+            assert "Traceback" not in html and "/site-packages/" not in html
+
+    def test_leaves_its_row_and_an_index(self, folders):
+        (row,) = read_results(folders / "reports").to_dict(orient="records")
+        assert (row["recipe"], row["protocol"], row["n_test"]) == ("demo", "speaker", 256)
+        assert row["variant"] == "stated; " + "; ".join(FAST)
+        index = (folders / "reports" / "index.html").read_text(encoding="utf-8")
+        for name in NOTEBOOKS:
+            assert f'href="demo/speaker/{name}.html"' in index
+        assert 'href="demo/deduplicated/Run_Model.html"' in index
+
+
+def test_an_unknown_parameter_is_an_error_though_papermill_only_warns(tmp_path):
+    path = tmp_path / "Some.ipynb"
+    nbformat.write(notebook("alpha = 1", "print(alpha)"), path)
+    with pytest.raises(SerError, match="Some.ipynb has no parameter 'beta'; it has alpha"):
+        execute_notebook(path, {"beta": 2}, tmp_path / "failed.ipynb")
+    assert not (tmp_path / "failed.ipynb").exists()
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_parameter_that_the_report_passes_exists(name, monkeypatch, tmp_path):
+    passed = {}
+
+    def record(path, parameters, failed_copy):
+        passed.update(parameters)
+        raise SerError("stop here")
+
+    monkeypatch.setattr(report, "execute_notebook", record)
+    with pytest.raises(SerError, match="stop here"):
+        make_report(load_recipe("demo"), runs_dir=tmp_path, reports_dir=tmp_path)
+    import papermill
+
+    assert set(passed) == set(
+        papermill.inspect_notebook(str(report.project_dir() / "notebooks" / f"{name}.ipynb"))
+    )
+
+
+def test_a_failing_cell_is_named_and_its_executed_copy_kept(tmp_path):
+    path, copy = tmp_path / "Some.ipynb", tmp_path / "Some.failed.ipynb"
+    nbformat.write(notebook("alpha = 1", "print('reached')", "alpha / 0", "print('never')"), path)
+    with pytest.raises(
+        SerError, match=r"(?s)Some failed in cell \d+, which begins `alpha / 0`.*ZeroDivisionError"
+    ):
+        execute_notebook(path, {"alpha": 5}, copy)
+    outputs = [
+        cell.get("outputs") for cell in nbformat.read(copy, as_version=4).cells if cell.cell_type == "code"
+    ]
+    assert any("reached" in str(output) for output in outputs) and outputs[-1] == []
+
+
+def test_a_report_that_fails_leaves_earlier_pages_and_exits_with_1(tmp_path, capsys):
+    from ser_lib.cli import main
+
+    page = tmp_path / "demo" / "speaker" / "Model_Training.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("an earlier page")
+    arguments = ["--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path)]
+    # One speaker in all cannot be split by speaker: the first notebook fails.
+    assert main(["report", "demo", "--data-dir", str(one_speaker(tmp_path)), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "Data_Preparation failed in cell" in error and "at least 2 speakers, got 1" in error
+    assert page.read_text() == "an earlier page"
+    assert (page.parent / "Data_Preparation.failed.ipynb").is_file()
+
+
+def one_speaker(tmp_path):
+    folder = tmp_path / "data" / "sample"
+    folder.mkdir(parents=True)
+    (folder / "Actor_01").symlink_to(report.project_dir() / "data" / "sample" / "Actor_01")
+    return tmp_path / "data"
+
+
+def test_a_page_that_grew_too_large_is_refused(tmp_path, monkeypatch, folders):
+    run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+    context = report.page_context(run, "Run_Model", 1.0)
+    monkeypatch.setattr(report, "MAX_PAGE_BYTES", 10)
+    with pytest.raises(SerError, match="show fewer or smaller pictures"):
+        write_page(notebook("1"), context, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_an_index_over_no_reports_is_written(tmp_path):
+    html = write_index(tmp_path).read_text(encoding="utf-8")
+    assert "No results yet" in html
+
+
+def test_foreign_names_are_escaped_in_the_index(tmp_path):
+    folder = tmp_path / "<b>mine" / "speaker"
+    folder.mkdir(parents=True)
+    (folder / "Run_Model.html").write_text("x")
+    assert "<b>mine" not in write_index(tmp_path).read_text(encoding="utf-8")
