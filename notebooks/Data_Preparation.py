@@ -115,7 +115,7 @@ speaker = clips.groupby("speaker")["emotion"].nunique().idxmax()
 examples = clips[clips["speaker"] == speaker].drop_duplicates("emotion")
 rate = recipe.input.audio.sampling_rate
 waveforms = [audio.prepare(path, **recipe.input.audio.model_dump()) for path in examples["path"]]
-titles = examples["emotion"] + ", " + examples["speaker"]
+titles = examples["clip_id"].str.split("/").str[1]
 plots.emotion_gallery(list(zip(waveforms, [rate] * len(examples), examples["emotion"], titles, strict=True)))
 
 # %%

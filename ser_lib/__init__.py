@@ -1,8 +1,12 @@
 """Speech emotion recognition whose every number stands beside the protocol that made it."""
 
+import warnings
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+# librosa imports a progress bar that warns, in every notebook, that it would be prettier with ipywidgets.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 # Imported where they are first used, so that `ser --help` answers at once.
 _PUBLIC = {
