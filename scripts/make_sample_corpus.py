@@ -81,13 +81,14 @@ EMOTIONS = {
     "surprise": ((5.0, 6.0, -0.04, 2.0, 0.2, 1.0, 4.0, -1.0, 0.0, 0.0), "?"),
 }
 
+# British English is "en" here: espeak-ng lets the variant added to "en-gb" go by without a word.
 # Accent, Hz, semitones, words per minute, dB re full scale, dB per octave, percent of espeak-ng's own
 # (male) vocal tract, breath, roughness, expressiveness.
 VOICES = {
     1: ("en-us", 112, 6.0, 168, -25.0, 0.0, 100, 0, 2, 1.00),
     2: ("en-us", 205, 6.5, 172, -25.5, -0.1, 113, 1, 1, 1.05),
-    3: ("en-gb", 98, 5.0, 160, -24.0, -0.3, 97, 0, 2, 0.90),
-    4: ("en-gb", 188, 6.0, 164, -26.0, 0.2, 110, 1, 1, 0.95),
+    3: ("en", 98, 5.0, 160, -24.0, -0.3, 97, 0, 2, 0.90),
+    4: ("en", 188, 6.0, 164, -26.0, 0.2, 110, 1, 1, 0.95),
     5: ("en-gb-scotland", 125, 7.0, 176, -24.5, 0.2, 102, 0, 1, 1.10),
     6: ("en-us-nyc", 216, 7.0, 178, -25.0, 0.0, 114, 1, 1, 1.10),
     7: ("en-us-nyc", 105, 5.5, 170, -25.5, 0.1, 99, 0, 2, 1.00),

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from ser_lib.clips import load_clips
 from ser_lib.errors import SerError
+from ser_lib.fingerprints import near_duplicate_groups
 from ser_lib.labels import EMOTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,3 +128,10 @@ def test_the_script_makes_a_committed_voice_again_bit_for_bit(script, tmp_path, 
         committed, committed_rate = waveforms[SAMPLE / clip.relative_to(tmp_path / "made")]
         assert rate == committed_rate
         np.testing.assert_array_equal(samples, committed, err_msg=clip.name)
+
+
+def test_no_two_clips_are_nearly_the_same_recording():
+    clips = load_clips("sample", progress=False)
+    groups = near_duplicate_groups(clips, progress=False)
+    alike = clips["clip_id"][groups.duplicated(keep=False).to_numpy()].tolist()
+    assert alike == []
