@@ -145,6 +145,7 @@ leaks = audit(split)
 show.audit_verdict(leaks)
 
 # %%
+pd.set_option("display.max_colwidth", None)
 show.audit_counts(leaks)
 
 # %%

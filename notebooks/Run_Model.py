@@ -108,11 +108,12 @@ decisions.sample(min(10, len(decisions)), random_state=seed)[columns].round(3)
 
 # %%
 chance = metrics.chance_level(len(run.emotions))
-by_speaker = metrics.by_group(predictions, tested["speaker"])
+by_speaker = metrics.by_group(predictions, tested["speaker"]).rename_axis("speaker")
 plots.scores_by_group(by_speaker, "UAR by speaker", chance)
 
 # %%
-plots.scores_by_group(metrics.by_group(predictions, tested["sex"], tested["speaker"]), "UAR by sex", chance)
+by_sex = metrics.by_group(predictions, tested["sex"], tested["speaker"]).rename_axis("sex")
+plots.scores_by_group(by_sex, "UAR by sex", chance)
 
 # %% [markdown]
 # ## What to read next

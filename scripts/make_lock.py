@@ -1,8 +1,9 @@
 """Make requirements.lock: every package of a fresh environment that satisfies pyproject.toml, pinned.
 
-    python3.11 scripts/make_lock.py
+    make lock PYTHON=/path/to/python3.11
 
-torch is installed first and at the version below: left to the resolver, the newest build is taken.
+Use the oldest 3.11 at hand: some packages want 3.11.5, and a newcomer may have less. torch is installed first and at
+the version below: left to the resolver, the newest build is taken.
 """
 
 import subprocess

@@ -24,6 +24,7 @@ from PIL import Image
 
 from ser_lib import metrics, plots, report
 from ser_lib.labels import EMOTIONS
+from ser_lib.plots.style import text
 
 HOSTILE = "<b>Zoë $x_1$ & 张三_é</b>\n<script>alert(1)</script>"
 RATE = 16000
@@ -141,12 +142,7 @@ def test_a_picture_has_a_title_and_labels_is_small_and_leaves_nothing_behind(nam
 
 
 def test_every_plotting_function_is_among_the_pictures_tested():
-    own = {
-        name: value
-        for name, value in vars(plots).items()
-        if getattr(value, "__module__", "") == plots.__name__
-    }
-    drawing = {name for name, value in own.items() if hasattr(value, "__wrapped__")}
+    drawing = {name for name in plots.__all__ if callable(getattr(plots, name))}
     assert drawing == {name.split(",")[0] for name in PICTURES}
 
 
@@ -199,13 +195,13 @@ def test_the_colours_of_the_emotions_are_told_apart_by_colour_blind_readers(visi
 
 @given(st.text())
 def test_any_name_becomes_one_line_that_the_font_can_draw(name):
-    text = plots._text(name, longest=20)
+    drawn = text(name, longest=20)
     known = get_font(findfont("DejaVu Sans")).get_charmap()
-    assert len(text) <= 20 and all(ord(letter) in known for letter in text)
+    assert len(drawn) <= 20 and all(ord(letter) in known for letter in drawn)
 
 
 def test_the_end_of_a_long_name_is_kept_since_it_tells_files_apart():
-    assert plots._text("a" * 50 + "-07.wav", longest=10) == "…aa-07.wav"
+    assert text("a" * 50 + "-07.wav", longest=10) == "…aa-07.wav"
 
 
 def texts(figure):
@@ -221,7 +217,7 @@ def test_speaker_counts_tells_of_speakers_without_an_emotion():
     clips = make_clips(3)
     clips = clips[~((clips["speaker"] == "sample-02") & (clips["emotion"] == "sad"))]
     assert (
-        plots.speaker_counts(clips).get_suptitle() == "3 speakers with 8 to 12 clips each; 1 lack an emotion"
+        plots.speaker_counts(clips).get_suptitle() == "3 speakers with 8 to 12 clips each; 1 lacks an emotion"
     )
 
 

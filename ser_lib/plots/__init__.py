@@ -1,0 +1,35 @@
+"""Every picture of the reports, drawn from tables and waveforms alone.
+
+Each function returns a closed matplotlib Figure: it leaves nothing behind in pyplot, and a notebook that ends
+a cell with it shows it once. The title says what the data show, and an emotion has the same colour everywhere.
+All figures are equally wide, so that their text is equally large on a page.
+"""
+
+from ser_lib.plots.data import class_counts, durations, feature_heatmap, speaker_counts, split_sizes
+from ser_lib.plots.results import (
+    confusion_matrices,
+    learning_curves,
+    probability_by_truth,
+    probability_plot,
+    reliability,
+    scores_by_group,
+)
+from ser_lib.plots.sound import emotion_gallery, waveform_and_spectrogram
+from ser_lib.plots.style import COLOURS
+
+__all__ = [
+    "COLOURS",
+    "class_counts",
+    "confusion_matrices",
+    "durations",
+    "emotion_gallery",
+    "feature_heatmap",
+    "learning_curves",
+    "probability_by_truth",
+    "probability_plot",
+    "reliability",
+    "scores_by_group",
+    "speaker_counts",
+    "split_sizes",
+    "waveform_and_spectrogram",
+]
