@@ -24,7 +24,7 @@ help: ## List these commands
 	@touch $@
 
 report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write reports/RECIPE/PROTOCOL/*.html
-	@$(BIN)/ser report $(RECIPE) --protocol $(PROTOCOL) --seed $(SEED) --variant $(VARIANT) $(if $(SET),--set $(SET)) $(if $(DATA_DIR),--data-dir $(DATA_DIR))
+	@$(BIN)/ser report "$(RECIPE)" --protocol $(PROTOCOL) --seed $(SEED) --variant $(VARIANT) $(if $(SET),--set "$(SET)") $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	@$(BIN)/ser results --readme README.md
 
 results: .venv/installed ## Write reports/index.html and the README's table from reports/results.csv

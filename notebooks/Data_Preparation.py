@@ -39,7 +39,7 @@ data_dir = None  # a folder with one folder a corpus, such as "/content/drive/My
 runs_dir = None  # where run folders go; None: runs/ in the checkout
 
 # %%
-if "google.colab" in sys.modules and str(data_dir).startswith("/content/drive"):
+if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
     from google.colab import drive
 
     drive.mount("/content/drive")
@@ -51,7 +51,7 @@ from IPython.display import Markdown
 from ser_lib import audio, experiments, plots
 from ser_lib import display as show
 from ser_lib.audit import audit
-from ser_lib.corpora import CORPORA
+from ser_lib.corpora import CORPORA, find_corpus
 from ser_lib.recipes import dump_recipe, load_recipe
 
 # %% [markdown]
@@ -85,6 +85,7 @@ summary = clips.groupby("corpus", sort=False).agg(
     sentences=("sentence", "nunique"),
     minutes=("seconds", lambda seconds: round(seconds.sum() / 60, 1)),
 )
+summary["folder"] = [show.short_path(find_corpus(name, data_dir)) for name in summary.index]
 summary["licence"] = [CORPORA[name].licence for name in summary.index]
 summary
 

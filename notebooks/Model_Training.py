@@ -15,8 +15,9 @@
 # # Model training
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Model_Training.ipynb)
 #
-# The recipe's network learns on the training clips of every fold; the validation clips choose its best epoch; the
-# test clips are touched once, at the end. All that it leaves is one run folder.
+# The recipe's network learns on the training clips of every fold, and keeps its best epoch on the validation clips;
+# then the test clips are scored. Under `published` a source may have done otherwise: what that leaks, the audit says.
+# All that training leaves is one run folder.
 
 # %%
 # In Colab this fetches the project and installs it; everywhere else it does nothing.
@@ -38,7 +39,7 @@ data_dir = None  # a folder with one folder a corpus, such as "/content/drive/My
 runs_dir = None  # where run folders go; None: runs/ in the checkout
 
 # %%
-if "google.colab" in sys.modules and str(data_dir).startswith("/content/drive"):
+if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
     from google.colab import drive
 
     drive.mount("/content/drive")
@@ -69,8 +70,8 @@ print(
 # %% [markdown]
 # ## The network
 #
-# Every layer that learned, and how many numbers it holds. Few hundred clips and many thousand numbers: without
-# validation speakers such a network remembers voices.
+# Every layer that learned, and how many numbers it holds. They are many times as many as the clips: enough to
+# remember voices, which is why only speakers that it never heard can tell whether it learned emotions.
 
 # %%
 show.model_summary(run.model())

@@ -15,8 +15,8 @@
 # # Run the model
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Run_Model.ipynb)
 #
-# What the trained model says of the clips that it has never seen: which emotions it hears, which it confuses, for
-# whom it works, and whether its probabilities can be believed.
+# What the trained model says of the test clips: which emotions it hears, which it confuses, for whom it works, and
+# whether its probabilities can be believed. Where the audit is red, it knew some of these clips or voices before.
 
 # %%
 # In Colab this fetches the project and installs it; everywhere else it does nothing.
@@ -38,13 +38,22 @@ data_dir = None  # a folder with one folder a corpus, such as "/content/drive/My
 runs_dir = None  # where run folders go; None: runs/ in the checkout
 
 # %%
+if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
+    from google.colab import drive
 
+    drive.mount("/content/drive")
+
+# %%
 from ser_lib import display as show
-from ser_lib import metrics, plots
+from ser_lib import experiments, metrics, plots
 from ser_lib.recipes import load_recipe
 from ser_lib.runs import load_run, run_folder
 
-run = load_run(run_folder(load_recipe(recipe_name, variant, overrides), protocol, seed, runs_dir))
+recipe = load_recipe(recipe_name, variant, overrides)
+folder = run_folder(recipe, protocol, seed, runs_dir)
+if not folder.is_dir():  # opened before Model_Training, or in a fresh Colab
+    experiments.train(recipe, protocol, seed, data_dir, runs_dir)
+run = load_run(folder)
 predictions, tested = run.predictions, run.test_clips()
 show.audit_verdict(run.audit)
 

@@ -72,7 +72,9 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
         "same audio": same_audio,
         "near-same audio": "not looked for: near_duplicates is False",
         "same speaker": _lacks(table, "speaker") or _shared(test, train, ["speaker"]),
-        "same sentence": _lacks(table, "sentence") or _shared(test, train, _keys(table, "sentence")),
+        "same sentence": _lacks(table, "sentence")
+        or _unknown(table, "sentence")
+        or _shared(test, train, _keys(table, "sentence")),
         "label decided by corpus": _lacks(table, "corpus", "emotion")
         or _decided_by_corpus(table, test, train),
         "selection on test": _same_audio(test, validation),
@@ -115,6 +117,11 @@ def _row(leak: str, found: pd.Series | str, n_test: int) -> dict:
 def _lacks(table: pd.DataFrame, *columns: str) -> str:
     missing = [name for name in columns if name not in table]
     return f"the table has no column {' and '.join(missing)}" if missing else ""
+
+
+def _unknown(table: pd.DataFrame, column: str) -> str:
+    known = table[column].replace("", pd.NA).notna().any()
+    return "" if known else f"no clip's {column} is known"
 
 
 def _keys(table: pd.DataFrame, column: str) -> list[str]:

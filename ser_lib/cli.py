@@ -1,7 +1,10 @@
 """The command line, `ser …`: thin, and quick to answer, since nothing heavy is imported before it is used."""
 
 import argparse
+import os
+import re
 import sys
+from pathlib import Path
 
 from ser_lib.errors import SerError
 
@@ -21,10 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 could not be done, 2 misused, 130 interrupted)."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    for name in ("SER_DATA_DIR", "SER_CACHE_DIR"):
+        if os.environ.get(name):  # notebooks run in another folder, where a relative path leads elsewhere
+            os.environ[name] = str(Path(os.environ[name]).expanduser().absolute())
     try:
         options.run(options)
     except SerError as error:
         return fail(str(error))
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough
+        sys.stdout = None
+        return 0
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
@@ -119,7 +128,12 @@ def add_experiment_options(command, seed: bool = True, optional: bool = False) -
 def recipe_of(options):
     from ser_lib.recipes import load_recipe
 
-    return load_recipe(options.recipe, options.variant, options.set)
+    return load_recipe(options.recipe, options.variant, overrides_of(options))
+
+
+def overrides_of(options) -> list[str]:
+    """The overrides one by one: `make` hands over all of SET as one text, "a=[1, 2] b=3"."""
+    return [item for text in options.set for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())]
 
 
 def show_corpora(options) -> None:
@@ -210,12 +224,14 @@ def report(options) -> None:
     if not options.recipe:
         raise SerError("name a recipe, such as `ser report demo`, or ask for the index alone with --index.")
     folder = make_report(
-        recipe_of(options),
+        options.recipe,
         options.protocol,
         options.seed,
-        options.data_dir,
-        options.runs_dir,
-        options.reports_dir,
+        options.variant,
+        overrides_of(options),
+        data_dir=options.data_dir,
+        runs_dir=options.runs_dir,
+        reports_dir=options.reports_dir,
     )
     print("\nThe report is ready. Open in a browser:")
     for page in [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]:
@@ -223,8 +239,6 @@ def report(options) -> None:
 
 
 def show_results(options) -> None:
-    from pathlib import Path
-
     from ser_lib.results import markdown, read_results, write_into_readme
 
     table = read_results(options.reports_dir)

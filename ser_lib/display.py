@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from torch import nn
 
 from ser_lib.audit import has_leaks
 from ser_lib.corpora import CORPORA
+from ser_lib.files import project_dir
 
 
 class Html(str):
@@ -66,6 +68,14 @@ def audio_players(clips: pd.DataFrame, waveforms: list[np.ndarray], sampling_rat
         titles = ", ".join(html.escape(CORPORA[name].title if name in CORPORA else name) for name in kept_out)
         note = f"<p>No player for {titles}: the licence does not let a report carry its audio.</p>"
     return Html(f'<div class="players">{"".join(players)}</div>{note}')
+
+
+def short_path(path: Path) -> str:
+    """A folder as a reader finds it again: from the checkout, or from the home folder (`~`), else whole."""
+    for base, name in ((project_dir(), ""), (Path.home(), "~/")):
+        if path.is_relative_to(base):
+            return name + path.relative_to(base).as_posix()
+    return str(path)
 
 
 def model_summary(network: nn.Module) -> pd.DataFrame:

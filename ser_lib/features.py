@@ -6,12 +6,16 @@ frames in time order. Clips differ in length, so a sequence is filled up with Na
 frame; `frame_counts` gives the lengths back.
 """
 
+import sys
 from functools import partial
 
 import numpy as np
 import pandas as pd
+import soundfile
+import soxr
 
 from ser_lib import audio, store
+from ser_lib.files import source_hash
 
 
 def mfcc(
@@ -93,7 +97,12 @@ def extract(
     """
     import librosa
 
-    settings = {"audio": audio_settings, "features": feature_settings, "librosa": librosa.__version__}
+    settings = {
+        "audio": audio_settings,
+        "features": feature_settings,
+        "versions": [librosa.__version__, soxr.__version__, soundfile.__version__],
+        "code": source_hash(audio, sys.modules[__name__]),
+    }
     compute = partial(clip_features, audio_settings=audio_settings, feature_settings=feature_settings)
     arrays = store.collect(clips, "features", settings, compute, progress=progress)
     if feature_settings["pooling"] == "mean":

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and the folder where computed things are kept."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def source_hash(*modules) -> str:
+    """A short hash of modules' source code: part of the key of what they compute, so that an edit is noticed."""
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def project_dir() -> Path:

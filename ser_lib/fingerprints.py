@@ -18,6 +18,8 @@ Missed are copies at another speed or pitch, and excerpts that hold less than ab
 this measure.
 """
 
+import sys
+
 import numpy as np
 import pandas as pd
 from scipy.fft import next_fast_len
@@ -26,6 +28,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
 from ser_lib import audio, store
+from ser_lib.files import source_hash
 
 THRESHOLD = 0.8
 SAMPLING_RATE = 2000
@@ -52,7 +55,11 @@ def near_duplicate_groups(clips: pd.DataFrame, progress: bool = True) -> pd.Seri
     """
     number, hashes = pd.factorize(clips["audio_hash"])
     distinct = clips[~clips["audio_hash"].duplicated()]
-    settings = {"sampling_rate": SAMPLING_RATE, "max_seconds": MAX_SECONDS}
+    settings = {
+        "sampling_rate": SAMPLING_RATE,
+        "max_seconds": MAX_SECONDS,
+        "code": source_hash(audio, sys.modules[__name__]),
+    }
     waveforms = store.collect(distinct, "fingerprint", settings, fingerprint, progress=progress)
     pairs = _near_pairs(waveforms)
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(hashes), len(hashes)))

@@ -4,13 +4,14 @@ import copy
 import importlib.resources
 import re
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ser_lib.corpora import CORPORA
 from ser_lib.errors import SerError
 from ser_lib.files import project_dir, replacing
-from ser_lib.recipes import Recipe, load_recipe
+from ser_lib.recipes import load_recipe
 from ser_lib.results import read_results, result_rows, update_results
 from ser_lib.runs import Run, load_run, run_folder
 from ser_lib.splits import PROTOCOLS
@@ -18,41 +19,48 @@ from ser_lib.splits import PROTOCOLS
 NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
 TEMPLATES = importlib.resources.files("ser_lib") / "templates"
 MAX_PAGE_BYTES = 800_000
+TRANSDUCTIVE = (
+    "Transductive: features were standardised with all clips of each test speaker, unlabelled. A score for a "
+    "single clip of an unknown voice would be lower."
+)
 
 
 def make_report(
-    recipe: Recipe,
+    recipe_name: str | Path,
     protocol: str = "speaker",
     seed: int = 0,
+    variant: str = "stated",
+    overrides: Sequence[str] = (),
     data_dir: str | Path | None = None,
     runs_dir: str | Path | None = None,
     reports_dir: str | Path | None = None,
-    parameters: dict | None = None,
 ) -> Path:
     """Run the three notebooks for a recipe and write their pages, the row of results, and the index.
 
     Args:
-        parameters: further notebook parameters by name.
+        recipe_name, variant, overrides: as `ser_lib.load_recipe` takes them.
 
     Returns:
         the folder of the pages, `<reports_dir>/<recipe>/<protocol>`.
 
     Raises:
-        SerError: a notebook has no such parameter, or a cell failed: the message names the cell, and the
-            executed copy lies beside the pages as `<Notebook>.failed.ipynb`. Earlier pages stay as they were.
+        SerError: a notebook lacks a parameter, or a cell failed: the message names the cell, and the executed
+            copy lies beside the pages as `<Notebook>.failed.ipynb`. Earlier pages stay as they were.
     """
+    recipe = load_recipe(recipe_name, variant, overrides)
     reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
     folder = reports / recipe.folder_name / protocol
     folder.mkdir(parents=True, exist_ok=True)
+    own_file = str(recipe_name).endswith((".yaml", ".yml"))
+    # The notebooks run in a folder of their own, so every path is made absolute.
     given = {
-        "recipe_name": recipe.name,
-        "variant": recipe.variant,
+        "recipe_name": _absolute(recipe_name) if own_file else str(recipe_name),
+        "variant": variant,
         "protocol": protocol,
         "seed": seed,
-        "overrides": list(recipe.overrides),
-        "data_dir": str(Path(data_dir).absolute()) if data_dir else None,
-        "runs_dir": str(Path(runs_dir).absolute()) if runs_dir else None,
-        **(parameters or {}),
+        "overrides": list(overrides),
+        "data_dir": _absolute(data_dir) if data_dir else None,
+        "runs_dir": _absolute(runs_dir) if runs_dir else None,
     }
     executed, seconds = {}, {}
     for number, name in enumerate(NOTEBOOKS, start=1):
@@ -68,6 +76,10 @@ def make_report(
     update_results(result_rows([run]), reports)
     write_index(reports)
     return folder
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
@@ -117,10 +129,13 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
     for name, count in run.environment["corpora"].items():
         title = CORPORA[name].title if name in CORPORA else name
         corpora.append(f"{title}, {count['found']} of {count['expected']} clips")
+    notices = [CORPORA[name].notice for name in run.environment["corpora"] if name in CORPORA]
+    if run.protocol == "speaker-adapted":
+        notices.append(TRANSDUCTIVE)
     over_speakers = overall["interval_over"] == "speakers"
     return {
         "title": page.replace("_", " "),
-        "recipe": run.recipe.folder_name,
+        "recipe": f"{run.recipe.name}: {run.recipe.variant_label}",
         "description": run.recipe.title,
         "protocol": run.protocol,
         "protocol_description": PROTOCOLS[run.protocol],
@@ -146,7 +161,7 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
         ),
         "leaks": run.audit.astype(object).where(run.audit.notna(), None).to_dict(orient="records"),
         "audited": True,
-        "notice": run.recipe.notice,
+        "notice": " ".join(notices),
         "pages": [
             {"title": name.replace("_", " "), "href": f"{name}.html", "current": name == page}
             for name in NOTEBOOKS

@@ -121,7 +121,8 @@ def markdown(table: pd.DataFrame) -> str:
         mark = "" if row.test_speakers >= MIN_SPEAKERS else "†"
         uar = f"**{row.uar:.3f}** ({row.uar_low:.3f}–{row.uar_high:.3f}){mark}"
         accuracy = f"{row.accuracy:.3f} ({row.accuracy_low:.3f}–{row.accuracy_high:.3f}){mark}"
-        cells = [f"`{row.recipe}`", row.encoder, row.variant, f"`{row.protocol}`", row.corpus, uar, accuracy]
+        protocol = f"`{row.protocol}`" + " (transductive)" * (row.protocol == "speaker-adapted")
+        cells = [f"`{row.recipe}`", row.encoder, row.variant, protocol, row.corpus, uar, accuracy]
         lines.append("| " + " | ".join([*cells, f"{row.n_test} / {row.test_speakers}"]) + " |")
     return "\n".join(lines)
 
@@ -130,7 +131,7 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 def write_into_readme(readme: Path, table: pd.DataFrame) -> None:
-    """Replace what stands between the README's two markers by the table, without the rows of the demonstration.
+    """Replace what stands between the README's two markers by the table, without rows of the synthetic corpus.
 
     Raises:
         SerError: a marker is missing.
@@ -141,6 +142,6 @@ def write_into_readme(readme: Path, table: pd.DataFrame) -> None:
             f"{readme} needs the markers {BEGIN} and {END}, once each: the table goes between them."
         )
     before, rest = text.split(BEGIN)
-    table = table[table["recipe"] != "demo"]  # synthetic voices: no result
+    table = table[table["corpus"] != "sample"]
     with replacing(readme) as part:
         part.write_text(f"{before}{BEGIN}\n{markdown(table)}\n{END}{rest.split(END)[1]}", encoding="utf-8")

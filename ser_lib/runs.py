@@ -193,8 +193,9 @@ def model_card(
     overall = metrics["overall"]
     leaks = audit[(audit["severity"] == "red") & (audit["clips"].fillna(0) > 0)]
     lines = [f"# {recipe.title}", ""]
-    if recipe.notice:
-        lines += [f"> {recipe.notice}", ""]
+    for name in environment["corpora"]:
+        if name in CORPORA and CORPORA[name].notice:
+            lines += [f"> {CORPORA[name].notice}", ""]
     if len(leaks):
         found = "; ".join(f"{row.leak}: {row.clips} test clips" for row in leaks.itertuples())
         lines += [f"> **This protocol leaks.** {found}. The scores below say little about new speakers.", ""]

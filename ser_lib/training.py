@@ -79,7 +79,7 @@ def fit(
     progress: bool = True,
     description: str = "epochs",
 ) -> pd.DataFrame:
-    """Fit a network in place with Adam and cross-entropy; it ends with the weights of its best epoch.
+    """Fit a network in place with AdamW and cross-entropy; it ends with the weights of its best epoch.
 
     The best epoch is the one with the highest validation UAR, the lower loss deciding between equals. Random numbers come from PyTorch's own state: build the network
     and call this inside `seeded`.

@@ -293,3 +293,9 @@ def test_near_same_audio_that_was_not_looked_for_is_unknown(noise_split):
     assert "near_duplicates is False" in table.loc["near-same audio", "meaning"]
     with pytest.raises(SerError, match="nowhere.wav"):
         audit(noise_split.assign(path="/nowhere.wav"), progress=False)
+
+
+def test_sentences_that_nobody_knows_are_not_called_clean():
+    clips = make_clips(speakers=4).assign(sentence=None)
+    row = audit(make_split(clips, "speaker"), near_duplicates=False).set_index("leak").loc["same sentence"]
+    assert pd.isna(row["clips"]) and "no clip's sentence is known" in row["meaning"]

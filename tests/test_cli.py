@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_lib import experiments
+from ser_lib import cli, experiments
 from ser_lib.cli import EXAMPLES, main
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +77,23 @@ def test_train_then_evaluate_then_results(tmp_path, capsys):
     assert "stated; training.epochs=1; split.folds=2" in capsys.readouterr().out
     assert main([*evaluate[:4], "--reports-dir", str(tmp_path / "reports")]) == 1
     assert "was trained with other settings" in capsys.readouterr().err
+
+
+def test_set_takes_one_text_or_several_and_lists_with_spaces():
+    for given in (["corpora=[a, b] training.epochs=3"], ["corpora=[a, b]", "training.epochs=3"]):
+        options = cli.build_parser().parse_args(["train", "demo", "--set", *given])
+        assert cli.overrides_of(options) == ["corpora=[a, b]", "training.epochs=3"]
+
+
+def test_a_closed_pipe_is_no_error(monkeypatch, capsys):
+    def closed(*_, **__):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(experiments, "train", closed)
+    out = sys.stdout
+    assert main(["train", "demo"]) == 0
+    monkeypatch.setattr(sys, "stdout", out)
+    assert capsys.readouterr().err == ""
 
 
 def test_audit_prints_counts_and_a_verdict(capsys):

@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from conftest import make_clips
 
 from ser_lib import display, models
 from ser_lib.audit import audit
+from ser_lib.files import project_dir
 from ser_lib.splits import make_split
 
 
@@ -41,3 +43,10 @@ def test_the_summary_counts_every_trained_number():
     network = models.build("lstm", emotions=["happy", "sad"], n_features=5, sequence=True, hidden=8)
     table = display.model_summary(network)
     assert table.loc["total", "trained numbers"] == sum(weight.numel() for weight in network.parameters())
+
+
+def test_a_path_is_told_from_the_checkout_or_from_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert display.short_path(project_dir() / "data" / "sample") == "data/sample"
+    assert display.short_path(tmp_path / "corpora") == "~/corpora"
+    assert display.short_path(Path("/elsewhere")) == "/elsewhere"

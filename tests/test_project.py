@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from ser_lib.clips import load_clips
 from ser_lib.corpora import CORPORA
-from ser_lib.recipes import recipe_names
+from ser_lib.recipes import load_recipe, recipe_names
 from ser_lib.splits import PROTOCOLS
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +87,7 @@ class TestEnvironments:
         python = next(item for item in conda["dependencies"] if str(item).startswith("python="))
         assert f">={python.split('=')[1]}" == PROJECT["requires-python"]
         (pip,) = [item["pip"] for item in conda["dependencies"] if isinstance(item, dict)]
-        assert "-r requirements.lock" in pip
+        assert pip == ["-r requirements.lock", "-e ."]  # lines of a requirements file: no options behind them
 
     def test_the_lock_holds_plain_pins_that_any_index_has(self):
         for name, version in pins().items():
@@ -190,6 +190,12 @@ class TestReadme:
         clips = load_clips("mine", tmp_path)
         assert clips["speaker"].tolist() == ["mine-anna", "mine-bert"]
         assert clips["emotion"].tolist() == ["happy", "sad"] and clips["sex"].tolist() == ["female", "male"]
+
+    def test_its_recipe_of_ones_own_is_complete(self, tmp_path):
+        (source,) = re.findall(r"```yaml\n(title: My corpus.*?)```", README, re.S)
+        (tmp_path / "mine.yaml").write_text(source)
+        recipe = load_recipe(tmp_path / "mine.yaml")
+        assert (recipe.name, recipe.model.name, recipe.input.pooling) == ("mine", "gru", "sequence")
 
     def test_its_python_runs(self, tmp_path):
         (source,) = re.findall(r"```python\n(from ser_lib.*?)```", README, re.S)

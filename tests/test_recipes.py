@@ -85,6 +85,7 @@ def test_an_override_changes_one_field_and_is_remembered():
 
 def test_corpora_and_emotions_are_given_as_a_word_a_list_or_all():
     assert load_recipe("demo", overrides=["corpora=ravdess"]).corpora == ("ravdess",)
+    assert load_recipe("demo", overrides=["split.test_corpora=savee"]).split.test_corpora == ("savee",)
     recipe = load_recipe("tess-mfcc-cnn", overrides=["corpora=[ravdess, savee]", "emotions=all"])
     assert recipe.corpora == ("ravdess", "savee") and "calm" in recipe.emotions
     assert load_recipe("demo", overrides=["emotions=[sadness, happy]"]).emotions == ("happy", "sad")
@@ -104,6 +105,9 @@ def test_corpora_and_emotions_are_given_as_a_word_a_list_or_all():
         ("model.name=svm", "'cnn', 'lstm', 'bilstm' or 'gru'"),
         ("emotions=[glad]", "unknown emotion 'glad'"),
         ("split=5", "split"),
+        ("name=../../x", "name"),
+        ("name=a/b", "name"),
+        ("model.hidden=1", "model.hidden"),
         ("input.encoder=facebook/wav2vec2-base", "input.encoder"),
     ],
 )

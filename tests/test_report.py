@@ -1,6 +1,7 @@
 """The notebooks, executed from end to end on the bundled corpus, and the pages made of them."""
 
 import re
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -22,7 +23,7 @@ def folders(tmp_path_factory):
     recipe = load_recipe("demo", overrides=FAST)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_CACHE_DIR", str(root / "cache"))
-        make_report(recipe, "speaker", runs_dir=root / "runs", reports_dir=root / "reports")
+        make_report("demo", "speaker", overrides=FAST, runs_dir=root / "runs", reports_dir=root / "reports")
         leaky = experiments.train(recipe, "deduplicated", runs_dir=root / "runs", progress=False)
     page = root / "reports" / "demo" / "deduplicated" / "Run_Model.html"
     write_page(notebook("1"), report.page_context(leaky, "Run_Model", 1.0), page)
@@ -116,12 +117,37 @@ def test_every_parameter_that_the_report_passes_exists(name, monkeypatch, tmp_pa
 
     monkeypatch.setattr(report, "execute_notebook", record)
     with pytest.raises(SerError, match="stop here"):
-        make_report(load_recipe("demo"), runs_dir=tmp_path, reports_dir=tmp_path)
+        make_report("demo", runs_dir=tmp_path, reports_dir=tmp_path)
     import papermill
 
     assert set(passed) == set(
         papermill.inspect_notebook(str(report.project_dir() / "notebooks" / f"{name}.ipynb"))
     )
+
+
+def test_a_recipe_of_ones_own_is_the_one_that_is_reported(monkeypatch, tmp_path):
+    passed = {}
+
+    def record(path, parameters, failed_copy):
+        passed.update(parameters)
+        raise SerError("stop here")
+
+    monkeypatch.setattr(report, "execute_notebook", record)
+    monkeypatch.chdir(tmp_path)
+    # Named as a bundled one: the notebooks must not take that instead.
+    (tmp_path / "demo.yaml").write_text("title: Mine\ncorpora: [sample]\nmodel: {name: gru}\n")
+    with pytest.raises(SerError, match="stop here"):
+        make_report("demo.yaml", data_dir="corpora", runs_dir="runs", reports_dir="reports")
+    assert passed["recipe_name"] == str(tmp_path / "demo.yaml")
+    assert load_recipe(passed["recipe_name"]).title == "Mine"
+    assert (passed["data_dir"], passed["runs_dir"]) == (str(tmp_path / "corpora"), str(tmp_path / "runs"))
+
+
+def test_a_transductive_page_says_so(folders):
+    run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+    adapted = replace(run, split=run.split.assign(protocol="speaker-adapted"))
+    assert "Transductive" in report.page_context(adapted, "Run_Model", 1.0)["notice"]
+    assert "Transductive" not in report.page_context(run, "Run_Model", 1.0)["notice"]
 
 
 def test_a_failing_cell_is_named_and_its_executed_copy_kept(tmp_path):

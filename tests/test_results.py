@@ -102,6 +102,19 @@ def test_a_row_replaces_its_predecessor_and_leaves_the_others(clips, tmp_path):
     assert table["accuracy"].iloc[0] > 0.8
 
 
+def test_cross_corpus_rows_say_what_was_trained_on(clips):
+    for corpora in ("[sample, savee]", "[ravdess, savee]"):
+        row = result_rows([made_run(clips, overrides=[f"corpora={corpora}"])]).iloc[0]
+        assert corpora in row["variant"]
+
+
+def test_transductive_scores_are_marked(clips):
+    row = result_rows([made_run(clips)])
+    assert "(transductive)" in markdown(row.assign(protocol="speaker-adapted")) and "(trans" not in markdown(
+        row
+    )
+
+
 def test_a_write_that_fails_keeps_the_old_table(clips, tmp_path, monkeypatch):
     update_results(result_rows([made_run(clips)]), tmp_path)
     before = (tmp_path / "results.csv").read_bytes()
@@ -132,9 +145,9 @@ def test_markdown_marks_intervals_over_clips(clips):
 def test_the_readme_keeps_all_but_the_table(clips, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
-    demo = result_rows([made_run(clips)])
-    table = demo.assign(recipe="mine")
-    write_into_readme(readme, pd.concat([demo, table]))
+    synthetic = result_rows([made_run(clips)])
+    table = synthetic.assign(corpus="mine")
+    write_into_readme(readme, pd.concat([synthetic, table]))
     assert readme.read_text() == f"before\n{results.BEGIN}\n{markdown(table)}\n{results.END}\nafter\n"
     readme.write_text("no markers")
     with pytest.raises(SerError, match="needs the markers"):

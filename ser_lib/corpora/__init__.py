@@ -11,6 +11,7 @@ from pathlib import Path
 from ser_lib.corpora import crema_d, ravdess, sample, savee, tess
 from ser_lib.corpora.base import Corpus
 from ser_lib.errors import SerError
+from ser_lib.files import project_dir
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
     """
     corpus = get_corpus(name)
     environment = os.environ.get("SER_DATA_DIR")
-    candidates = [Path(base).expanduser() / name for base in (data_dir, environment) if base]
+    candidates = [place / name for base in (data_dir, environment) if base for place in _places(base)]
     if corpus.folder:
         candidates.append(corpus.folder)
     folder = next((folder for folder in candidates if folder.is_dir()), None)
@@ -62,6 +63,12 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
     if not any(folder.iterdir()):
         raise SerError(f"{name}: the folder {folder} is empty. Put the corpus there, or remove the folder.")
     return folder
+
+
+def _places(base: str | Path) -> list[Path]:
+    """A relative folder is looked for in the working folder, then in the checkout: notebooks run in their own."""
+    base = Path(base).expanduser()
+    return [base] if base.is_absolute() else [base, project_dir() / base]
 
 
 def _download(corpus: Corpus, data_dir: str | Path | None, environment: str | None) -> Path:

@@ -10,7 +10,8 @@ class Corpus:
     """One corpus. Its module's docstring is its data card; this object is the part that code reads.
 
     `parse` takes a file's path and returns its `speaker`, `sex`, `emotion`, `intensity` and `sentence`
-    (speaker without the corpus prefix, which the clip table adds), or None where the name is not one of
+    (speaker without the corpus prefix, which the clip table adds; sentence None where the name does not tell
+    what is said), or None where the name is not one of
     this corpus. It reads the name only, never the audio.
     """
 
@@ -25,4 +26,5 @@ class Corpus:
     citation: str
     url: str
     shareable: bool = False  # may its audio be embedded in a report that is passed on?
+    notice: str = ""  # what a reader of any score on it must know first
     folder: Path | None = None  # where it is bundled with the repository, if it is

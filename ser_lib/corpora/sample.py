@@ -28,5 +28,9 @@ CORPUS = Corpus(
     citation="none needed",
     url="https://creativecommons.org/publicdomain/zero/1.0/",
     shareable=True,
+    notice=(
+        "These voices are synthetic, made by a speech synthesiser from rules. The numbers here show that the chain "
+        "works; they say nothing about how well human emotion is recognised."
+    ),
     folder=Path(__file__).resolve().parents[2] / "data" / "sample",
 )

@@ -11,8 +11,8 @@ Source    http://kahlan.eps.surrey.ac.uk/savee/
 Known defects
 - DC_a01 is speaker DC, angry. Labelling by the prefix, as a public project did, gives every clip its speaker
   as its emotion. `sa` and `su` must be tried before shorter codes.
-- `sentence` is letters and number, so it differs by emotion. Three texts are common to all emotions, and
-  neutral repeats two of each other one; the name does not tell which, so no split can hold them apart.
+- `sentence` is None: three texts are common to all emotions, and neutral repeats two of each other one, but
+  the name does not tell which, so no split can hold the texts apart, and none may claim to.
 - 104 of the 480 clips have clipped samples.
 - All speakers are male.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ser_lib.corpora.base import Corpus
 
-NAME = re.compile(r"(DC|JE|JK|KL)_((sa|su|a|d|f|h|n)([0-3][0-9]))")
+NAME = re.compile(r"(DC|JE|JK|KL)_(sa|su|a|d|f|h|n)([0-3][0-9])")
 EMOTION = {
     "a": "angry",
     "d": "disgust",
@@ -38,10 +38,10 @@ def parse(path: Path) -> dict | None:
     match = NAME.fullmatch(path.stem)
     if match is None:
         return None
-    speaker, sentence, letters, number = match.groups()
+    speaker, letters, number = match.groups()
     if not 1 <= int(number) <= (30 if letters == "n" else 15):
         return None
-    facts = {"speaker": speaker, "sex": "male", "intensity": "unspecified", "sentence": sentence}
+    facts = {"speaker": speaker, "sex": "male", "intensity": "unspecified", "sentence": None}
     return {**facts, "emotion": EMOTION[letters]}
 
 

@@ -57,7 +57,7 @@ class Model(_Section):
     """Which network, and its sizes: the arguments of `ser_lib.models.build`."""
 
     name: Literal["cnn", "lstm", "bilstm", "gru"]
-    hidden: int = Field(128, gt=0)
+    hidden: int = Field(128, ge=2)
     dense: tuple[int, ...] = (64, 32)
     dropout: float = Field(0.2, ge=0, lt=1)
 
@@ -89,6 +89,11 @@ class Split(_Section):
     test_corpora: tuple[str, ...] | None = None
     keep_duplicates: bool = False  # under `published` only, where the source kept them
 
+    @field_validator("test_corpora", mode="before")
+    @classmethod
+    def _one_or_many(cls, value):
+        return (value,) if isinstance(value, str) else value
+
     def split_settings(self) -> dict:
         return self.model_dump(exclude={"keep_duplicates"})
 
@@ -105,13 +110,12 @@ class Claim(_Section):
 class Recipe(_Section):
     """One experiment, complete but for protocol and seed."""
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w .+-]*$")  # it names folders: no way out of them
     title: str
     variant: Literal["stated", "as-run"] = "stated"
     overrides: tuple[str, ...] = ()
     corpora: tuple[str, ...]
     emotions: tuple[str, ...] = EMOTIONS
-    notice: str | None = None  # shown above every report of this recipe
     input: Input = Input()
     model: Model
     training: Training = Training()
@@ -136,9 +140,9 @@ class Recipe(_Section):
 
     @property
     def variant_label(self) -> str:
-        """The variant, and every override that no other column of the table of results shows."""
-        hidden = [item for item in self.overrides if not item.startswith(("corpora=", "training.device="))]
-        return "; ".join([self.variant, *hidden])
+        """The variant and every override but the device, as the table of results shows them."""
+        shown = [item for item in self.overrides if not item.startswith("training.device=")]
+        return "; ".join([self.variant, *shown])
 
     @property
     def features_label(self) -> str:
