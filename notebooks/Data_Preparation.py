@@ -52,7 +52,10 @@ from ser_lib import audio, experiments, plots
 from ser_lib import display as show
 from ser_lib.audit import audit
 from ser_lib.corpora import CORPORA, find_corpus
+from ser_lib.labels import EMOTIONS
 from ser_lib.recipes import dump_recipe, load_recipe
+
+pd.set_option("display.max_colwidth", None)
 
 # %% [markdown]
 # ## The recipe
@@ -114,6 +117,7 @@ plots.durations(clips)
 # %%
 speaker = clips.groupby("speaker")["emotion"].nunique().idxmax()
 examples = clips[clips["speaker"] == speaker].drop_duplicates("emotion")
+examples = examples.sort_values("emotion", key=lambda emotion: emotion.map(EMOTIONS.index))
 rate = recipe.input.audio.sampling_rate
 waveforms = [audio.prepare(path, **recipe.input.audio.model_dump()) for path in examples["path"]]
 titles = examples["clip_id"].str.split("/").str[1]
@@ -146,7 +150,6 @@ leaks = audit(split)
 show.audit_verdict(leaks)
 
 # %%
-pd.set_option("display.max_colwidth", None)
 show.audit_counts(leaks)
 
 # %%

@@ -79,13 +79,13 @@ show.model_summary(run.model())
 # %% [markdown]
 # ## Epoch by epoch
 #
-# The first fold's table; the row marked `best` is the epoch whose weights were kept.
+# The first fold's table; the dot marks the epoch whose weights were kept.
 
 # %%
 first = run.history[run.history["fold"] == 0].drop(columns="fold").set_index("epoch")
-pd.concat([first.iloc[:5], first[first["best"]], first.iloc[-3:]]).loc[
-    lambda table: ~table.index.duplicated()
-].round(4)
+first.insert(0, "kept", first.pop("best").map({True: "●", False: ""}))
+shown = pd.concat([first.iloc[:5], first[first["kept"] != ""], first.iloc[-3:]]).round(4)
+shown[~shown.index.duplicated()].sort_index()
 
 # %% [markdown]
 # All folds. Where the training line goes on rising and the validation line does not, the network has begun to
@@ -117,7 +117,7 @@ table = pd.DataFrame(
 table.assign(chance=metrics.chance_level(len(run.emotions))).round(3)
 
 # %%
-pd.DataFrame(run.metrics["by_corpus"]).T[["uar", "uar_low", "uar_high", "n_test", "test_speakers"]]
+pd.DataFrame(run.metrics["by_corpus"]).T[["uar", "uar_low", "uar_high", "n_test", "test_speakers"]].round(3)
 
 # %% [markdown]
 # **Next:** `Run_Model` looks at what the model gets right and wrong, for whom, and how sure it is.
