@@ -45,6 +45,7 @@ def run_benchmarks() -> None:
         changed = load_recipe("demo", overrides=[f"model.name={name}"])
         with training.seeded(0):
             network = experiments.build_model(changed, list(EMOTIONS), inputs)
+            training.fit(network, inputs, labels, rows, rows[:0], **settings | {"epochs": 1})  # warm-up
             seconds = timed(lambda: training.fit(network, inputs, labels, rows, rows[:0], **settings))[1]  # noqa: B023
         show(f"one epoch of {name}, {inputs.shape[1]} frames", len(clips), seconds / 3, "clips")
 
