@@ -88,9 +88,14 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
     return pd.DataFrame([_row(leak, found[leak], n_test) for leak in LEAKS]).astype({"clips": "Int64"})
 
 
+def red_leaks(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an audit that are red and were found in at least one test clip."""
+    return table[(table["severity"] == "red") & (table["clips"].fillna(0) > 0)]
+
+
 def has_leaks(table: pd.DataFrame) -> bool:
     """Whether an audit found any test clip with a leak that is red."""
-    return bool(((table["severity"] == "red") & (table["clips"].fillna(0) > 0)).any())
+    return len(red_leaks(table)) > 0
 
 
 def _row(leak: str, found: pd.Series | str, n_test: int) -> dict:

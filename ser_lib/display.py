@@ -10,7 +10,7 @@ import pandas as pd
 import soundfile
 from torch import nn
 
-from ser_lib.audit import has_leaks
+from ser_lib.audit import red_leaks
 from ser_lib.corpora import CORPORA
 from ser_lib.files import project_dir
 
@@ -24,8 +24,8 @@ class Html(str):
 
 def audit_verdict(table: pd.DataFrame) -> Html:
     """One line over an audit: green where nothing grave leaks, else red with the counts."""
-    red = table[(table["severity"] == "red") & (table["clips"].fillna(0) > 0)]
-    if has_leaks(table):
+    red = red_leaks(table)
+    if len(red):
         found = "; ".join(f"{row.leak}: {row.clips} test clips ({row.share:.0%})" for row in red.itertuples())
         return Html(f'<p class="leak-red"><b>This split leaks.</b> {html.escape(found)}.</p>')
     return Html('<p class="leak-green"><b>No leak found</b> among the kinds marked red below.</p>')
@@ -34,7 +34,7 @@ def audit_verdict(table: pd.DataFrame) -> Html:
 def audit_counts(table: pd.DataFrame) -> pd.DataFrame:
     """The audit as a notebook shows it: one row a kind, with counts, share and meaning."""
     shown = table.set_index("leak")[["severity", "clips", "share", "meaning"]].copy()
-    shown["share"] = shown["share"].map("{:.0%}".format)
+    shown["share"] = shown["share"].map("{:.0%}".format, na_action="ignore").fillna("unknown")
     return shown.rename(columns={"clips": "test clips"})
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib import models
+from ser_lib.audit import red_leaks
 from ser_lib.corpora import CORPORA
 from ser_lib.errors import SerError
 from ser_lib.files import project_dir
@@ -104,7 +105,7 @@ def load_run(folder: str | Path) -> Run:
             folder=folder,
             recipe=read_resolved(folder / "recipe.yaml"),
             split=load_split(folder / "split.csv"),
-            audit=read_table(folder / "audit.csv"),
+            audit=read_table(folder / "audit.csv").astype({"clips": "Int64"}),
             history=read_table(folder / "history.csv"),
             predictions=read_table(folder / "predictions.csv"),
             metrics=json.loads((folder / "metrics.json").read_text()),
@@ -191,7 +192,7 @@ def model_card(
 ) -> str:
     """The README of a run folder: what the model is, on what it learned, and under which protocol it was scored."""
     overall = metrics["overall"]
-    leaks = audit[(audit["severity"] == "red") & (audit["clips"].fillna(0) > 0)]
+    leaks = red_leaks(audit)
     lines = [f"# {recipe.title}", ""]
     for name in environment["corpora"]:
         if name in CORPORA and CORPORA[name].notice:

@@ -14,7 +14,7 @@ import pytest
 from conftest import tone_clips
 from filelock import FileLock
 
-from ser_lib import experiments, metrics, training
+from ser_lib import display, experiments, metrics, training
 from ser_lib.audit import has_leaks
 from ser_lib.errors import SerError
 from ser_lib.recipes import load_recipe
@@ -271,6 +271,15 @@ def test_an_emotion_with_one_clip_is_named(tones, tmp_path, monkeypatch):
         train(tmp_path, protocol="deduplicated")
     run = train(tmp_path)  # under `speaker` one fold cannot learn it; the run is still whole
     assert (run.predictions["truth"] == "sad").sum() == 1
+
+
+def test_counts_stay_whole_where_the_audit_cannot_tell_something(tones, tmp_path, monkeypatch):
+    unknown = tones.assign(sentence=None)
+    monkeypatch.setattr(experiments, "load_clips", lambda *_, **__: unknown.copy())
+    run = train(tmp_path, "training.epochs=1", protocol="deduplicated")
+    assert pd.isna(run.audit.set_index("leak").loc["same sentence", "clips"])
+    assert f"same speaker: {len(run.predictions)} test clips (100%)" in display.audit_verdict(run.audit)
+    assert display.audit_counts(run.audit).loc["same sentence", "share"] == "unknown"
 
 
 def test_a_run_folder_that_cannot_be_written_is_an_os_error_that_names_it(tones, tmp_path):
