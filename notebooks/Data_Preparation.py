@@ -48,7 +48,7 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 import pandas as pd
 from IPython.display import Markdown
 
-from ser_lib import audio, experiments, plots
+from ser_lib import audio, experiments, features, plots
 from ser_lib import display as show
 from ser_lib.audit import audit
 from ser_lib.corpora import CORPORA, find_corpus
@@ -157,26 +157,35 @@ found = leaks[leaks["clips"].fillna(0) > 0].set_index("leak")["examples"].str.sp
 pd.DataFrame(found.explode()) if len(found) else "No examples: nothing was found."
 
 # %% [markdown]
-# ## The features
+# ## What the model reads
 #
-# Computed once, over all cores, and kept in the store: the next run, and the next notebook, read them.
+# MFCC, the layers of a pretrained encoder, or the waveform itself. Arrays are computed once and kept in the store: the
+# next run, and the next notebook, read them.
 
 # %%
 inputs = experiments.inputs_of(recipe, clips, protocol)
-print(
-    " × ".join(map(str, inputs.shape)),
-    "= clips × " + ("features" if inputs.ndim == 2 else "frames × features"),
-)
+size = " × ".join(map(str, (len(inputs), *getattr(inputs, "shape", ())[1:])))
+print(f"{size}: {recipe.features_label}, {recipe.input_label}")
 
 # %% [markdown]
-# The mean of each coefficient for each emotion, in standard deviations from the mean over all clips. Rows that
-# look alike are emotions that these features can hardly tell apart.
+# ## Who lies beside whom
+#
+# Each point is a clip, and clips that these features take for alike lie together. If the groups on the right are clearer
+# than those on the left, the features tell first of all who speaks: a split that shares speakers is then easy. (For a
+# model that is fine-tuned, this is its encoder before that.)
 
 # %%
-means = (
-    inputs if inputs.ndim == 2 else pd.DataFrame([pd.DataFrame(clip).mean() for clip in inputs]).to_numpy()
-)
-plots.feature_heatmap(means, clips["emotion"])
+overview = experiments.overview_of(recipe, clips, protocol)
+shown = clips.sample(min(2000, len(clips)), random_state=seed).index
+points = features.project(overview[shown])
+plots.embedding_map(points, clips.loc[shown, "emotion"], clips.loc[shown, "speaker"])
+
+# %% [markdown]
+# The mean of each MFCC for each emotion, in standard deviations from the mean over all clips. Rows that look alike are
+# emotions that these features can hardly tell apart.
+
+# %%
+plots.feature_heatmap(overview, clips["emotion"]) if recipe.input.encoder == "mfcc" else "Not drawn: no MFCC."
 
 # %% [markdown]
 # **Next:** `Model_Training` trains the recipe's network on this split.

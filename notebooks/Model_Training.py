@@ -68,13 +68,25 @@ print(
 )
 
 # %% [markdown]
-# ## The network
+# ## The model
 #
-# Every layer that learned, and how many numbers it holds. They are many times as many as the clips: enough to
-# remember voices, which is why only speakers that it never heard can tell whether it learned emotions.
+# How much of it there is, and how much of that learned. Even a small network holds many times as many numbers as there
+# are clips: enough to remember voices, which is why only speakers that it never heard can tell whether it learned
+# emotions.
+
+# %%
+show.model_size(run)
 
 # %%
 show.model_summary(run.model())
+
+# %% [markdown]
+# Where a model weighs the layers of its encoder (`model.name=weighted-layers`), this shows which ones it found useful.
+# Emotion is usually heard best in the lower half; the upper layers know words.
+
+# %%
+weights = show.layer_weights(run)
+"This model weighs no layers." if weights is None else plots.layer_weights(weights)
 
 # %% [markdown]
 # ## Epoch by epoch

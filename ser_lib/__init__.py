@@ -3,10 +3,15 @@
 import warnings
 from importlib import import_module
 
+from ser_lib.registration import register
+
 __version__ = "0.1.0"
 
 # librosa imports a progress bar that warns, in every notebook, that it would be prettier with ipywidgets.
 warnings.filterwarnings("ignore", message="IProgress not found")
+
+# So that transformers loads a frozen encoder with its head like any checkpoint; imports nothing heavy.
+register()
 
 # Imported where they are first used, so that `ser --help` answers at once.
 _PUBLIC = {

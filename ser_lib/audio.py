@@ -5,11 +5,14 @@ A waveform is float32 of shape (n_samples,), nominally within ±1.
 
 import io
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
+from tqdm import tqdm
 
 from ser_lib.errors import SerError
 
@@ -221,3 +224,21 @@ def prepare(
     if max_seconds is not None:
         waveform = fit(waveform, round(max_seconds * sampling_rate), crop, pad, rng)
     return waveform
+
+
+def prepare_all(paths: Iterable[str], settings: dict, progress: bool = True) -> list[np.ndarray]:
+    """`prepare` for many files, over all cores, in the order of `paths`."""
+    paths = list(paths)
+    # Threads: decoding and resampling leave Python's lock, and waveforms need not travel between processes.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waveforms = pool.map(lambda path: prepare(path, **settings), paths)
+        bar = tqdm(
+            waveforms,
+            total=len(paths),
+            desc="audio",
+            unit="clip",
+            leave=False,
+            delay=0.5,
+            disable=not progress,
+        )
+        return list(bar)

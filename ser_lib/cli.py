@@ -11,12 +11,15 @@ from ser_lib.errors import SerError
 EXAMPLES = {
     "corpora": "ser corpora\nser corpora ravdess --data-dir ~/corpora",
     "prepare": "ser prepare tess-mfcc-cnn --protocol speaker",
-    "train": "ser train demo\nser train tess-mfcc-lstm --protocol published --set training.epochs=50",
+    "train": "ser train demo\nser train tess-mfcc-lstm --protocol published --set training.epochs=50\n"
+    "ser train ravdess-wav2vec2-frozen-mlp --set input.encoder=~/models/whisper-base\n"
+    "ser train four-corpora-xlsr53-finetune --folds 0,1\n"
+    "accelerate launch -m ser_lib train tess-wav2vec2-finetune",
     "evaluate": "ser evaluate tess-mfcc-lstm --protocol speaker --seeds 0 1 2",
     "audit": "ser audit tess-mfcc-cnn --protocol published",
     "report": "ser report demo\nser report tess-mfcc-cnn --protocol speaker\nser report --index",
     "results": "ser results\nser results --readme README.md",
-    "bench": "ser bench",
+    "bench": "ser bench\nser bench --encoder openai/whisper-base --corpus ravdess",
 }
 
 
@@ -82,6 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command = add(name, function, summary)
         add_experiment_options(command)
+        if name == "train":
+            command.add_argument(
+                "--folds",
+                metavar="0,1",
+                help="train these folds alone, as one of several jobs; the last to finish joins them",
+            )
     command = add("evaluate", evaluate, "score finished runs and put their row into reports/results.csv")
     add_experiment_options(command, seed=False)
     command.add_argument("--seeds", nargs="+", type=int, default=[0], help="the runs' seeds (default: 0)")
@@ -97,7 +106,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--readme", metavar="FILE", help="replace the table between this file's markers")
     command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
-    add("bench", bench, "measure feature extraction, the store and training on the bundled corpus")
+    command = add("bench", bench, "measure feature extraction, embedding, the store and training")
+    command.add_argument(
+        "--encoder", help="embed with this one (default: $SER_WHISPER_BASE, else one of random weights)"
+    )
+    command.add_argument("--corpus", default="sample", help="clips to embed (default: the bundled corpus)")
     return parser
 
 
@@ -170,16 +183,27 @@ def prepare(options) -> None:
     split = experiments.split_of(recipe, clips, options.protocol, options.seed)
     inputs = experiments.inputs_of(recipe, clips, options.protocol)
     print(split.groupby(["fold", "subset"])["clip_id"].count().unstack(fill_value=0).to_string())
-    print(f"features: {' × '.join(map(str, inputs.shape))} ({recipe.features_label}, {recipe.input.pooling})")
+    size = f"{len(inputs)} waveforms" if isinstance(inputs, list) else " × ".join(map(str, inputs.shape))
+    print(f"inputs: {size} ({recipe.features_label}, {recipe.input_label})")
 
 
 def train(options) -> None:
-    from ser_lib import experiments
-    from ser_lib.runs import describe_score
+    from ser_lib import experiments, parallel
+    from ser_lib.runs import describe_score, run_folder
 
+    recipe = recipe_of(options)
+    folds = folds_of(options)
     run = experiments.train(
-        recipe_of(options), options.protocol, options.seed, options.data_dir, options.runs_dir
+        recipe, options.protocol, options.seed, options.data_dir, options.runs_dir, folds=folds
     )
+    if not parallel.is_first():
+        return
+    if run is None:
+        missing = experiments.unfinished_folds(
+            run_folder(recipe, options.protocol, options.seed, options.runs_dir)
+        )
+        print(f"finished; the run still lacks fold {', '.join(map(str, missing))}")
+        return
     overall = run.metrics["overall"]
     print(
         f"{run.recipe.folder_name}, {run.protocol}: UAR {describe_score(overall, 'uar')}, "
@@ -187,12 +211,32 @@ def train(options) -> None:
     )
 
 
+def folds_of(options) -> list[int] | None:
+    """`--folds 0,1` as numbers; None where it was not given."""
+    if options.folds is None:
+        return None
+    try:
+        return [int(fold) for fold in options.folds.split(",")]
+    except ValueError as error:
+        raise SerError(f"--folds expects numbers such as 0,1, not {options.folds!r}.") from error
+
+
 def evaluate(options) -> None:
+    from ser_lib.experiments import unfinished_folds
     from ser_lib.results import markdown, result_rows, update_results
     from ser_lib.runs import load_run, run_folder
 
     recipe = recipe_of(options)
-    runs = [load_run(run_folder(recipe, options.protocol, seed, options.runs_dir)) for seed in options.seeds]
+    folders = [run_folder(recipe, options.protocol, seed, options.runs_dir) for seed in options.seeds]
+    for folder in folders:
+        missing = unfinished_folds(folder)
+        if missing and not folder.is_dir():
+            folds = ",".join(map(str, missing))
+            raise SerError(
+                f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`, "
+                "or all that are missing with `ser train …`."
+            )
+    runs = [load_run(folder) for folder in folders]
     for run in runs:
         if run.recipe != recipe:
             raise SerError(
@@ -251,7 +295,7 @@ def show_results(options) -> None:
 def bench(options) -> None:
     from ser_lib.bench import run_benchmarks
 
-    run_benchmarks()
+    run_benchmarks(options.encoder, options.corpus)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from torch import nn
 from ser_lib.audit import red_leaks
 from ser_lib.corpora import CORPORA
 from ser_lib.files import project_dir
+from ser_lib.runs import Run
 
 
 class Html(str):
@@ -79,21 +80,68 @@ def short_path(path: Path) -> str:
 
 
 def model_summary(network: nn.Module) -> pd.DataFrame:
-    """One row a layer that holds weights: its kind, the shapes of its weights, and how many numbers train."""
+    """One row a layer that holds weights: its kind, the shapes of its weights, and how many numbers train.
+
+    Of a large model, one row for each of its blocks instead, such as `encoder.layers`.
+    """
+    leaves = [
+        (name, module) for name, module in network.named_modules() if list(module.parameters(recurse=False))
+    ]
+    if len(leaves) > 30:
+        return _with_total(_blocks(network))
     rows = []
-    for name, module in network.named_modules():
+    for name, module in leaves:
         weights = list(module.parameters(recurse=False))
-        if weights:
-            rows.append(
-                {
-                    "layer": name,
-                    "kind": type(module).__name__,
-                    "weights": ", ".join("×".join(map(str, weight.shape)) for weight in weights),
-                    "trained numbers": sum(weight.numel() for weight in weights if weight.requires_grad),
-                }
-            )
-    table = pd.DataFrame(rows).set_index("layer")
-    total = pd.DataFrame(
-        {"kind": "", "weights": "", "trained numbers": table["trained numbers"].sum()}, index=["total"]
-    )
+        rows.append(
+            {
+                "layer": name,
+                "kind": type(module).__name__,
+                "weights": ", ".join("×".join(map(str, weight.shape)) for weight in weights),
+                "trained numbers": sum(weight.numel() for weight in weights if weight.requires_grad),
+            }
+        )
+    return _with_total(pd.DataFrame(rows).set_index("layer"))
+
+
+def _blocks(network: nn.Module) -> pd.DataFrame:
+    """Parameters by the first words of their names, down to the lists of like layers."""
+    rows = {}
+    for name, weight in network.named_parameters():
+        words = name.split(".")[:-1]
+        # `wav2vec2.encoder.layers.3.attention.k_proj` belongs to `wav2vec2.encoder.layers`.
+        depth = next((i for i, word in enumerate(words) if word.isdigit()), min(len(words), 2))
+        block = ".".join(words[:depth]) or name
+        row = rows.setdefault(block, {"tensors": 0, "numbers": 0})
+        row["tensors"] += 1
+        row["numbers"] += weight.numel()
+    return pd.DataFrame(rows).T.rename_axis("block")
+
+
+def _with_total(table: pd.DataFrame) -> pd.DataFrame:
+    numbers = table.select_dtypes("number").sum()
+    total = pd.DataFrame({name: [numbers.get(name, "")] for name in table}, index=["total"])
     return pd.concat([table, total])
+
+
+def model_size(run: Run) -> pd.DataFrame:
+    """What the model reads, how many of its numbers were trained, and how fast, as a table of one column."""
+    size = run.environment["model"]
+    rows = {
+        "reads": f"{run.recipe.features_label}, {run.recipe.input_label}",
+        "model": run.recipe.model_label,
+        "parameters": f"{size['parameters']:,}",
+        "of these trained": f"{size['trained_parameters']:,} ({size['trained_parameters'] / size['parameters']:.1%})",
+        "training": f"{size['clips_per_second']:,.0f} clips a second, tests and saving included",
+        "device": run.environment["device"],
+    }
+    return pd.DataFrame({"": rows})
+
+
+def layer_weights(run: Run) -> pd.DataFrame | None:
+    """The weight of each layer (rows) in each fold (columns); None for a model that does not weigh layers."""
+    if run.recipe.model.name != "weighted-layers":
+        return None
+    folds = {fold: run.model(fold).layer_weights().tolist() for fold in sorted(run.split["fold"].unique())}
+    layers = run.recipe.input.layers
+    table = pd.DataFrame(folds)
+    return table if layers == "all" else table.set_axis(list(layers))

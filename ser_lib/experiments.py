@@ -7,16 +7,19 @@ code or library have changed since.
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ser_lib import features, metrics, models, training
+from ser_lib import checkpoints, features, fitting, metrics, parallel, training
+from ser_lib.audio import prepare_all
 from ser_lib.audit import audit
 from ser_lib.clips import load_clips, select_emotions
 from ser_lib.corpora import get_corpus
@@ -55,21 +58,72 @@ def split_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, seed: int) -> p
     return make_split(clips, protocol, seed, **settings)
 
 
-def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True) -> np.ndarray:
-    """What the model reads, aligned to the clips: see `ser_lib.features.extract`."""
-    arrays = features.extract(
-        clips, recipe.input.audio.model_dump(), recipe.input.feature_settings(), progress
-    )
+def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True):
+    """What the model reads, aligned to the clips.
+
+    Returns:
+        an array of MFCC (`ser_lib.features.extract`) or of a frozen encoder's layers (`ser_lib.encoders.embed`):
+        (n_clips, n_features), (n_clips, n_frames, n_features) with NaN padding, or, for `weighted-layers`,
+        (n_clips, n_layers, n_features). For a model that is fine-tuned, the list of waveforms.
+
+    Raises:
+        SerError: the encoder cannot be had, or `speaker-adapted` with a model that reads waveforms.
+    """
+    given, audio_settings = recipe.input, recipe.input.audio.model_dump()
+    if recipe.model.name == "finetune":
+        if protocol == "speaker-adapted":
+            raise SerError(
+                "speaker-adapted standardises features by speaker, and a fine-tuned model reads waveforms: "
+                "use another protocol, or a frozen encoder."
+            )
+        return prepare_all(clips["path"], audio_settings, progress)
+    if given.encoder == "mfcc":
+        # The first process fills the store; the others find all of it there.
+        arrays = None
+        for turn in (parallel.is_first(), True):
+            if turn and arrays is None:
+                arrays = features.extract(clips, audio_settings, given.feature_settings(), progress)
+            parallel.wait()
+    else:
+        arrays = _embeddings(recipe, clips, audio_settings, progress)
     if protocol == "speaker-adapted":
         arrays = features.standardise_by_speaker(arrays, clips["speaker"])
     return arrays
 
 
-def build_model(recipe: Recipe, emotions: list[str], inputs: np.ndarray) -> models.Network:
-    """The recipe's network with random weights, for inputs of that shape."""
-    return models.build(
-        **recipe.model.model_dump(), emotions=emotions, n_features=inputs.shape[-1], sequence=inputs.ndim == 3
+def overview_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True) -> np.ndarray:
+    """One row of features a clip, to look at: what the model reads, averaged over frames or layers.
+
+    A model that is fine-tuned reads waveforms; here its encoder, as it was before, stands in for it.
+    """
+    if recipe.model.name == "finetune":
+        given = recipe.input.model_copy(update={"layers": "last", "pooling": "mean"})
+        frozen = recipe.model_copy(update={"input": given})
+        return _embeddings(frozen, clips, given.audio.model_dump(), progress)
+    return features.flat(inputs_of(recipe, clips, protocol, progress))
+
+
+def _embeddings(recipe: Recipe, clips: pd.DataFrame, audio_settings: dict, progress: bool) -> np.ndarray:
+    """A frozen encoder's layers in the form that the recipe's model reads."""
+    from ser_lib import encoders
+
+    given = recipe.input
+    arrays = encoders.embed(
+        clips,
+        given.encoder,
+        given.revision,
+        layers=given.layers,
+        pooling="frames" if given.pooling == "sequence" else given.pooling,
+        audio=audio_settings,
+        precision=given.precision,
+        device=recipe.training.device,
+        progress=progress,
     )
+    if given.pooling == "sequence":
+        return features.stack_sequences(arrays)
+    if recipe.model.name == "weighted-layers":
+        return arrays
+    return arrays.reshape(len(arrays), -1)  # the layers' values side by side
 
 
 def train(
@@ -79,15 +133,25 @@ def train(
     data_dir: str | Path | None = None,
     runs_dir: str | Path | None = None,
     progress: bool = True,
-) -> Run:
+    folds: list[int] | None = None,
+) -> Run | None:
     """Train and test every fold, and write the run folder.
 
     An earlier run of the same recipe, protocol and seed is replaced, once this one is finished.
 
+    Args:
+        folds: train these alone, as one of several jobs, on this machine or on others that see the same disk. The
+            job that finishes last puts the run folder together.
+
+    Returns:
+        the run; None where `folds` were given and others are not finished yet.
+
     Raises:
-        SerError: clips cannot be found or split, the loss became NaN, or another process trains this very run.
+        SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, there is no such
+            fold, or another process trains this very fold.
     """
     started = time.monotonic()
+    fitting.refuse_idle_overrides(recipe)
     clips = clips_of(recipe, protocol, data_dir, progress)
     split = split_of(recipe, clips, protocol, seed)
     # Cross-corpus splits keep fewer emotions than the recipe names.
@@ -97,57 +161,99 @@ def train(
     leaks = audit(split)
     prepared_seconds = time.monotonic() - started
 
+    every = sorted(int(fold) for fold in split["fold"].unique())
+    unknown = sorted(set(folds or []) - set(every))
+    if unknown:
+        raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
     final = run_folder(recipe, protocol, seed, runs_dir)
     partial = final.with_name(f".{seed}.partial")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(final.with_name(f".{seed}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise SerError(
-            f"another process is training {final} at this moment. Wait for it, or use another seed."
-        ) from error
-    with lock:
+    if parallel.is_first():
+        final.parent.mkdir(parents=True, exist_ok=True)
         _resume_or_start(partial, _identity(recipe, split, inputs))
-        for fold in sorted(split["fold"].unique()):
-            if not (partial / f"fold-{fold}").is_dir():
-                _train_fold(
-                    recipe, clips, split[split["fold"] == fold], inputs, emotions, seed, partial, progress
-                )
-        _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
-        move_into_place(partial, final)
-    return load_run(final)
+    parallel.wait()
+    for fold in every if folds is None else sorted(set(folds)):
+        with _locked(_fold_lock(partial, fold), f"fold {fold} of {final}"):
+            # Asked by one process for all, since the first is about to make the folder.
+            if not parallel.from_first((partial / f"fold-{fold}").is_dir()):
+                rows = split[split["fold"] == fold]
+                _train_fold(recipe, clips, rows, inputs, emotions, seed, partial, progress)
+    parallel.wait()
+    finished = parallel.from_first(all((partial / f"fold-{fold}").is_dir() for fold in every))
+    if parallel.is_first() and finished:
+        with _locked(final.with_name(f".{seed}.lock"), str(final), wait=True):
+            if partial.is_dir():  # else a job beside this one was as fast
+                _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
+                move_into_place(partial, final)
+                for lock in final.parent.glob(f".{seed}.fold-*.lock"):
+                    lock.unlink(missing_ok=True)
+    parallel.wait()
+    return load_run(final) if finished or folds is None else None
 
 
-def _identity(recipe: Recipe, split: pd.DataFrame, inputs: np.ndarray) -> str:
+def unfinished_folds(run: Path) -> list[int]:
+    """Folds that still have to be trained before the run folder is there; [] where none has begun."""
+    partial = run.with_name(f".{run.name}.partial")
+    stamp = partial / "folds"
+    every = json.loads(stamp.read_text()) if stamp.is_file() else []
+    return [fold for fold in every if not (partial / f"fold-{fold}").is_dir()]
+
+
+def _identity(recipe: Recipe, split: pd.DataFrame, inputs) -> str:
     """A hash of all that a fold's result depends on: finished folds of another identity are not resumed."""
     import torch
 
     digest = hashlib.sha256(dump_recipe(recipe).encode())
     digest.update(split[["fold", "subset", "clip_id", "emotion", "audio_hash"]].to_csv(index=False).encode())
-    digest.update(np.ascontiguousarray(inputs).tobytes())
+    if recipe.input.encoder != "mfcc":
+        digest.update(checkpoints.locate(recipe.input.encoder, recipe.input.revision).identity.encode())
+    for array in inputs:
+        digest.update(np.ascontiguousarray(array).tobytes())
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     digest.update(f"{torch.__version__} {training.pick_device(recipe.training.device)}".encode())
-    return digest.hexdigest()
+    digest.update(str(parallel.world_size()).encode())
+    return json.dumps([digest.hexdigest(), sorted(int(fold) for fold in split["fold"].unique())])
 
 
 def _resume_or_start(partial: Path, identity: str) -> None:
     """Keep a folder that an interrupted run of the same identity left; else make an empty one."""
-    stamp = partial / "identity"
-    if partial.is_dir() and (not stamp.is_file() or stamp.read_text() != identity):
-        shutil.rmtree(partial)
-    for leftover in partial.glob("*.unfinished"):
-        shutil.rmtree(leftover)
-    partial.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(identity)
+    with _locked(partial.with_suffix(".lock"), str(partial), wait=True):
+        stamp = partial / "identity"
+        digest, folds = json.loads(identity)
+        if partial.is_dir() and (not stamp.is_file() or stamp.read_text() != digest):
+            for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
+                with _locked(lock, f"{partial.stem[1:]} with other settings"):
+                    pass
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(digest)
+        (partial / "folds").write_text(json.dumps(folds))
+
+
+def _fold_lock(partial: Path, fold: int) -> Path:
+    return partial.with_name(f"{partial.stem}.fold-{fold}.lock")
+
+
+@contextmanager
+def _locked(path: Path, what: str, wait: bool = False):
+    """Hold a lock; with several processes that work together, the first holds it for all."""
+    if not parallel.is_first():
+        yield
+        return
+    try:
+        with FileLock(path, timeout=-1 if wait else 0):
+            yield
+    except Timeout as error:
+        raise SerError(
+            f"another process is training {what} at this moment. Wait for it, or use another seed."
+        ) from error
 
 
 def _train_fold(
     recipe: Recipe,
     clips: pd.DataFrame,
     fold_split: pd.DataFrame,
-    inputs: np.ndarray,
+    inputs,
     emotions: list[str],
     seed: int,
     partial: Path,
@@ -158,32 +264,30 @@ def _train_fold(
     fold = int(fold_split["fold"].iloc[0])
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
     rows = {subset: row_of[ids].to_numpy() for subset, ids in fold_split.groupby("subset")["clip_id"]}
+    rows.setdefault("validation", np.array([], dtype=int))
     labels = clips["emotion"].map(emotions.index).to_numpy()
+    work = partial / f"fold-{fold}.checkpoints"
     # Each fold draws from its own seed, so that it does not matter which folds ran before it.
-    with training.seeded(1000 * seed + fold):
-        network = build_model(recipe, emotions, inputs)
-        history = training.fit(
-            network,
-            inputs,
-            labels,
-            rows["train"],
-            rows.get("validation", np.array([], dtype=int)),
-            standardise=recipe.input.standardise,
-            progress=progress,
-            description=f"fold {fold}",
-            **recipe.training.model_dump(),
-        )
-        probabilities = pd.DataFrame(training.probabilities(network, inputs[rows["test"]]), columns=emotions)
+    fitted = fitting.fit(recipe, inputs, labels, rows, emotions, 1000 * seed + fold, fold, work, progress)
+    if not parallel.is_first():
+        return
     tested = clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
-    predictions = pd.concat([tested.reset_index(drop=True), probabilities], axis=1)
+    predictions = pd.concat(
+        [tested.reset_index(drop=True), pd.DataFrame(fitted.probabilities, columns=emotions)], axis=1
+    )
+    seconds = time.monotonic() - started
+    about = fitted.sizes | {"seconds": seconds, "clips_per_second": fitted.sizes["clips_trained"] / seconds}
 
+    for leftover in partial.glob(f"fold-{fold}.*.unfinished"):
+        shutil.rmtree(leftover)
     unfinished = partial / f"fold-{fold}.{uuid.uuid4().hex[:8]}.unfinished"
-    models.save(network.cpu(), unfinished / "model")
-    history.insert(0, "fold", fold)
-    history.to_csv(unfinished / "history.csv", index=False)
+    fitted.save(unfinished / "model")
+    fitted.history.insert(0, "fold", fold)
+    fitted.history.to_csv(unfinished / "history.csv", index=False)
     predictions.to_csv(unfinished / "predictions.csv", index=False, float_format="%.8f")
-    (unfinished / "seconds").write_text(str(time.monotonic() - started))
+    (unfinished / "about.json").write_text(json.dumps(about))
     unfinished.rename(partial / f"fold-{fold}")
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial: Path) -> None:
@@ -192,7 +296,8 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     history = pd.concat([read_table(fold / "history.csv") for fold in folds], ignore_index=True)
     by_fold = [read_table(fold / "predictions.csv") for fold in folds]
     predictions = pd.concat(by_fold, ignore_index=True)
-    seconds = prepared_seconds + sum(float((fold / "seconds").read_text()) for fold in folds)
+    sizes = [json.loads((fold / "about.json").read_text()) for fold in folds]
+    seconds = prepared_seconds + sum(size["seconds"] for size in sizes)
     shortfall = clips.attrs.get("shortfall", {})
     found = {
         name: dict(
@@ -201,11 +306,12 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
         for name in clips["corpus"].unique()
     }
     about = environment(training.pick_device(recipe.training.device), seconds, found)
+    about["model"] = sizes[0] | {"clips_per_second": round(sizes[0]["clips_per_second"], 1)}
     scores = score_run(predictions, clips, by_fold)
 
     for fold, folder in enumerate(folds):
         target = model_folder(partial, fold)
-        shutil.copytree(folder / "model", target, dirs_exist_ok=True)
+        shutil.copytree(folder / "model", target, dirs_exist_ok=True, copy_function=_link)
     (partial / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     save_split(split, partial / "split.csv")
     leaks.to_csv(partial / "audit.csv", index=False)
@@ -219,6 +325,18 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     for folder in folds:
         shutil.rmtree(folder)
     (partial / "identity").unlink()
+    (partial / "folds").unlink()
+
+
+def _link(source, target) -> None:
+    """A second name for the file instead of a copy, where the disk can: fine-tuned models are large."""
+    try:
+        os.link(source, target)
+    except FileExistsError:  # left by an assembly that was cut off
+        Path(target).unlink()
+        _link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def score_run(predictions: pd.DataFrame, clips: pd.DataFrame, by_fold: list[pd.DataFrame]) -> dict:

@@ -70,7 +70,10 @@ def chroma(waveform: np.ndarray, sampling_rate: int, frame: int = 2048, hop: int
 
 
 def clip_features(path: str, audio_settings: dict, feature_settings: dict) -> np.ndarray:
-    """Features of one file: (n_features,) for `pooling="mean"`, (n_frames, n_features) for `"sequence"`."""
+    """Features of one file: (n_frames, n_features) for `pooling="sequence"`, their mean over time for `"mean"`.
+
+    "mean+std" puts the deviation over time behind the mean: (2 * n_features,).
+    """
     feature_settings = dict(feature_settings)
     pooling, with_chroma = feature_settings.pop("pooling"), feature_settings.pop("chroma")
     sampling_rate = audio_settings["sampling_rate"]
@@ -79,6 +82,8 @@ def clip_features(path: str, audio_settings: dict, feature_settings: dict) -> np
     if with_chroma:
         size = {key: feature_settings[key] for key in ("frame", "hop") if key in feature_settings}
         frames = np.concatenate([frames, chroma(waveform, sampling_rate, **size)], axis=1)
+    if pooling == "mean+std":
+        return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
     return frames.mean(axis=0) if pooling == "mean" else frames
 
 
@@ -90,7 +95,7 @@ def extract(
     Args:
         clips: clip table; rows that share an `audio_hash` are computed once.
         audio_settings: keyword arguments of `ser_lib.audio.prepare`.
-        feature_settings: `pooling` ("mean" or "sequence"), `chroma` (bool) and keyword arguments of `mfcc`.
+        feature_settings: `pooling` ("mean", "mean+std" or "sequence"), `chroma` (bool) and keyword arguments of `mfcc`.
 
     Returns:
         float32 array aligned to the rows, (n_clips, n_features) or (n_clips, n_frames, n_features), see above.
@@ -105,9 +110,9 @@ def extract(
     }
     compute = partial(clip_features, audio_settings=audio_settings, feature_settings=feature_settings)
     arrays = store.collect(clips, "features", settings, compute, progress=progress)
-    if feature_settings["pooling"] == "mean":
-        return np.stack(arrays)
-    return stack_sequences(arrays)
+    if feature_settings["pooling"] == "sequence":
+        return stack_sequences(arrays)
+    return np.stack(arrays)
 
 
 def stack_sequences(arrays: list[np.ndarray]) -> np.ndarray:
@@ -122,6 +127,33 @@ def stack_sequences(arrays: list[np.ndarray]) -> np.ndarray:
 def frame_counts(sequences: np.ndarray) -> np.ndarray:
     """Own frames of each clip in an array made by `stack_sequences`: int array of shape (n_clips,)."""
     return (~np.isnan(sequences[:, :, 0])).sum(axis=1)
+
+
+def flat(inputs: np.ndarray) -> np.ndarray:
+    """One row of features a clip: the mean over frames, or over layers, where there are several."""
+    return inputs if inputs.ndim == 2 else np.nanmean(inputs, axis=1)
+
+
+def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Clips on a plane, like beside like: t-SNE of the standardised features' first 50 principal components.
+
+    Only neighbourhoods mean something; distances between groups, and axes, do not.
+
+    Args:
+        features: (n_clips, n_features).
+
+    Returns:
+        float array of shape (n_clips, 2).
+
+    Source: van der Maaten & Hinton 2008; the scikit-learn implementation.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from sklearn.preprocessing import StandardScaler
+
+    scaled = StandardScaler().fit_transform(features)
+    components = PCA(min(50, *scaled.shape), random_state=seed).fit_transform(scaled)
+    return TSNE(perplexity=min(30, (len(components) - 1) / 3), random_state=seed).fit_transform(components)
 
 
 def standardise_by_speaker(features: np.ndarray, speakers: pd.Series) -> np.ndarray:

@@ -140,7 +140,7 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
         "protocol": run.protocol,
         "protocol_description": PROTOCOLS[run.protocol],
         "corpora": corpora,
-        "features": f"{run.recipe.features_label}, {run.recipe.input.pooling}; {run.recipe.model.name}",
+        "features": f"{run.recipe.features_label}, {run.recipe.input_label}; {run.recipe.model_label}",
         "seed": run.seed,
         "commit": run.environment["commit"],
         "duration": f"{seconds:.0f} s",

@@ -7,8 +7,10 @@ runs/<recipe>/<protocol>/<seed>/
     history.csv       one row a fold and epoch
     predictions.csv   clip_id, truth, one probability column an emotion: every test clip of every fold
     metrics.json      scores with intervals: overall, by fold, by corpus, by emotion
-    model/            config.json and model.safetensors of the first fold; model/fold-1/ … those of the others
-    environment.json  versions, device, commit, seconds, corpora as they were found
+    model/            config.json and model.safetensors of the first fold; model/fold-1/ … those of the others.
+                      Fine-tuned: what `AutoModelForAudioClassification` loads. A frozen encoder with its head: so is
+                      the first fold's; the other folds hold their heads alone
+    environment.json  versions, device, commit, seconds, corpora as they were found, the size of the model
     README.md         a model card
 """
 
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from torch import nn
 
 from ser_lib import models
 from ser_lib.audit import red_leaks
@@ -39,7 +42,10 @@ FILES = (
     "metrics.json",
     "environment.json",
 )
-VERSIONS = ("ser-lib", "numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "torch")
+VERSIONS = (
+    *("ser-lib", "numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr"),
+    *("torch", "transformers", "accelerate", "peft"),
+)
 
 
 @dataclass(frozen=True)
@@ -82,9 +88,17 @@ class Run:
         tested = self.split[self.split["subset"] == "test"].set_index("clip_id")
         return tested.loc[self.predictions["clip_id"]].reset_index()
 
-    def model(self, fold: int = 0) -> "models.Network":
-        """The network of one fold, in evaluation mode, on the CPU."""
-        return models.load(model_folder(self.folder, fold))
+    def model(self, fold: int = 0) -> nn.Module:
+        """The model of one fold, in evaluation mode, on the CPU: a fine-tuned encoder, or a network.
+
+        Of a frozen encoder with a head it is the head, which reads what `experiments.inputs_of` gives.
+        """
+        folder = model_folder(self.folder, fold)
+        if self.recipe.model.name == "finetune":
+            from ser_lib import finetuning
+
+            return finetuning.load(folder)[0]
+        return models.load(folder)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -203,7 +217,8 @@ def model_card(
     lines += [
         f"- **Recipe** `{recipe.name}`, variant `{recipe.variant_label}`, seed {seed}",
         f"- **Protocol** `{protocol}`: {PROTOCOLS[protocol]}",
-        f"- **Reads** {recipe.features_label}, {recipe.input.pooling}; **network** {recipe.model.name}",
+        f"- **Reads** {recipe.features_label}, {recipe.input_label}; **model** {recipe.model_label}, "
+        f"{environment['model']['trained_parameters']:,} trained of {environment['model']['parameters']:,} parameters",
         f"- **Accuracy** {describe_score(overall, 'accuracy')}",
         f"- **UAR** {describe_score(overall, 'uar')}",
         f"- **Macro F1** {describe_score(overall, 'macro_f1')}",

@@ -1,5 +1,6 @@
 """Training from recipe to run folder, on tiny tone clips: whole or not at all, and the same whatever happened."""
 
+import functools
 import json
 import os
 import signal
@@ -108,6 +109,7 @@ class TestTheSameNumbers:
         undisturbed = numbers(train(tmp_path / "undisturbed"))
         fit, calls = training.fit, []
 
+        @functools.wraps(fit)
         def interrupted(*arguments, **settings):
             calls.append(settings["description"])
             if len(calls) == stopped_in + 1:
@@ -181,7 +183,7 @@ class TestTheSameNumbers:
 def test_a_second_process_is_told_that_the_run_is_being_trained(tones, tmp_path):
     folder = tmp_path / "runs" / "demo" / "speaker"
     folder.mkdir(parents=True)
-    with FileLock(folder / ".0.lock"), pytest.raises(SerError, match="another process is training"):
+    with FileLock(folder / ".0.fold-0.lock"), pytest.raises(SerError, match="another process is training"):
         train(tmp_path)
     train(tmp_path)
 

@@ -17,7 +17,7 @@ from bs4 import BeautifulSoup
 from conftest import make_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from PIL import Image
@@ -65,6 +65,16 @@ def groups_table(n):
     uar = np.linspace(0.2, 0.9, n)
     index = pd.Index([f"{HOSTILE}{i}" for i in range(n)], name=HOSTILE)
     return pd.DataFrame({"uar": uar, "uar_low": uar - 0.1, "uar_high": uar + 0.1, "n_test": 40}, index=index)
+
+
+def points_table(clips):
+    points = np.random.default_rng(0).normal(size=(len(clips), 2))
+    return points, clips["emotion"], clips["speaker"]
+
+
+def weights_table(layers, folds):
+    weights = np.random.default_rng(0).dirichlet(np.ones(layers), size=folds).T
+    return pd.DataFrame(weights)
 
 
 def tone(seconds, rate=RATE):
@@ -122,6 +132,11 @@ PICTURES = {
         np.random.default_rng(0).normal(size=(60, 52)), EMOTIONS[:6] * 10
     ),
     "feature_heatmap, constant, one emotion": lambda: plots.feature_heatmap(np.ones((3, 1)), ["sad"] * 3),
+    "embedding_map": lambda: plots.embedding_map(*points_table(make_clips(6, EMOTIONS))),
+    "embedding_map, 91 speakers": lambda: plots.embedding_map(*points_table(make_clips(91))),
+    "embedding_map, hostile names": lambda: plots.embedding_map(*points_table(hostile_clips())),
+    "layer_weights": lambda: plots.layer_weights(weights_table(7, 5)),
+    "layer_weights, 25 layers, one fold": lambda: plots.layer_weights(weights_table(25, 1)),
 }
 
 
@@ -281,6 +296,32 @@ def test_scores_by_group_has_the_best_group_on_top_with_its_number_of_clips():
     [axes] = plots.scores_by_group(groups_table(3).set_axis(["low", "middle", "high"]), "x").axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["high (40)", "middle (40)", "low (40)"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_layer_weights_name_the_layer_that_counts_most_by_its_own_number():
+    weights = pd.DataFrame({0: [0.2, 0.5, 0.3], 1: [0.1, 0.6, 0.3]}, index=[3, 4, 5])
+    figure = plots.layer_weights(weights)
+    assert figure.get_suptitle() == "Layer 4 counts most, with 55% of the weight"
+
+
+def test_embedding_map_draws_every_clip_in_both_panels_in_the_colour_of_its_emotion():
+    clips = make_clips(5, EMOTIONS[:3])
+    figure = plots.embedding_map(*points_table(clips))
+    left, right = (axes.collections[0] for axes in figure.axes)
+    assert len(left.get_offsets()) == len(right.get_offsets()) == len(clips)
+    drawn = {to_hex(colour) for colour in left.get_facecolors()}
+    assert drawn == {plots.COLOURS[emotion] for emotion in EMOTIONS[:3]}
+    assert len({to_hex(colour) for colour in right.get_facecolors()}) == 5
+
+
+def test_embedding_map_says_how_often_neighbours_share_emotion_and_speaker():
+    points = np.array([[0.0, 0], [0, 1], [9, 0], [9, 1.5]])
+    clips = make_clips(2, ("happy", "sad"), 1, 1)  # speaker by speaker
+    figure = plots.embedding_map(points, clips["emotion"], clips["speaker"])
+    title = " ".join(figure.get_suptitle().split())
+    assert title.startswith(
+        "Of 4 clips, 0% lie next to one of the same emotion, 100% next to one of the same"
+    )
 
 
 def test_feature_heatmap_names_the_coefficient_that_differs_most():

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_lib import audio, features, models, recipes, splits, training
+from ser_lib import audio, augmentation, features, finetuning, models, recipes, splits, training
 from ser_lib.corpora import CORPORA
 from ser_lib.errors import SerError
 from ser_lib.recipes import dump_recipe, load_recipe, read_resolved, recipe_names
@@ -28,10 +28,11 @@ class TestEveryRecipe:
         assert name == "demo" or (recipe.claim.source.startswith("https://") and recipe.claim.text)
 
     def test_has_an_as_run_variant_or_says_why_not(self, name):
-        if name in ("tess-mfcc-lstm", "tess-mfcc-gru"):
+        stated = load_recipe(name)
+        if name not in ("demo", "tess-mfcc-cnn", "tess-mfcc-bilstm", "four-corpora-xlsr53-finetune"):
             as_run = load_recipe(name, "as-run")
             assert as_run.folder_name == f"{name}-as-run" and as_run.variant_label == "as-run"
-            assert as_run.training != load_recipe(name).training and not as_run.input.standardise
+            assert as_run.training != stated.training and as_run.as_run_notes
         else:
             with pytest.raises(SerError, match=f"recipe {name} has no as-run variant"):
                 load_recipe(name, "as-run")
@@ -53,27 +54,91 @@ def test_the_stated_recipes_follow_their_source():
         assert recipe.claim.accuracy == 1.0
 
 
+def test_the_encoder_recipes_follow_their_source():
+    frozen, plateau, tess, four = map(
+        load_recipe,
+        (
+            "ravdess-wav2vec2-frozen-mlp",
+            "ravdess-wav2vec2-frozen-mlp-plateau",
+            "tess-wav2vec2-finetune",
+            "four-corpora-xlsr53-finetune",
+        ),
+    )
+    for recipe in (frozen, plateau):
+        assert (recipe.input.encoder, recipe.input.layers) == ("facebook/wav2vec2-base", "last")
+        assert (recipe.input.pooling, recipe.input.standardise) == ("mean", False)
+        assert (recipe.model.name, recipe.model.dense, recipe.model.dropout) == ("mlp", (256,), 0.3)
+        assert (recipe.training.epochs, recipe.training.batch_size) == (10, 16)
+        assert recipe.training.learning_rate == 1e-4 and recipe.training.patience
+        assert (recipe.split.test_fraction, recipe.split.validation_fraction) == (0.15, 0.15)
+    assert plateau.training.scheduler == "plateau" != frozen.training.scheduler != "none"
+    subset = load_recipe(plateau.name, overrides=["emotions=[happy, sad, angry, neutral]"])
+    assert subset.emotions == ("neutral", "happy", "sad", "angry")
+    assert (tess.input.audio.max_seconds, tess.training.epochs, tess.training.batch_size) == (1.0, 3, 16)
+    assert (four.input.audio.max_seconds, four.training.epochs, four.training.batch_size) == (2.0, 20, 32)
+    assert four.training.precision == "fp16" and len(four.corpora) == 4
+    assert (four.split.test_fraction, four.split.validation_fraction) == (0.1, 0.2)
+    for recipe in (tess, four):
+        assert (recipe.model.name, recipe.model.trainable) == ("finetune", "all")
+        assert recipe.training.learning_rate == 2e-5 and recipe.input.audio.pad
+    for recipe in (frozen, plateau, tess, four):
+        assert len(recipe.input.revision) == 40  # a commit, not a branch that moves
+
+
+def test_the_sections_are_the_arguments_of_the_functions_they_drive():
+    def arguments(*functions):
+        return {name for function in functions for name in inspect.signature(function).parameters}
+
+    assert set(recipes.Audio.model_fields) == arguments(audio.prepare) - {"path", "rng"}
+    assert set(recipes.Split.model_fields) - {"keep_duplicates"} == arguments(splits.make_split) - {
+        *("clips", "protocol", "seed")
+    }
+    assert set(recipes.Augmentation.model_fields) == arguments(augmentation.augment) - {
+        *("waveform", "sampling_rate", "rng")
+    }
+    assert set(load_recipe("demo").input.feature_settings()) - {"pooling", "chroma"} == arguments(
+        features.mfcc
+    ) - {"waveform", "sampling_rate"}
+    fitting = arguments(training.fit, training.fit_logistic, finetuning.finetune)
+    assert set(recipes.Training.model_fields) <= fitting
+    network = set(recipes.Model.model_fields) - {"trainable", "lora_rank"}
+    assert network <= arguments(models.build, models.Network.__init__)
+    assert {"trainable", "lora_rank"} <= fitting
+
+
 @pytest.mark.parametrize(
-    ("section", "function", "besides"),
+    ("overrides", "message"),
     [
-        (recipes.Audio, audio.prepare, {"path", "rng"}),
-        (recipes.Input, features.mfcc, {"waveform"}),
-        (recipes.Model, models.Network.__init__, {"self", "emotions", "n_features", "sequence"}),
-        (recipes.Training, training.fit, None),
-        (recipes.Split, splits.make_split, {"clips", "protocol", "seed"}),
+        (["model.name=finetune"], "needs an encoder"),
+        (["input.encoder=x", "model.name=finetune", "training.scheduler=plateau"], "not plateau"),
+        (["input.encoder=x", "input.layers=all", "input.pooling=sequence"], "the frames of one layer"),
+        (["model.name=attentive-pooling", "input.pooling=mean"], "needs input.pooling=sequence"),
+        (["model.name=mlp", "input.pooling=sequence"], "needs input.pooling=mean or mean"),
+        (["model.name=weighted-layers", "input.pooling=mean"], "needs an encoder and input.layers=all"),
+        (["training.augmentation.noise=[0, 20]"], "did you mean 'training.augmentation.noise_db'"),
     ],
 )
-def test_the_sections_are_the_arguments_of_the_functions_they_drive(section, function, besides):
-    fields, arguments = set(section.model_fields), set(inspect.signature(function).parameters)
-    if section is recipes.Input:
-        fields -= {"encoder", "chroma", "pooling", "standardise", "audio"}
-        arguments -= {"sampling_rate"}
-    if section is recipes.Split:
-        fields -= {"keep_duplicates"}
-    if section is recipes.Training:
-        assert fields <= arguments
-    else:
-        assert fields == arguments - besides
+def test_parts_that_do_not_fit_are_refused(overrides, message):
+    with pytest.raises(SerError, match=message):
+        load_recipe("demo", overrides=overrides)
+
+
+def test_what_a_model_reads_is_said_in_words():
+    def labels(name, *overrides):
+        recipe = load_recipe(name, overrides=overrides)
+        return recipe.features_label, recipe.input_label, recipe.model_label, recipe.variant_label
+
+    name = "ravdess-wav2vec2-frozen-mlp"
+    assert labels(name) == ("facebook/wav2vec2-base", "mean of the last layer", "mlp", "stated")
+    # The table has a column for the encoder, and a folder shows its own name alone.
+    assert labels(
+        name, "input.encoder=/a/b/whisper-base", "input.layers=[1,2]", "input.pooling=mean+std"
+    ) == (
+        *("whisper-base", "mean+std of layers 1 2", "mlp"),
+        "stated; input.layers=[1,2]; input.pooling=mean+std",
+    )
+    assert labels("tess-wav2vec2-finetune")[1:3] == ("waveform", "finetune (all)")
+    assert labels("demo")[:3] == ("mfcc-40", "sequence", "cnn")
 
 
 def test_an_override_changes_one_field_and_is_remembered():
@@ -102,13 +167,12 @@ def test_corpora_and_emotions_are_given_as_a_word_a_list_or_all():
         ("training.epochs", "expected key.path=value"),
         ("=3", "expected key.path=value"),
         ("training.epochs=[3", "cannot read the value"),
-        ("model.name=svm", "'cnn', 'lstm', 'bilstm' or 'gru'"),
+        ("model.name=svm", "'cnn', 'lstm', 'bilstm', 'gru', 'mlp'"),
         ("emotions=[glad]", "unknown emotion 'glad'"),
         ("split=5", "split"),
         ("name=../../x", "name"),
         ("name=a/b", "name"),
         ("model.hidden=1", "model.hidden"),
-        ("input.encoder=facebook/wav2vec2-base", "input.encoder"),
     ],
 )
 def test_a_wrong_override_is_refused_with_what_would_be_right(override, message):

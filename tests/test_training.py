@@ -22,14 +22,15 @@ def fitted(seed=0, features=None, name="cnn", **changes):
     own, labels, train, validation, test = problem()
     features = own if features is None else features
     with training.seeded(seed):
-        network = models.build(
-            name, emotions=["happy", "sad", "angry"], n_features=6, sequence=False, hidden=16
-        )
+        network = models.build(name, ["happy", "sad", "angry"], (6,), hidden=16)
         history = training.fit(network, features, labels, train, validation, **{**SETTINGS, **changes})
     return network, history, (features, labels, test)
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+VECTOR_NETWORKS = [name for name, forms in models.NETWORKS.items() if "vector" in forms]
+
+
+@pytest.mark.parametrize("name", VECTOR_NETWORKS)
 def test_a_network_learns_what_can_be_learned(name):
     network, history, (features, labels, test) = fitted(name=name, epochs=40)
     probabilities = training.probabilities(network, features[test])
@@ -77,7 +78,7 @@ def test_the_last_epoch_is_kept_where_asked(changes):
 def test_without_validation_the_last_epoch_is_kept():
     features, labels, train, _, _ = problem()
     with training.seeded(0):
-        network = models.build("cnn", emotions=["happy", "sad", "angry"], n_features=6, sequence=False)
+        network = models.build("cnn", ["happy", "sad", "angry"], (6,))
         history = training.fit(network, features, labels, train, np.array([], dtype=int), **SETTINGS)
     assert history["best"].iloc[-1] and history["validation_uar"].isna().all()
 
@@ -88,9 +89,10 @@ def test_training_stops_early_when_patience_is_spent():
     assert history["epoch"].iloc[-1] - history.loc[history["best"], "epoch"].iloc[0] == 3
 
 
-def test_cosine_falls_to_zero_and_plateau_halves_and_none_stays():
+def test_cosine_and_linear_fall_to_zero_and_plateau_halves_and_none_stays():
     rates = {name: fitted(scheduler=name, epochs=60)[1]["learning_rate"] for name in training.SCHEDULERS}
     assert (rates["cosine"].diff().dropna() < 0).all() and rates["cosine"].iloc[-1] < 1e-4
+    np.testing.assert_allclose(rates["linear"], np.linspace(0.01, 0, 61)[:-1], rtol=1e-6)
     assert set(np.round(rates["none"], 9)) == {0.01}
     assert rates["plateau"].min() <= 0.005
 
@@ -109,7 +111,7 @@ def test_class_weights_raise_the_recall_of_a_rare_class():
     recall = {}
     for weighted in (False, True):
         with training.seeded(0):
-            network = models.build("cnn", emotions=["happy", "sad"], n_features=6, sequence=False, hidden=16)
+            network = models.build("cnn", ["happy", "sad"], (6,), hidden=16)
             training.fit(
                 network,
                 features,
@@ -140,10 +142,10 @@ def test_an_exploding_loss_stops_the_training():
 
 def test_no_training_clips_and_an_unknown_scheduler_are_refused():
     features, labels, _, validation, _ = problem()
-    network = models.build("cnn", emotions=["happy", "sad", "angry"], n_features=6, sequence=False)
+    network = models.build("cnn", ["happy", "sad", "angry"], (6,))
     with pytest.raises(SerError, match="no training clips"):
         training.fit(network, features, labels, np.array([], dtype=int), validation, **SETTINGS)
-    with pytest.raises(SerError, match="plateau, cosine, none"):
+    with pytest.raises(SerError, match="plateau, cosine, linear, none"):
         training.fit(network, features, labels, validation, validation, scheduler="step", **SETTINGS)
 
 

@@ -1,111 +1,92 @@
-"""Four small networks on MFCC: a 1D CNN, an LSTM, a bidirectional LSTM and a GRU.
+"""Every network that learns from features: standardised input, a body of its own, dense layers, the logits.
 
-All four read the same input, in one of two forms, and give one logit an emotion:
+What a network reads has one of three forms, its configuration says which:
 
-- (n_clips, n_features), a clip's mean features, read as a sequence of n_features steps with one value each:
-  the "(40, 1) input" of many student projects, where the recurrence runs over coefficients, not over time.
-- (n_clips, n_frames, n_features), the true time sequence, padded with NaN. Padding never changes a result.
+- "vector", (n_clips, n_features): a clip's mean features, or its embedding.
+- "layers", (n_clips, n_layers, n_features): an embedding from each layer of an encoder.
+- "sequence", (n_clips, n_frames, n_features): one vector a frame, padded with NaN. Padding never changes a result.
+
+Values may be float16, as the store keeps embeddings: they become float32 with the batch they are read in.
 """
 
 import json
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
 from ser_lib.errors import SerError
+from ser_lib.models.heads import AttentivePooling, Vectors, WeightedLayers
+from ser_lib.models.sequences import Convolutions, Recurrence
+
+FORMS = {
+    "vector": "one vector a clip",
+    "layers": "one vector a layer of the encoder",
+    "sequence": "a sequence of frames",
+}
+# The forms that each network can read.
+NETWORKS = {
+    "cnn": ("vector", "sequence"),
+    "lstm": ("vector", "sequence"),
+    "bilstm": ("vector", "sequence"),
+    "gru": ("vector", "sequence"),
+    "mlp": ("vector",),
+    "logistic-regression": ("vector",),
+    "weighted-layers": ("layers",),
+    "attentive-pooling": ("sequence",),
+}
+# The `model_type` of an encoder and its network in one checkpoint: see `ser_lib.models.pretrained`.
+FROZEN_ENCODER = "ser-frozen-encoder"
 
 
 class Standardise(nn.Module):
     """Subtract a mean and divide by a deviation, both learned from training clips by `fit`.
 
     They are buffers, so they travel with the weights: a saved network needs nothing else to read raw features.
+
+    Args:
+        shape: (n_features,), or (n_layers, n_features) where each layer has a mean and deviation of its own.
     """
 
-    def __init__(self, n_features: int):
+    def __init__(self, *shape: int):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("deviation", torch.ones(n_features))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("deviation", torch.ones(shape))
 
     def fit(self, features: torch.Tensor) -> None:
         """Take mean and deviation of each feature over all clips and frames, NaN padding aside."""
-        values = features.reshape(-1, features.shape[-1])
-        values = values[~values[:, 0].isnan()].double()  # sums of many frames lose digits in float32
-        deviation = values.std(dim=0, correction=0)
-        self.mean.copy_(values.mean(dim=0))
-        # A feature that never varies says nothing; dividing by its deviation would give NaN.
-        self.deviation.copy_(torch.where(deviation > 1e-8, deviation, 1.0))
+        values = features.reshape(-1, self.mean.numel())
+        own = ~values[:, 0].isnan()
+        means, deviations = self.mean.view(-1), self.deviation.view(-1)
+        # Sums of many frames lose digits in float32; a part of the columns at a time bounds the memory.
+        for columns in torch.arange(len(means), device=values.device).split(128):
+            part = values[:, columns][own].double()
+            deviation = part.std(dim=0, correction=0)
+            means[columns] = part.mean(dim=0).float()
+            # A feature that never varies says nothing; dividing by its deviation would give NaN.
+            deviations[columns] = torch.where(deviation > 1e-8, deviation, 1.0).float()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return (features - self.mean) / self.deviation
 
 
-class Convolutions(nn.Module):
-    """Two blocks of convolution over the sequence, ReLU and max pooling, then the mean over what is left."""
-
-    def __init__(self, n_inputs: int, hidden: int):
-        super().__init__()
-        self.first = nn.Conv1d(n_inputs, hidden // 2, kernel_size=5, padding=2)
-        self.second = nn.Conv1d(hidden // 2, hidden, kernel_size=5, padding=2)
-        self.n_outputs = hidden
-
-    def forward(self, sequence: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        sequence = sequence.transpose(1, 2)
-        for convolution in (self.first, self.second):
-            # Zeroing what lies behind a clip's end makes padding look like the convolution's own zero border;
-            # with ceil_mode the pooled maximum of a ReLU output and such a zero is the output itself.
-            sequence = torch.relu(convolution(sequence)) * inside(sequence.shape[2], lengths)[:, None, :]
-            sequence = nn.functional.max_pool1d(sequence, 2, ceil_mode=True)
-            lengths = (lengths + 1) // 2
-        return sequence.sum(dim=2) / lengths[:, None]
-
-
-class Recurrence(nn.Module):
-    """An LSTM or GRU over the sequence; its last state, or the last states of both directions side by side.
-
-    The second direction is a network of its own that reads each clip from its last frame to its first. So
-    neither direction ever meets padding before its last state, and no sequence needs packing, which makes an
-    epoch on the CPU five to ten times slower.
-    """
-
-    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_inputs: int, hidden: int, bidirectional: bool):
-        super().__init__()
-        # Half the width in each direction: the layers behind see as many values as in the other networks.
-        width = hidden // 2 if bidirectional else hidden
-        self.forwards = kind(n_inputs, width, batch_first=True)
-        self.backwards = kind(n_inputs, width, batch_first=True) if bidirectional else None
-        self.n_outputs = width * (2 if bidirectional else 1)
-
-    def forward(self, sequence: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        clips, last = torch.arange(len(sequence), device=sequence.device), lengths - 1
-        states = [self.forwards(sequence)[0][clips, last]]
-        if self.backwards is not None:
-            frames = torch.arange(sequence.shape[1], device=sequence.device)
-            mirrored = (last[:, None] - frames[None, :]).clamp(min=0)
-            states.append(self.backwards(sequence[clips[:, None], mirrored])[0][clips, last])
-        return torch.cat(states, dim=1)
-
-
-NETWORKS = {
-    "cnn": Convolutions,
-    "lstm": lambda n_inputs, hidden: Recurrence(nn.LSTM, n_inputs, hidden, bidirectional=False),
-    "bilstm": lambda n_inputs, hidden: Recurrence(nn.LSTM, n_inputs, hidden, bidirectional=True),
-    "gru": lambda n_inputs, hidden: Recurrence(nn.GRU, n_inputs, hidden, bidirectional=False),
-}
-
-
 class Network(nn.Module):
-    """Standardised features, one of `NETWORKS`, then dense layers with ReLU and dropout, and the logits.
+    """Standardised features, the body of that name, then dense layers with ReLU and dropout, and the logits.
 
     Args:
         name: key of `NETWORKS`.
         emotions: the labels, in the order of the logits.
-        n_features: features a frame, or of a clip's mean.
-        sequence: True for (n_clips, n_frames, n_features), False for (n_clips, n_features).
-        hidden: width of the first part.
-        dense: widths of the dense layers behind it.
+        n_features: features a frame, a layer, or a clip.
+        form: key of `FORMS`: what the network reads.
+        n_layers: layers of the encoder, for the form "layers" alone.
+        hidden: width of the body; the bodies of mlp, logistic-regression and weighted-layers have none.
+        dense: widths of the dense layers behind it; logistic-regression has none, whatever is asked for.
         dropout: probability after each dense layer, 0 to 1.
+
+    Raises:
+        SerError: no network has that name, or it does not read that form.
     """
 
     def __init__(
@@ -113,7 +94,8 @@ class Network(nn.Module):
         name: str,
         emotions: list[str],
         n_features: int,
-        sequence: bool,
+        form: str,
+        n_layers: int = 1,
         hidden: int = 128,
         dense: tuple[int, ...] = (64, 32),
         dropout: float = 0.2,
@@ -121,18 +103,25 @@ class Network(nn.Module):
         super().__init__()
         if name not in NETWORKS:
             raise SerError(f"unknown network {name!r}: model.name is one of {', '.join(NETWORKS)}.")
+        if form not in NETWORKS[name]:
+            others = [other for other, forms in NETWORKS.items() if form in forms]
+            raise SerError(
+                f"model.name={name} reads {' or '.join(FORMS[own] for own in NETWORKS[name])}, but its input is "
+                f"{FORMS[form]}. Change input.layers or input.pooling, or take one of {', '.join(others)}."
+            )
+        dense = () if name == "logistic-regression" else dense
         self.config = {
             "name": name,
             "emotions": list(emotions),
             "n_features": n_features,
-            "sequence": sequence,
+            "form": form,
+            "n_layers": n_layers,
             "hidden": hidden,
             "dense": list(dense),
             "dropout": dropout,
         }
-        self.sequence = sequence
-        self.standardise = Standardise(n_features)
-        self.body = NETWORKS[name](n_features if sequence else 1, hidden)
+        self.standardise = Standardise(*((n_layers, n_features) if form == "layers" else (n_features,)))
+        self.body = _body(name, n_features, form, n_layers, hidden)
         layers, width = [], self.body.n_outputs
         for size in dense:
             layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
@@ -140,26 +129,43 @@ class Network(nn.Module):
         self.head = nn.Sequential(*layers, nn.Linear(width, len(emotions)))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (n_clips, n_emotions) from features in one of the two forms above."""
-        features = self.standardise(features)
-        if not self.sequence:
-            features = features[:, :, None]
-        lengths = (~features[:, :, 0].isnan()).sum(dim=1)
-        return self.head(self.body(features.nan_to_num(), lengths))
+        """Logits of shape (n_clips, n_emotions) from features of the network's form."""
+        return self.head(self.body(self.standardise(features)))
+
+    def layer_weights(self) -> np.ndarray | None:
+        """How much each of the encoder's layers weighs, together 1; None for a network that weighs none."""
+        return self.body.weights().detach().cpu().numpy() if isinstance(self.body, WeightedLayers) else None
 
 
-def inside(n_frames: int, lengths: torch.Tensor) -> torch.Tensor:
-    """Boolean mask of shape (n_clips, n_frames): True up to each clip's own length."""
-    return torch.arange(n_frames, device=lengths.device)[None, :] < lengths[:, None]
+def _body(name: str, n_features: int, form: str, n_layers: int, hidden: int) -> nn.Module:
+    """What stands between standardised features and dense layers; its `n_outputs` is its width."""
+    n_inputs = n_features if form == "sequence" else 1
+    return {
+        "cnn": lambda: Convolutions(n_inputs, hidden),
+        "lstm": lambda: Recurrence(nn.LSTM, n_inputs, hidden, bidirectional=False),
+        "bilstm": lambda: Recurrence(nn.LSTM, n_inputs, hidden, bidirectional=True),
+        "gru": lambda: Recurrence(nn.GRU, n_inputs, hidden, bidirectional=False),
+        "mlp": lambda: Vectors(n_features),
+        "logistic-regression": lambda: Vectors(n_features),
+        "weighted-layers": lambda: WeightedLayers(n_layers, n_features),
+        "attentive-pooling": lambda: AttentivePooling(n_features, hidden),
+    }[name]()
 
 
-def build(name: str, **settings) -> Network:
-    """A network with random weights; arguments as in `Network`.
+def build(name: str, emotions: list[str], input_shape: tuple[int, ...], **sizes) -> Network:
+    """A network with random weights, for inputs as they are.
 
-    Raises:
-        SerError: no network has that name.
+    Args:
+        input_shape: of one clip: (n_features,), (n_layers, n_features) for weighted-layers, else (n_frames,
+            n_features), where n_frames does not matter.
+        name, emotions, sizes: as of `Network`, as are the errors.
     """
-    return Network(name, **settings)
+    if len(input_shape) == 1:
+        return Network(name, emotions, input_shape[0], "vector", **sizes)
+    n_steps, n_features = input_shape
+    if name == "weighted-layers":
+        return Network(name, emotions, n_features, "layers", n_layers=n_steps, **sizes)
+    return Network(name, emotions, n_features, "sequence", **sizes)
 
 
 def save(network: Network, folder: Path) -> None:
@@ -174,17 +180,24 @@ def save(network: Network, folder: Path) -> None:
 def load(folder: Path) -> Network:
     """Read what `save` wrote, in evaluation mode, on the CPU.
 
+    From a folder that `ser_lib.models.pretrained.save_frozen` wrote it reads the network alone: what takes the
+    encoder's embeddings to logits, without the time and memory of the encoder itself.
+
     Raises:
         SerError: a file is missing, or the weights do not fit the configuration.
     """
     folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise SerError(f"{folder} holds no saved network: {name} is missing. Train the run again.")
     try:
-        network = Network(**json.loads((folder / "config.json").read_text()))
-        network.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
-    except FileNotFoundError as error:
-        raise SerError(
-            f"{folder} holds no saved network: {error.filename} is missing. Train the run again."
-        ) from error
+        config, prefix = json.loads((folder / "config.json").read_text()), ""
+        if config.get("model_type") == FROZEN_ENCODER:
+            config, prefix = config["network_config"], "network."
+        network = Network(**config)
+        with safetensors.safe_open(folder / "model.safetensors", "pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+        network.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()})
     except (RuntimeError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as error:
         raise SerError(f"the network in {folder} does not fit this version of ser_lib: {error}") from error
     return network.eval()

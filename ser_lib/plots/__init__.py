@@ -6,6 +6,7 @@ All figures are equally wide, so that their text is equally large on a page.
 """
 
 from ser_lib.plots.data import class_counts, durations, feature_heatmap, speaker_counts, split_sizes
+from ser_lib.plots.embeddings import embedding_map, layer_weights
 from ser_lib.plots.results import (
     confusion_matrices,
     learning_curves,
@@ -22,8 +23,10 @@ __all__ = [
     "class_counts",
     "confusion_matrices",
     "durations",
+    "embedding_map",
     "emotion_gallery",
     "feature_heatmap",
+    "layer_weights",
     "learning_curves",
     "probability_by_truth",
     "probability_plot",

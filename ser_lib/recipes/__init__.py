@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ser_lib import checkpoints
 from ser_lib.errors import SerError
 from ser_lib.labels import EMOTIONS, in_order
 
@@ -36,13 +37,21 @@ class Audio(_Section):
 
 
 class Input(_Section):
-    """What the model reads: MFCC, averaged over the clip or as a time sequence, with chroma if asked for."""
+    """What the model reads.
 
-    encoder: Literal["mfcc"] = "mfcc"
+    MFCC with chroma if asked for, or the layers of a pretrained encoder; averaged over the clip, averaged with
+    their deviation, or as a time sequence. A model that is fine-tuned reads the waveform and no more than
+    `encoder`, `revision` and `audio` of this.
+    """
+
+    encoder: str = "mfcc"  # or a Hugging Face name, or a folder; $VARIABLES are expanded where it is read
+    revision: str | None = None  # the commit of the Hub's repository
+    layers: Literal["all", "last"] | tuple[int, ...] = "last"  # 0 is what enters the first layer
+    precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where the processor has it
     n_mfcc: int = Field(40, gt=0)
     deltas: bool = False
     chroma: bool = False
-    pooling: Literal["mean", "sequence"] = "mean"
+    pooling: Literal["mean", "mean+std", "sequence"] = "mean"
     frame: int = Field(2048, gt=0)
     hop: int = Field(512, gt=0)
     standardise: bool = True
@@ -50,31 +59,74 @@ class Input(_Section):
 
     def feature_settings(self) -> dict:
         """The arguments of `ser_lib.features.clip_features` that are not about audio."""
-        return self.model_dump(exclude={"encoder", "standardise", "audio"})
+        return self.model_dump(exclude={"encoder", "revision", "layers", "precision", "standardise", "audio"})
 
 
 class Model(_Section):
-    """Which network, and its sizes: the arguments of `ser_lib.models.build`."""
+    """Which model, and its sizes: the arguments of `ser_lib.models.build`, or what of an encoder is fine-tuned."""
 
-    name: Literal["cnn", "lstm", "bilstm", "gru"]
+    name: Literal[
+        "cnn",
+        "lstm",
+        "bilstm",
+        "gru",
+        "mlp",
+        "logistic-regression",
+        "weighted-layers",
+        "attentive-pooling",
+        "finetune",
+    ]
     hidden: int = Field(128, ge=2)
     dense: tuple[int, ...] = (64, 32)
     dropout: float = Field(0.2, ge=0, lt=1)
+    trainable: Literal["all", "transformer", "head", "lora"] = (
+        "all"  # transformer: the convolutions are frozen
+    )
+    lora_rank: int = Field(8, gt=0)
+
+
+class Augmentation(_Section):
+    """What is done to training clips at random, as ranges: the arguments of `ser_lib.augmentation.augment`."""
+
+    probability: float = Field(0.5, ge=0, le=1)
+    noise_db: tuple[float, float] | None = None  # signal over noise
+    speed: tuple[float, float] | None = None  # 1.1 is a tenth faster
+    pitch_semitones: tuple[float, float] | None = None
+    gain_db: tuple[float, float] | None = None
+    reverberation_seconds: tuple[float, float] | None = None  # until it has fallen by 60 dB
 
 
 class Training(_Section):
-    """How it is fitted: the arguments of `ser_lib.training.fit`."""
+    """How it is fitted: the arguments of `training.fit`, `training.fit_logistic` or `finetuning.finetune`.
+
+    Each takes those that concern it; an override that concerns another is refused when training begins.
+    """
 
     epochs: int = Field(100, gt=0)
     batch_size: int = Field(64, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    scheduler: Literal["plateau", "cosine", "none"] = "none"
+    scheduler: Literal["plateau", "cosine", "linear", "none"] = "none"
     patience: int | None = Field(15, gt=0)
     keep_best: bool = True
     clip_norm: float | None = Field(None, gt=0)
     class_weights: bool = False
     device: str = "auto"
+    # Logistic regression only: scikit-learn's C; of several, validation decides.
+    inverse_regularisation: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
+    # Fine-tuning only.
+    head_learning_rate: float | None = Field(None, gt=0)  # None: as the encoder's
+    warmup_fraction: float = Field(0.0, ge=0, lt=1)
+    gradient_accumulation: int = Field(1, gt=0)
+    gradient_checkpointing: bool = False
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    spec_augment: bool | None = None  # None: as the checkpoint's own configuration says
+    augmentation: Augmentation | None = None
+
+    @field_validator("inverse_regularisation", mode="before")
+    @classmethod
+    def _one_or_many_values(cls, value):
+        return (value,) if isinstance(value, int | float) else value
 
 
 class Split(_Section):
@@ -133,6 +185,29 @@ class Recipe(_Section):
     def _known_emotions(cls, emotions):
         return EMOTIONS if emotions == ("all",) else tuple(in_order(emotions))
 
+    @model_validator(mode="after")
+    def _parts_that_fit(self):
+        """Refuse a model that cannot read that input, before anything is computed."""
+        name, given = self.model.name, self.input
+        if name == "finetune":
+            if given.encoder == "mfcc":
+                raise ValueError("model.name=finetune needs an encoder: set input.encoder")
+            if self.training.scheduler == "plateau":
+                raise ValueError("fine-tuning has the schedules linear, cosine and none, not plateau")
+            return self
+        sequence = given.pooling == "sequence"
+        if sequence and given.encoder != "mfcc" and given.layers != "last" and len(given.layers) != 1:
+            raise ValueError("input.pooling=sequence keeps the frames of one layer: name one in input.layers")
+        if name == "attentive-pooling" and not sequence:
+            raise ValueError("model.name=attentive-pooling needs input.pooling=sequence")
+        if name in ("mlp", "logistic-regression", "weighted-layers") and sequence:
+            raise ValueError(f"model.name={name} needs input.pooling=mean or mean+std")
+        if name == "weighted-layers" and (given.encoder == "mfcc" or given.layers == "last"):
+            raise ValueError(
+                "model.name=weighted-layers needs an encoder and input.layers=all, or several of them"
+            )
+        return self
+
     @property
     def folder_name(self) -> str:
         """What its run and report folders are called: the name, with `-as-run` for that variant."""
@@ -140,14 +215,36 @@ class Recipe(_Section):
 
     @property
     def variant_label(self) -> str:
-        """The variant and every override but the device, as the table of results shows them."""
-        shown = [item for item in self.overrides if not item.startswith("training.device=")]
+        """The variant and every override but device and encoder, as the table of results shows them.
+
+        The table has a column of its own for the encoder, and `features_label` for it.
+        """
+        told_elsewhere = ("training.device=", "input.encoder=", "input.revision=")
+        shown = [item for item in self.overrides if not item.startswith(told_elsewhere)]
         return "; ".join([self.variant, *shown])
 
     @property
     def features_label(self) -> str:
-        """What the model reads, in a word: `mfcc-40`, `mfcc-40+chroma`."""
+        """What the model reads, in a word: `mfcc-40`, `mfcc-40+chroma`, `facebook/wav2vec2-base`."""
+        if self.input.encoder != "mfcc":
+            return checkpoints.label(self.input.encoder)
         return f"mfcc-{self.input.n_mfcc}" + "+deltas" * self.input.deltas + "+chroma" * self.input.chroma
+
+    @property
+    def input_label(self) -> str:
+        """In what form the model reads it: `mean`, `mean+std of layers 1 2 3`, `waveform`."""
+        if self.model.name == "finetune":
+            return "waveform"
+        if self.input.encoder == "mfcc":
+            return self.input.pooling
+        layers = self.input.layers
+        which = {"all": "all layers", "last": "the last layer"}.get(layers if isinstance(layers, str) else "")
+        return f"{self.input.pooling} of {which or 'layers ' + ' '.join(map(str, layers))}"
+
+    @property
+    def model_label(self) -> str:
+        """Which model, in a word; of a fine-tuned one, what of it was trained."""
+        return self.model.name + (f" ({self.model.trainable})" if self.model.name == "finetune" else "")
 
 
 def recipe_names() -> list[str]:

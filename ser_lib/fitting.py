@@ -1,0 +1,156 @@
+"""Fit the model of a recipe on one fold, whichever kind it is: a network on arrays, or an encoder on waveforms.
+
+The three functions that fit, `training.fit`, `training.fit_logistic` and `finetuning.finetune`, each take those
+fields of the recipe's `training` that are among their arguments.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ser_lib import models, parallel, training
+from ser_lib.errors import SerError
+from ser_lib.recipes import Recipe
+
+
+class Fitted(NamedTuple):
+    """What is left of a fold that was fitted."""
+
+    save: Callable[[Path], None]  # writes the model into a folder
+    history: pd.DataFrame
+    probabilities: np.ndarray  # of the test clips, (n_test, n_emotions)
+    sizes: dict  # parameters, trained_parameters, and clips_trained: how often a clip was learned from
+
+
+def fit(
+    recipe: Recipe,
+    inputs,
+    labels: np.ndarray,
+    rows: dict[str, np.ndarray],
+    emotions: list[str],
+    seed: int,
+    fold: int,
+    work: Path,
+    progress: bool = True,
+) -> Fitted | None:
+    """Fit on the training rows, choose on the validation rows, answer for the test rows.
+
+    With several processes all of them fine-tune together; a network, which is small, is fitted by the first
+    alone, and the others get None.
+
+    Args:
+        inputs, labels: aligned, as `experiments.inputs_of` gives them, and positions among `emotions`.
+        rows: row numbers of "train", "validation" (may be empty) and "test".
+        work: a folder for checkpoints; what is there already is resumed.
+    """
+    settings = _settings(recipe) | {"progress": progress, "description": f"fold {fold}"}
+    if recipe.model.name == "finetune":
+        return _finetune(recipe, inputs, labels, rows, emotions, seed, work, settings)
+    return _fit(recipe, inputs, labels, rows, emotions, seed, fold, settings) if parallel.is_first() else None
+
+
+def refuse_idle_overrides(recipe: Recipe) -> None:
+    """An override of `training` that the recipe's model never looks at is a mistake, not a wish."""
+    taken = inspect.signature(_function(recipe)).parameters
+    for item in recipe.overrides:
+        key = item.partition("=")[0]
+        section, _, name = key.partition(".")
+        name = name.split(".")[0]
+        if section == "training" and name != "device" and name not in taken:
+            known = sorted(set(type(recipe.training).model_fields) & set(taken))
+            raise SerError(
+                f"{key} has no effect on model.name={recipe.model.name}, which reads training."
+                f"{', training.'.join(known)}. Leave it out."
+            )
+
+
+def build_model(recipe: Recipe, emotions: list[str], inputs: np.ndarray) -> models.Network:
+    """The recipe's network with random weights, for inputs of that shape."""
+    sizes = recipe.model.model_dump(exclude={"trainable", "lora_rank"})
+    return models.build(**sizes, emotions=emotions, input_shape=inputs.shape[1:])
+
+
+def _function(recipe: Recipe):
+    """The function that fits the recipe's model."""
+    if recipe.model.name == "finetune":
+        from ser_lib import finetuning
+
+        return finetuning.finetune
+    return training.fit_logistic if recipe.model.name == "logistic-regression" else training.fit
+
+
+def _settings(recipe: Recipe) -> dict:
+    """The fields of `training` that this function takes."""
+    taken = inspect.signature(_function(recipe)).parameters
+    return {name: value for name, value in recipe.training.model_dump().items() if name in taken}
+
+
+def _fit(recipe, inputs, labels, rows, emotions, seed, fold, settings) -> Fitted:
+    with training.seeded(seed):
+        network = build_model(recipe, emotions, inputs)
+        history = _function(recipe)(
+            network,
+            inputs,
+            labels,
+            rows["train"],
+            rows["validation"],
+            standardise=recipe.input.standardise,
+            **settings,
+        )
+        probabilities = training.probabilities(network, inputs[rows["test"]])
+    trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    sizes = {
+        "trained_parameters": trained,
+        "parameters": trained,
+        "clips_trained": len(rows["train"]) * len(history),
+    }
+    # The first fold's model holds its encoder too, so that it is one checkpoint; the others share that encoder.
+    if recipe.input.encoder == "mfcc" or fold > 0:
+        return Fitted(lambda folder: models.save(network.cpu(), folder), history, probabilities, sizes)
+    from ser_lib import encoders
+    from ser_lib.models import pretrained
+
+    given = recipe.input
+    encoder = encoders.load_encoder(given.encoder, given.revision)
+    sizes["parameters"] += encoder.n_parameters
+    pooling = "frames" if given.pooling == "sequence" else given.pooling
+    return Fitted(
+        lambda folder: pretrained.save_frozen(encoder, network.cpu(), given.layers, pooling, folder),
+        history,
+        probabilities,
+        sizes,
+    )
+
+
+def _finetune(recipe, waveforms, labels, rows, emotions, seed, work, settings) -> Fitted:
+    from ser_lib import finetuning
+
+    given = recipe.input
+    model, feature_extractor, history = finetuning.finetune(
+        given.encoder,
+        given.revision,
+        waveforms,
+        labels,
+        rows["train"],
+        rows["validation"],
+        emotions,
+        work,
+        seconds=given.audio.max_seconds,
+        sampling_rate=given.audio.sampling_rate,
+        trainable=recipe.model.trainable,
+        lora_rank=recipe.model.lora_rank,
+        seed=seed,
+        **settings,
+    )
+    device = training.pick_device(recipe.training.device)
+    tested = [waveforms[row] for row in rows["test"]]
+    probabilities = finetuning.probabilities(model.to(device), feature_extractor, tested)
+    sizes = finetuning.count_parameters(model, recipe.model.trainable, recipe.model.lora_rank)
+    sizes["clips_trained"] = len(rows["train"]) * len(history)
+    return Fitted(
+        lambda folder: finetuning.save(model.cpu(), feature_extractor, folder), history, probabilities, sizes
+    )

@@ -1,0 +1,245 @@
+"""Recipes that read pretrained encoders, from clips to a run folder, with tiny random encoders of the real kinds."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tone_clips
+from tiny import tiny_checkpoint
+
+from ser_lib import display, experiments, plots, training
+from ser_lib.audio import prepare
+from ser_lib.cli import main
+from ser_lib.errors import SerError
+from ser_lib.recipes import load_recipe
+from ser_lib.results import result_rows
+from ser_lib.runs import load_run, model_folder, run_folder
+
+EMOTIONS = ("neutral", "happy", "sad")
+COMMON = ["corpora=[sample]", "emotions=[neutral, happy, sad]", "split.folds=2", "training.device=cpu"]
+FROZEN = [*COMMON, "input.precision=float32", "training.epochs=2"]
+FINETUNE = [*COMMON, "training.precision=float32", "training.epochs=1", "training.batch_size=8"]
+
+
+@pytest.fixture
+def tones(tmp_path, monkeypatch):
+    """Four speakers, three emotions; `load_clips` finds them and nothing else."""
+    clips = tone_clips(tmp_path / "tones", speakers=4, emotions=EMOTIONS, takes=2, seconds=0.3)
+    monkeypatch.setattr(experiments, "load_clips", lambda *_, **__: clips.copy())
+    return clips
+
+
+def train(tmp_path, name, kind, *overrides, folds=None, common=None, **settings):
+    checkpoint = tmp_path / kind
+    if not checkpoint.is_dir():
+        tiny_checkpoint(checkpoint, kind)
+    common = common or (FINETUNE if "finetune" in f"{name} {overrides}" else FROZEN)
+    overrides = [*common, f"input.encoder={checkpoint}", *overrides]
+    recipe = load_recipe(name, overrides=overrides)
+    return experiments.train(recipe, runs_dir=tmp_path / "runs", progress=False, folds=folds, **settings)
+
+
+FROZEN_NAME, FINETUNE_NAME = "ravdess-wav2vec2-frozen-mlp", "tess-wav2vec2-finetune"
+
+
+class TestAFrozenEncoder:
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            (),
+            ("model.name=logistic-regression", "input.layers=[0, 1]", "input.pooling=mean+std"),
+            ("model.name=weighted-layers", "input.layers=all", "input.pooling=mean+std"),
+            ("model.name=attentive-pooling", "input.layers=[1]", "input.pooling=sequence"),
+        ],
+        ids=["mlp", "logistic-regression", "weighted-layers", "attentive-pooling"],
+    )
+    def test_with_each_head_ends_in_a_run_whose_model_gives_its_probabilities(
+        self, tones, tmp_path, overrides
+    ):
+        if "model.name=logistic-regression" in overrides:
+            common = [item for item in FROZEN if not item.startswith("training.epochs")]
+        else:
+            common = FROZEN
+        run = train(tmp_path, FROZEN_NAME, "wav2vec2", *overrides, common=common)
+        assert sorted(run.predictions["clip_id"]) == sorted(tones["clip_id"])
+        recorded = run.predictions.set_index("clip_id")
+        for fold in (0, 1):
+            tested = run.split[(run.split["fold"] == fold) & (run.split["subset"] == "test")]["clip_id"]
+            clips = tones.set_index("clip_id").loc[tested].reset_index()
+            inputs = experiments.inputs_of(run.recipe, clips, "speaker", progress=False)
+            probabilities = training.probabilities(run.model(fold), inputs)
+            np.testing.assert_allclose(probabilities, recorded.loc[tested, list(EMOTIONS)], atol=1e-4)
+        size = run.environment["model"]
+        assert 0 < size["trained_parameters"] < size["parameters"] and size["clips_per_second"] > 0
+
+    @pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-layer-norm", "whisper"])
+    def test_is_one_checkpoint_that_a_pipeline_loads_with_the_recorded_probabilities(
+        self, tones, tmp_path, kind
+    ):
+        run = train(tmp_path, FROZEN_NAME, kind)
+        assert_pipeline_agrees(run, tones)
+
+    def test_is_computed_once_for_all_heads(self, tones, tmp_path, monkeypatch):
+        train(tmp_path, FROZEN_NAME, "wav2vec2")
+        from ser_lib import encoders
+
+        monkeypatch.setattr(encoders, "hidden_states", None)  # would fail, were it called
+        train(tmp_path, FROZEN_NAME, "wav2vec2", "model.name=weighted-layers", "input.layers=all")
+
+    def test_shows_its_layers_weights(self, tones, tmp_path):
+        run = train(tmp_path, FROZEN_NAME, "wav2vec2", "model.name=weighted-layers", "input.layers=[0, 2]")
+        weights = display.layer_weights(run)
+        assert weights.shape == (2, 2) and list(weights.index) == [0, 2]
+        np.testing.assert_allclose(weights.sum(), 1, atol=1e-6)
+        assert "Layer" in plots.layer_weights(weights).get_suptitle()
+        assert display.layer_weights(train(tmp_path, FROZEN_NAME, "wav2vec2")) is None
+
+    def test_is_standardised_by_speaker_where_the_protocol_says_so(self, tones, tmp_path):
+        run = train(tmp_path, FROZEN_NAME, "wav2vec2", protocol="speaker-adapted")
+        inputs = experiments.inputs_of(run.recipe, tones, "speaker-adapted", progress=False)
+        for speaker in tones["speaker"].unique():
+            assert abs(inputs[tones["speaker"] == speaker].mean()) < 1e-4
+
+
+class TestAFineTunedEncoder:
+    @pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
+    def test_ends_in_a_run_that_a_pipeline_loads_with_the_recorded_probabilities(self, tones, tmp_path, kind):
+        run = train(tmp_path, FINETUNE_NAME, kind)
+        assert sorted(run.predictions["clip_id"]) == sorted(tones["clip_id"])
+        assert list(run.history["fold"]) == [0, 1] and run.history["train_loss"].notna().all()
+        assert_pipeline_agrees(run, tones)
+        assert not list(run.folder.parent.glob("**/*checkpoints*"))  # nothing of the training is left
+
+    def test_counts_what_was_trained(self, tones, tmp_path):
+        size = {}
+        for trainable in ("all", "transformer", "lora", "head"):
+            run = train(tmp_path, FINETUNE_NAME, "wav2vec2", f"model.trainable={trainable}")
+            size[trainable] = run.environment["model"]["trained_parameters"]
+        total = run.environment["model"]["parameters"]
+        assert total >= size["all"] > size["transformer"] > size["lora"] > size["head"] > 0
+        assert "of these trained" in display.model_size(run).index
+        assert display.model_summary(run.model()).loc["total", "numbers"] == total
+
+    def test_refuses_a_protocol_that_standardises_features(self, tones, tmp_path):
+        with pytest.raises(SerError, match="speaker-adapted standardises features"):
+            train(tmp_path, FINETUNE_NAME, "wav2vec2", protocol="speaker-adapted")
+
+    def test_is_looked_at_through_its_encoder_before_training(self, tones, tmp_path):
+        run = train(tmp_path, FINETUNE_NAME, "wav2vec2")
+        overview = experiments.overview_of(run.recipe, tones, "speaker", progress=False)
+        assert overview.ndim == 2 and len(overview) == len(tones) and np.isfinite(overview).all()
+
+
+def assert_pipeline_agrees(run, clips):
+    from transformers import pipeline
+
+    classify = pipeline("audio-classification", model=str(run.folder / "model"), top_k=None)
+    recorded = run.predictions.set_index("clip_id")
+    tested = run.split[(run.split["fold"] == 0) & (run.split["subset"] == "test")]["clip_id"].iloc[:3]
+    for clip_id in tested:
+        path = clips.set_index("clip_id").loc[clip_id, "path"]
+        answers = classify(prepare(path, **run.recipe.input.audio.model_dump()))
+        for answer in answers:
+            assert answer["score"] == pytest.approx(recorded.loc[clip_id, answer["label"]], abs=1e-4)
+        assert {answer["label"] for answer in answers} == set(EMOTIONS)
+
+
+class TestFoldsAsJobs:
+    @pytest.mark.parametrize("name", [FROZEN_NAME, FINETUNE_NAME])
+    def test_give_the_run_that_one_job_gives(self, tones, tmp_path, name):
+        whole = train(tmp_path, name, "wav2vec2")
+        whole = whole.predictions.to_csv(), whole.history.to_csv(), json.dumps(whole.metrics)
+        import shutil
+
+        shutil.rmtree(tmp_path / "runs")
+        assert train(tmp_path, name, "wav2vec2", folds=[1]) is None
+        folder = run_folder(load_recipe(name), "speaker", 0, tmp_path / "runs")
+        assert experiments.unfinished_folds(folder) == [0] and not folder.exists()
+        joined = train(tmp_path, name, "wav2vec2", folds=[0])
+        assert (joined.predictions.to_csv(), joined.history.to_csv(), json.dumps(joined.metrics)) == whole
+        assert experiments.unfinished_folds(folder) == []
+        assert not list(folder.parent.glob(".0.fold-*"))
+
+    def test_are_named_where_one_is_missing_or_unknown(self, tones, tmp_path, capsys):
+        train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[1])
+        arguments = [FROZEN_NAME, "--runs-dir", str(tmp_path / "runs")]
+        assert main(["evaluate", *arguments]) == 1
+        assert "still lacks the folds 0" in capsys.readouterr().err
+        with pytest.raises(SerError, match="there is no fold 7: speaker has the folds 0 to 1"):
+            train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[7])
+        assert main(["train", *arguments, "--folds", "one"]) == 1
+        assert "--folds expects numbers such as 0,1" in capsys.readouterr().err
+
+
+def test_an_override_that_the_model_never_reads_is_refused(tones, tmp_path):
+    with pytest.raises(SerError, match="training.warmup_fraction has no effect on model.name=mlp"):
+        train(tmp_path, FROZEN_NAME, "wav2vec2", "training.warmup_fraction=0.1")
+    with pytest.raises(SerError, match="training.scheduler has no effect on model.name=logistic-regression"):
+        train(
+            tmp_path,
+            FROZEN_NAME,
+            "wav2vec2",
+            *("model.name=logistic-regression", "training.scheduler=cosine"),
+            common=FROZEN[:-1],
+        )
+
+
+def test_the_row_of_results_names_the_encoder_and_no_path(tones, tmp_path):
+    run = train(tmp_path, FROZEN_NAME, "whisper")
+    row = result_rows([run]).iloc[0]
+    assert row["encoder"] == "whisper"
+    assert "input.encoder" not in row["variant"] and str(tmp_path) not in row.to_csv()
+
+
+class TestTwoProcesses:
+    """`accelerate launch` with gloo on the CPU, as a user starts it, gives the metrics of one process."""
+
+    @pytest.mark.parametrize("name", [FROZEN_NAME, FINETUNE_NAME])
+    def test_give_the_metrics_of_one(self, tmp_path, name):
+        checkpoint = tmp_path / "encoder"
+        tiny_checkpoint(checkpoint, "wav2vec2", dropout=0.0)
+        overrides = [*(FROZEN if name == FROZEN_NAME else FINETUNE), f"input.encoder={checkpoint}"]
+        overrides += ["input.audio.max_seconds=0.4", "input.audio.pad=true"]
+        runs = {}
+        for processes in (1, 2):
+            runs_dir = tmp_path / f"runs{processes}"
+            arguments = ["train", name, "--runs-dir", str(runs_dir), "--set", *overrides]
+            launcher = [
+                "-m",
+                "accelerate.commands.launch",
+                "--cpu",
+                "--num_processes",
+                str(processes),
+                "--num_machines",
+                "1",
+            ]
+            launcher += [
+                "--mixed_precision",
+                "no",
+                "--dynamo_backend",
+                "no",
+                "--num_cpu_threads_per_process",
+                "1",
+                "--main_process_port",
+                "0",
+                "-m",
+            ]
+            done = subprocess.run(
+                [sys.executable, *(launcher if processes > 1 else ["-m"]), "ser_lib", *arguments],
+                capture_output=True,
+                text=True,
+                env=os.environ
+                | {"SER_CACHE_DIR": str(tmp_path / f"cache{processes}"), "OMP_NUM_THREADS": "1"},
+            )
+            assert done.returncode == 0, done.stderr
+            assert len(re.findall("UAR", done.stdout)) == 1  # the first process alone speaks
+            runs[processes] = load_run(next(runs_dir.glob("*/speaker/0")))
+        one, two = (runs[n].predictions.set_index("clip_id").sort_index() for n in (1, 2))
+        pd.testing.assert_frame_equal(one, two, atol=2e-3, rtol=0)
+        assert runs[2].metrics["overall"] == pytest.approx(runs[1].metrics["overall"], abs=2e-2)
+        assert model_folder(runs[2].folder, 1).is_dir()
