@@ -46,6 +46,7 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 
 # %%
 import pandas as pd
+from IPython.display import Markdown
 
 from ser_lib import display as show
 from ser_lib import experiments, metrics, plots
@@ -82,11 +83,10 @@ show.model_summary(run.model())
 
 # %% [markdown]
 # Where a model weighs the layers of its encoder (`model.name=weighted-layers`), this shows which ones it found useful.
-# Emotion is usually heard best in the lower half; the upper layers know words.
 
 # %%
 weights = show.layer_weights(run)
-"This model weighs no layers." if weights is None else plots.layer_weights(weights)
+Markdown("This model weighs no layers.") if weights is None else plots.layer_weights(weights)
 
 # %% [markdown]
 # ## Epoch by epoch

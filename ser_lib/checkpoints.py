@@ -105,7 +105,7 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
 
     fault = f"{checkpoint.folder}: config.json states {checkpoint.config['model_type']}, but the weights"
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, report = model_class.from_pretrained(
                 checkpoint.folder,
                 dtype=torch.float32,
@@ -143,7 +143,7 @@ def load_feature_extractor(checkpoint: Checkpoint):
 
 
 @contextmanager
-def _quiet_transformers():
+def quiet_transformers():
     """No bar and no table of unused decoders: what is wrong with weights is said by an error of ours."""
     from transformers.utils import logging
 
@@ -242,18 +242,25 @@ def _snapshot(name: str, revision: str) -> Path:
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
         pass
     try:
-        return Path(snapshot_download(name, **wanted))
+        fetched = Path(snapshot_download(name, **wanted))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         raise SerError(
             f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here. Check "
             "input.encoder and input.revision; for a private repository, `hf auth login`."
         ) from error
     except (OSError, errors.HTTPError) as error:
-        raise SerError(
-            f"{name} is not in the Hub's cache, and the Hub cannot be reached. There are three ways: a folder that "
-            "holds it, with input.encoder=/path/to/it; the Hub's cache, filled where there is a network with "
-            f"`hf download {name} --revision {revision}` and named in HF_HOME; or a network."
-        ) from error
+        raise SerError(_unreachable(name, revision)) from error
+    if not (fetched / "config.json").is_file():  # without a network, as much as the interrupted download left
+        raise SerError(_unreachable(name, revision))
+    return fetched
+
+
+def _unreachable(name: str, revision: str) -> str:
+    return (
+        f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. "
+        "There are three ways: a folder that holds it, with input.encoder=/path/to/it; the caches, filled by running "
+        "the same once where there is a network, and named in HF_HOME and SER_CACHE_DIR; or a network."
+    )
 
 
 def _find_conversion(name: str, commit: str) -> str | None:
@@ -278,8 +285,5 @@ def _find_conversion(name: str, commit: str) -> str | None:
                 if converted.pop("model.safetensors", None) and converted == pickled:
                     return hub.model_info(name, revision=request.git_reference).sha
     except (OSError, errors.HTTPError) as error:
-        raise SerError(
-            f"{name} holds pickled weights alone, and the Hub cannot be asked for its conversion ({error}). "
-            "Try again with a network, or name a folder with input.encoder=…"
-        ) from error
+        raise SerError(_unreachable(name, commit)) from error
     return None

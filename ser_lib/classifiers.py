@@ -22,6 +22,7 @@ from torch import nn
 from ser_lib import checkpoints
 from ser_lib.devices import pick_device
 from ser_lib.errors import SerError
+from ser_lib.forward import samples_of, way_of
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def count_parameters(model: nn.Module, trainable: str, lora_rank: int) -> dict[s
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what transformers, peft and PyTorch say about each other's code, which a user cannot act upon."""
-    with checkpoints._quiet_transformers(), warnings.catch_warnings():
+    with checkpoints.quiet_transformers(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # of WavLM
@@ -151,22 +152,6 @@ def warn_of_cuts(feature_extractor, waveforms: list[np.ndarray]) -> None:
         logger.warning(
             "%d of %d clips are cut to the %d s that this model reads", longer, len(waveforms), seconds
         )
-
-
-def way_of(model: nn.Module) -> str:
-    """How clips of different lengths share a batch: "mask", "equal" (not at all) or "whisper" (all of one length)."""
-    kind = model.config.model_type
-    if kind == "whisper":
-        return kind
-    return "mask" if kind != "data2vec-audio" and model.config.feat_extract_norm == "layer" else "equal"
-
-
-def samples_of(model: nn.Module, n_frames: int) -> int:
-    """Samples that a waveform model's convolutions need for so many frames."""
-    samples = n_frames
-    for kernel, stride in zip(model.config.conv_kernel[::-1], model.config.conv_stride[::-1], strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples
 
 
 def inputs_of(
@@ -242,9 +227,18 @@ def _logits(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def save(model: nn.Module, feature_extractor, folder: Path) -> None:
-    """Write model and feature extractor: what `load` and `pipeline("audio-classification", model=folder)` read."""
-    with quiet():
-        model.save_pretrained(folder)
+    """Write model and feature extractor: what `load` and `pipeline("audio-classification", model=folder)` read.
+
+    Raises:
+        SerError: the disk is full.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            model.save_pretrained(folder)
+    except SafetensorError as error:  # how a full disk comes out of safetensors
+        raise SerError(f"the model cannot be written to {folder}: {error}. Is the disk full?") from error
     feature_extractor.save_pretrained(folder)
 
 

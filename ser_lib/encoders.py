@@ -73,7 +73,8 @@ def load_encoder(encoder: str, revision: str | None = None, device: str | torch.
         model = checkpoints.load_model(checkpoint, WhisperForAudioClassification, new=head).encoder
     else:
         # What some fine-tuned checkpoints put behind the transformer is left out.
-        model = checkpoints.load_model(checkpoint, AutoModel, add_adapter=False)
+        without = {"add_adapter": False} if checkpoint.config.get("add_adapter") else {}
+        model = checkpoints.load_model(checkpoint, AutoModel, **without)
     model = model.requires_grad_(False).to(device)
     return Encoder(checkpoint, model, checkpoints.load_feature_extractor(checkpoint))
 

@@ -263,12 +263,28 @@ def _train_fold(
     started = time.monotonic()
     fold = int(fold_split["fold"].iloc[0])
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
-    rows = {subset: row_of[ids].to_numpy() for subset, ids in fold_split.groupby("subset")["clip_id"]}
+    rows = {
+        subset: row_of[ids].to_numpy(copy=True) for subset, ids in fold_split.groupby("subset")["clip_id"]
+    }
     rows.setdefault("validation", np.array([], dtype=int))
     labels = clips["emotion"].map(emotions.index).to_numpy()
     work = partial / f"fold-{fold}.checkpoints"
     # Each fold draws from its own seed, so that it does not matter which folds ran before it.
-    fitted = fitting.fit(recipe, inputs, labels, rows, emotions, 1000 * seed + fold, fold, work, progress)
+    protocol = fold_split["protocol"].iloc[0]
+    fitted = fitting.fit(
+        recipe,
+        inputs,
+        labels,
+        rows,
+        emotions,
+        1000 * seed + fold,
+        fold,
+        work,
+        # The first fold's model is a checkpoint that is complete, and the others share its encoder. A head that learned
+        # from features standardised by speaker would hear something else through its encoder alone.
+        with_encoder=fold == 0 and protocol != "speaker-adapted",
+        progress=progress,
+    )
     if not parallel.is_first():
         return
     tested = clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})

@@ -30,6 +30,7 @@ from ser_lib.classifiers import count_parameters, load, probabilities, save
 from ser_lib.devices import pick_device, pick_precision
 from ser_lib.draws import hash_of
 from ser_lib.errors import SerError
+from ser_lib.forward import samples_of, way_of
 from ser_lib.training import COLUMNS, VALIDATION, balanced_weights
 
 __all__ = ["count_parameters", "finetune", "load", "probabilities", "save"]
@@ -243,9 +244,9 @@ class _Batches:
         self.epoch = 0
         self.clips = given.clips_a_process * parallel.world_size()
         self.shortest = 0  # samples
-        if classifiers.way_of(model) != "whisper" and model.config.apply_spec_augment:
+        if way_of(model) != "whisper" and model.config.apply_spec_augment:
             # SpecAugment refuses a batch that is shorter than what it masks at a time.
-            self.shortest = classifiers.samples_of(model, model.config.mask_time_length)
+            self.shortest = samples_of(model, model.config.mask_time_length)
 
     def __len__(self) -> int:
         return math.ceil(len(self.given.train) / self.clips)

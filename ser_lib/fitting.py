@@ -6,6 +6,7 @@ fields of the recipe's `training` that are among their arguments.
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ def fit(
     seed: int,
     fold: int,
     work: Path,
+    with_encoder: bool,
     progress: bool = True,
 ) -> Fitted | None:
     """Fit on the training rows, choose on the validation rows, answer for the test rows.
@@ -46,11 +48,14 @@ def fit(
         inputs, labels: aligned, as `experiments.inputs_of` gives them, and positions among `emotions`.
         rows: row numbers of "train", "validation" (may be empty) and "test".
         work: a folder for checkpoints; what is there already is resumed.
+        with_encoder: save a head together with its frozen encoder, as one checkpoint.
     """
     settings = _settings(recipe) | {"progress": progress, "description": f"fold {fold}"}
     if recipe.model.name == "finetune":
         return _finetune(recipe, inputs, labels, rows, emotions, seed, work, settings)
-    return _fit(recipe, inputs, labels, rows, emotions, seed, fold, settings) if parallel.is_first() else None
+    if not parallel.is_first():
+        return None
+    return _fit(recipe, inputs, labels, rows, emotions, seed, with_encoder, settings)
 
 
 def refuse_idle_overrides(recipe: Recipe) -> None:
@@ -89,7 +94,7 @@ def _settings(recipe: Recipe) -> dict:
     return {name: value for name, value in recipe.training.model_dump().items() if name in taken}
 
 
-def _fit(recipe, inputs, labels, rows, emotions, seed, fold, settings) -> Fitted:
+def _fit(recipe, inputs, labels, rows, emotions, seed, with_encoder, settings) -> Fitted:
     with training.seeded(seed):
         network = build_model(recipe, emotions, inputs)
         history = _function(recipe)(
@@ -108,22 +113,18 @@ def _fit(recipe, inputs, labels, rows, emotions, seed, fold, settings) -> Fitted
         "parameters": trained,
         "clips_trained": len(rows["train"]) * len(history),
     }
-    # The first fold's model holds its encoder too, so that it is one checkpoint; the others share that encoder.
-    if recipe.input.encoder == "mfcc" or fold > 0:
-        return Fitted(lambda folder: models.save(network.cpu(), folder), history, probabilities, sizes)
-    from ser_lib import encoders
-    from ser_lib.models import pretrained
+    save = partial(models.save, network.cpu())
+    if recipe.input.encoder != "mfcc":
+        from ser_lib import encoders
+        from ser_lib.models import pretrained
 
-    given = recipe.input
-    encoder = encoders.load_encoder(given.encoder, given.revision)
-    sizes["parameters"] += encoder.n_parameters
-    pooling = "frames" if given.pooling == "sequence" else given.pooling
-    return Fitted(
-        lambda folder: pretrained.save_frozen(encoder, network.cpu(), given.layers, pooling, folder),
-        history,
-        probabilities,
-        sizes,
-    )
+        given = recipe.input
+        encoder = encoders.load_encoder(given.encoder, given.revision)
+        sizes["parameters"] += encoder.n_parameters
+        if with_encoder:
+            pooling = "frames" if given.pooling == "sequence" else given.pooling
+            save = partial(pretrained.save_frozen, encoder, network.cpu(), given.layers, pooling)
+    return Fitted(save, history, probabilities, sizes)
 
 
 def _finetune(recipe, waveforms, labels, rows, emotions, seed, work, settings) -> Fitted:

@@ -19,6 +19,22 @@ from torch import nn
 MAX_SECONDS = 30.0  # what Whisper reads at once; longer clips are cut into windows, and memory stays bounded
 
 
+def way_of(model: nn.Module) -> str:
+    """How clips of different lengths share a batch: "mask", "equal" (not at all) or "whisper"; see above."""
+    kind = model.config.model_type
+    if kind == "whisper":
+        return kind
+    return "mask" if kind != "data2vec-audio" and model.config.feat_extract_norm == "layer" else "equal"
+
+
+def samples_of(model: nn.Module, n_frames: int) -> int:
+    """Samples that a waveform model's convolutions need for so many frames; of one, their receptive field."""
+    samples = n_frames
+    for kernel, stride in zip(model.config.conv_kernel[::-1], model.config.conv_stride[::-1], strict=True):
+        samples = (samples - 1) * stride + kernel
+    return samples
+
+
 def hidden_states(
     model: nn.Module, feature_extractor, waveforms: list[np.ndarray], normalise: bool = True
 ) -> list[torch.Tensor]:
@@ -36,9 +52,10 @@ def hidden_states(
     """
     cut = [windows(feature_extractor, waveform, normalise) for waveform in waveforms]
     pieces = [piece for own in cut for piece in own]
-    if model.config.model_type == "whisper":
+    way = way_of(model)
+    if way == "whisper":
         states = _from_log_mel(model, feature_extractor, pieces)
-    elif model.config.model_type != "data2vec-audio" and model.config.feat_extract_norm == "layer":
+    elif way == "mask":
         states = _waveform_states(model, pieces)
     else:
         states = [None] * len(pieces)
@@ -63,10 +80,7 @@ def windows(feature_extractor, waveform: np.ndarray, normalise: bool = True) -> 
 
 def _waveform_states(model: nn.Module, waveforms: list[np.ndarray]) -> list[torch.Tensor]:
     """One batch, padded with zeros, and masked where lengths differ."""
-    receptive_field = 1
-    for kernel, stride in zip(model.config.conv_kernel[::-1], model.config.conv_stride[::-1], strict=True):
-        receptive_field = (receptive_field - 1) * stride + kernel
-    lengths = torch.tensor([max(len(waveform), receptive_field) for waveform in waveforms])
+    lengths = torch.tensor([max(len(waveform), samples_of(model, 1)) for waveform in waveforms])
     batch = torch.zeros(len(waveforms), int(lengths.max()))
     for row, waveform in zip(batch, waveforms, strict=True):
         row[: len(waveform)] = torch.from_numpy(waveform)

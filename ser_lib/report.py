@@ -130,6 +130,7 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
         title = CORPORA[name].title if name in CORPORA else name
         corpora.append(f"{title}, {count['found']} of {count['expected']} clips")
     notices = [CORPORA[name].notice for name in run.environment["corpora"] if name in CORPORA]
+    notices.append(run.recipe.encoder_notice)
     if run.protocol == "speaker-adapted":
         notices.append(TRANSDUCTIVE)
     over_speakers = overall["interval_over"] == "speakers"
@@ -161,7 +162,7 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
         ),
         "leaks": run.audit.astype(object).where(run.audit.notna(), None).to_dict(orient="records"),
         "audited": True,
-        "notice": " ".join(notices),
+        "notice": " ".join(filter(None, notices)),
         "pages": [
             {"title": name.replace("_", " "), "href": f"{name}.html", "current": name == page}
             for name in NOTEBOOKS

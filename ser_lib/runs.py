@@ -211,6 +211,8 @@ def model_card(
     for name in environment["corpora"]:
         if name in CORPORA and CORPORA[name].notice:
             lines += [f"> {CORPORA[name].notice}", ""]
+    if recipe.encoder_notice:
+        lines += [f"> {recipe.encoder_notice}", ""]
     if len(leaks):
         found = "; ".join(f"{row.leak}: {row.clips} test clips" for row in leaks.itertuples())
         lines += [f"> **This protocol leaks.** {found}. The scores below say little about new speakers.", ""]

@@ -40,7 +40,7 @@ def test_players_are_only_for_corpora_that_may_be_passed_on():
 
 
 def test_the_summary_counts_every_trained_number():
-    network = models.build("lstm", emotions=["happy", "sad"], n_features=5, sequence=True, hidden=8)
+    network = models.build("lstm", ["happy", "sad"], (9, 5), hidden=8)
     table = display.model_summary(network)
     assert table.loc["total", "trained numbers"] == sum(weight.numel() for weight in network.parameters())
 

@@ -194,6 +194,11 @@ def test_the_row_of_results_names_the_encoder_and_no_path(tones, tmp_path):
     row = result_rows([run]).iloc[0]
     assert row["encoder"] == "whisper"
     assert "input.encoder" not in row["variant"] and str(tmp_path) not in row.to_csv()
+    # The title names wav2vec2: whoever reads the card is told.
+    assert (
+        "Another encoder than the recipe's own was read here: whisper."
+        in (run.folder / "README.md").read_text()
+    )
 
 
 class TestTwoProcesses:

@@ -168,6 +168,7 @@ class TestTheSameNumbers:
     def test_do_not_mix_folds_of_two_recipes(self, tones, tmp_path, monkeypatch):
         fit = training.fit
 
+        @functools.wraps(fit)
         def stops_in_fold_1(*arguments, **settings):
             if settings["description"] == "fold 1":
                 raise KeyboardInterrupt
@@ -240,7 +241,7 @@ def test_the_networks_read_the_mean_or_the_sequence(tones, tmp_path):
                 "training.epochs=1",
                 "split.folds=2",
             )
-            assert run.model().config["sequence"] == (pooling == "sequence")
+            assert run.model().config["form"] == ("sequence" if pooling == "sequence" else "vector")
 
 
 def test_as_run_repeats_the_sources_leak_only_where_its_claim_is(tones, tmp_path):

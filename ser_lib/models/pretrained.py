@@ -188,7 +188,7 @@ def save_frozen(encoder, network: Network, layers: str | list[int], pooling: str
         model = SpeechEmotionModel(config)
     model.encoder, model.network = encoder.model, network
     try:
-        with checkpoints._quiet_transformers():
+        with checkpoints.quiet_transformers():
             model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `ser_lib.models.load` expects
     except safetensors.SafetensorError as error:  # it hides the system's error number
         raise OSError(errno.EIO, f"the model cannot be written: {error}", str(folder)) from error

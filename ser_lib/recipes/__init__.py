@@ -231,6 +231,13 @@ class Recipe(_Section):
         return f"mfcc-{self.input.n_mfcc}" + "+deltas" * self.input.deltas + "+chroma" * self.input.chroma
 
     @property
+    def encoder_notice(self) -> str:
+        """A sentence where an override has put another encoder in the place of the one that the title names; else ""."""
+        if not any(item.startswith("input.encoder=") for item in self.overrides):
+            return ""
+        return f"Another encoder than the recipe's own was read here: {self.features_label}."
+
+    @property
     def input_label(self) -> str:
         """In what form the model reads it: `mean`, `mean+std of layers 1 2 3`, `waveform`."""
         if self.model.name == "finetune":
