@@ -1,53 +1,191 @@
-"""How fast the chain is on this machine, measured on the bundled corpus: `ser bench`.
+"""How fast the chain is on this machine: `ser bench`.
 
-Numbers here are printed, never tested: they depend on the machine and on what else it does.
+Features and networks are measured on the bundled corpus, an encoder on any. Numbers here are printed, never
+tested: they depend on the machine and on what else it does.
 """
 
+import inspect
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from ser_lib import experiments, training
+import numpy as np
+import pandas as pd
+
+from ser_lib import experiments, fitting, training
+from ser_lib.audio import prepare
 from ser_lib.clips import load_clips
 from ser_lib.labels import EMOTIONS
 from ser_lib.recipes import load_recipe
 
+AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
+FEW = 16  # clips on which the slow ways are measured
 
-def run_benchmarks() -> None:
-    """Print the clip table, the features, the store and one epoch of every network, each with its rate."""
+
+def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
+    """Print the clip table, the features, the store and one epoch of every network, each with its rate; then embedding.
+
+    Args:
+        encoder: as of `ser_lib.checkpoints.locate`; None: `$SER_WHISPER_BASE`, else random weights of its shape.
+        corpus: what is embedded.
+    """
+    with _empty_cache() as folder:
+        features_and_networks()
+        clips = load_clips(corpus, progress=False)
+        if encoder is None and os.environ.get("SER_WHISPER_BASE"):
+            encoder = "$SER_WHISPER_BASE"
+        embedding(clips, corpus, encoder or random_whisper_base(folder / "random-whisper-base"))
+
+
+def features_and_networks() -> None:
+    """The chain of MFCC on the bundled corpus; nothing of it may be stored yet."""
     recipe = load_recipe("demo")
+    clips, seconds = timed(lambda: load_clips("sample", progress=False))
+    show("clip table, decoding every file", len(clips), seconds, "clips")
+    again = timed(lambda: load_clips("sample", progress=False))[1]
+    show("clip table again", len(clips), again, "clips")
+    inputs, seconds = timed(lambda: experiments.inputs_of(recipe, clips, "speaker", progress=False))
+    show("MFCC, over all cores, processes started", len(clips), seconds, "clips")
+    again = timed(lambda: experiments.inputs_of(recipe, clips, "speaker", progress=False))[1]
+    show("MFCC from the store", len(clips), again, "clips")
+
+    labels = clips["emotion"].map(EMOTIONS.index).to_numpy()
+    rows = clips.index.to_numpy()
+    taken = inspect.signature(training.fit).parameters
+    settings = {name: value for name, value in recipe.training.model_dump().items() if name in taken}
+    settings |= {"epochs": 3, "progress": False}
+    for name in ("cnn", "lstm", "bilstm", "gru"):
+        changed = load_recipe("demo", overrides=[f"model.name={name}"])
+        with training.seeded(0):
+            network = fitting.build_model(changed, list(EMOTIONS), inputs)
+            training.fit(network, inputs, labels, rows, rows[:0], **settings | {"epochs": 1})  # warm-up
+            seconds = timed(lambda: training.fit(network, inputs, labels, rows, rows[:0], **settings))[1]  # noqa: B023
+        show(f"one epoch of {name}, {inputs.shape[1]} frames", len(clips), seconds / 3, "clips")
+
+
+def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
+    """A frozen encoder over a corpus: the usual loop, Hugging Face's batches, ours; and how near that is to the most."""
+    import torch
+
+    from ser_lib import encoders
+    from ser_lib.devices import pick_device, pick_precision
+
+    device = pick_device()
+    precision = pick_precision("auto", device)
+    loaded = encoders.load_encoder(encoder, device=device)
+    few = clips.iloc[np.linspace(0, len(clips) - 1, FEW).astype(int)]
+    waveforms = [prepare(path, **AUDIO) for path in few["path"]]
+    print(
+        f"\n{loaded.checkpoint.name}, {loaded.n_parameters / 1e6:.1f} M parameters, on {corpus}: {len(clips)} clips of "
+        f"{np.mean([len(waveform) for waveform in waveforms]) / 16000:.2f} s once trimmed; {device}, "
+        f"{torch.get_num_threads()} threads. The first two rows are measured on {FEW} clips, rates hold for any number."
+    )
+    huggingface(loaded, waveforms[:2], 2)  # warm-up
+    loop = timed(lambda: [huggingface(loaded, [prepare(path, **AUDIO)], 1) for path in few["path"]])[1]
+    show("one clip at a time, float32, as padded", FEW, loop, "clips")
+    batched = timed(lambda: huggingface(loaded, [prepare(path, **AUDIO) for path in few["path"]], 16))[1]
+    show("batches of 16, float32, as padded", FEW, batched, "clips")
+    embed = lambda: encoders.embed(clips, encoder, audio=AUDIO, device=str(device), progress=False)  # noqa: E731
+    best_before = ceiling(precision, device)
+    ours = timed(embed)[1]
+    best = max(best_before, ceiling(precision, device))
+    show(f"ours, {precision}, from the files on", len(clips), ours, "clips")
+    show("ours again, from the store", len(clips), timed(embed)[1], "clips")
+    rate = flops(loaded, waveforms) / FEW * len(clips) / ours
+    print(
+        f"ours is {loop / FEW * len(clips) / ours:.1f} x the loop, {batched / FEW * len(clips) / ours:.1f} x the batches"
+    )
+    print(
+        f"{rate / 1e9:,.0f} of the {best / 1e9:,.0f} GFLOP/s of large {precision} products: {rate / best:.0%}",
+        flush=True,
+    )
+
+
+def huggingface(encoder, waveforms: list[np.ndarray], batch_size: int) -> list[np.ndarray]:
+    """Mean and deviation over frames the usual way: the feature extractor pads as it does by default, then the model."""
+    import torch
+
+    pooled = []
+    for start in range(0, len(waveforms), batch_size):
+        batch = waveforms[start : start + batch_size]
+        padding = (
+            "max_length" if encoder.model.config.model_type == "whisper" else True
+        )  # 30 s, or the longest
+        inputs = encoder.feature_extractor(batch, sampling_rate=16000, padding=padding, return_tensors="pt")
+        with torch.no_grad():
+            output = encoder.model(**inputs.to(encoder.model.device), output_hidden_states=True)
+        states = torch.stack(output.hidden_states, dim=1)
+        pooled += [torch.cat([own.mean(dim=1), own.std(dim=1)], dim=1).cpu().numpy() for own in states]
+    return pooled
+
+
+def flops(encoder, waveforms: list[np.ndarray]) -> int:
+    """Floating-point operations of the model on these clips' own frames alone, two for each multiplication and addition.
+
+    Counted in products of matrices and convolutions by PyTorch, one clip at a time: padding is no work that is needed.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ser_lib.encoders import hidden_states
+
+    encoder.model.set_attn_implementation("eager")  # of the fused kernels not all are counted
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        for waveform in waveforms:
+            hidden_states(encoder.model, encoder.feature_extractor, [waveform])
+    return counter.get_total_flops()
+
+
+def ceiling(precision: str, device) -> float:
+    """The most FLOP/s that a product of large matrices reaches here with that precision."""
+    import torch
+
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+
+    best = 0.0
+    for rows, inner, columns in [(2048, 512, 2048), (2048, 2048, 2048), (4096, 4096, 4096)]:
+        left = torch.randn(rows, inner, device=device).to(kind)
+        right = (
+            torch.randn(columns, inner, device=device).to(kind).T
+        )  # as a layer of a network has its weights
+        one = 2 * rows * inner * columns
+        times = 1 + int((1e14 if device.type == "cuda" else 2e11) / one)
+        for _ in range(4):  # the first is the warm-up
+            started = time.perf_counter()
+            for _ in range(times):
+                product = left @ right
+            product[0, 0].item()  # waits for a GPU
+            best = max(best, times * one / (time.perf_counter() - started))
+    return best
+
+
+def random_whisper_base(folder: Path) -> str:
+    """A checkpoint of Whisper-base's shape with random weights: as fast as the real one, for anyone to measure."""
+    import transformers
+
+    config = transformers.WhisperConfig(
+        d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048, decoder_layers=0
+    )
+    transformers.WhisperForAudioClassification(config).save_pretrained(folder)
+    transformers.WhisperFeatureExtractor().save_pretrained(folder)
+    return str(folder)
+
+
+@contextmanager
+def _empty_cache() -> Iterator[Path]:
+    """A cache in which nothing is stored yet, for as long as the block runs."""
+    before = os.environ.get("SER_CACHE_DIR")
     with tempfile.TemporaryDirectory() as folder:
-        before = os.environ.get("SER_CACHE_DIR")
-        os.environ["SER_CACHE_DIR"] = folder  # nothing is stored yet
+        os.environ["SER_CACHE_DIR"] = folder
         try:
-            clips, seconds = timed(lambda: load_clips("sample", progress=False))
-            show("clip table, decoding every file", len(clips), seconds, "clips")
-            show(
-                "clip table again",
-                len(clips),
-                timed(lambda: load_clips("sample", progress=False))[1],
-                "clips",
-            )
-            inputs, seconds = timed(lambda: experiments.inputs_of(recipe, clips, "speaker", progress=False))
-            show("MFCC, over all cores, processes started", len(clips), seconds, "clips")
-            again = timed(lambda: experiments.inputs_of(recipe, clips, "speaker", progress=False))[1]
-            show("MFCC from the store", len(clips), again, "clips")
+            yield Path(folder)
         finally:
             os.environ.pop("SER_CACHE_DIR")
             if before is not None:
                 os.environ["SER_CACHE_DIR"] = before
-
-    labels = clips["emotion"].map(EMOTIONS.index).to_numpy()
-    rows = clips.index.to_numpy()
-    settings = recipe.training.model_dump() | {"epochs": 3, "progress": False}
-    for name in ("cnn", "lstm", "bilstm", "gru"):
-        changed = load_recipe("demo", overrides=[f"model.name={name}"])
-        with training.seeded(0):
-            network = experiments.build_model(changed, list(EMOTIONS), inputs)
-            training.fit(network, inputs, labels, rows, rows[:0], **settings | {"epochs": 1})  # warm-up
-            seconds = timed(lambda: training.fit(network, inputs, labels, rows, rows[:0], **settings))[1]  # noqa: B023
-        show(f"one epoch of {name}, {inputs.shape[1]} frames", len(clips), seconds / 3, "clips")
 
 
 def timed(work: Callable) -> tuple[object, float]:
@@ -57,4 +195,5 @@ def timed(work: Callable) -> tuple[object, float]:
 
 
 def show(what: str, count: int, seconds: float, unit: str) -> None:
-    print(f"{what:42} {seconds:8.2f} s {count / seconds:10,.0f} {unit}/s", flush=True)
+    rate = count / seconds
+    print(f"{what:42} {seconds:8.2f} s {rate:10,.{0 if rate >= 20 else 1}f} {unit}/s", flush=True)

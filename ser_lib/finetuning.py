@@ -299,7 +299,6 @@ class _Tuner(Trainer):
             processing_class=feature_extractor,
             compute_loss_func=self._loss,
         )
-        self.model_accepts_loss_kwargs = False  # the loss is computed here, not by the model
         self.remove_callback(PrinterCallback)
         self.add_callback(_Steps(self))
 

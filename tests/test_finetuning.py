@@ -429,6 +429,24 @@ class TestChance:
         assert runs[0][0].equals(runs[1][0]) and not runs[0][0].equals(runs[2][0])
         np.testing.assert_array_equal(runs[0][1], runs[1][1])
 
+    def test_is_drawn_anew_for_every_epoch_and_seed(self, tmp_path, monkeypatch):
+        seeds, orders = [], {}
+        batch = finetuning._Batches._batch
+
+        def watched(batches, rows):
+            orders.setdefault(batches.epoch, []).extend(rows)
+            return batch(batches, rows)
+
+        monkeypatch.setattr(finetuning, "set_seed", seeds.append)
+        monkeypatch.setattr(finetuning._Batches, "_batch", watched)
+        for seed in (1, 2):
+            orders.clear()
+            tuned(tmp_path / str(seed), "whisper", seed=seed)
+            train = problem()[2].tolist()
+            assert sorted(orders[0]) == sorted(orders[1]) == train
+            assert len({tuple(orders[0]), tuple(orders[1]), tuple(train)}) == 3
+        assert len(set(seeds)) == 4
+
     def test_leaves_the_callers_alone(self, tmp_path):
         def draw():
             return random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002
