@@ -52,7 +52,7 @@ def clips_of(recipe: Recipe, protocol: str, data_dir=None, progress: bool = True
 def split_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, seed: int) -> pd.DataFrame:
     """The split of those clips under a protocol, with the sizes that the recipe states."""
     settings = recipe.split.split_settings()
-    if protocol not in ("published", "deduplicated"):
+    if protocol != "published":
         # What the source did with its test clips is repeated only where its claim is.
         settings.update(select_on_test=False, train_on_test=False)
     return make_split(clips, protocol, seed, **settings)
@@ -87,7 +87,10 @@ def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool
     else:
         arrays = _embeddings(recipe, clips, audio_settings, progress)
     if protocol == "speaker-adapted":
-        arrays = features.standardise_by_speaker(arrays, clips["speaker"])
+        shape = arrays.shape
+        if recipe.model.name == "weighted-layers":  # layers are no frames: each is standardised by itself
+            arrays = arrays.reshape(len(arrays), -1)
+        arrays = features.standardise_by_speaker(arrays, clips["speaker"]).reshape(shape)
     return arrays
 
 

@@ -6,6 +6,7 @@ for what the first alone writes: the store and the run folder lie on a disk that
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 
 
 def world_size() -> int:
@@ -57,7 +58,8 @@ def gather(items: list) -> list:
 def _state():
     from accelerate import PartialState
 
-    return PartialState(cpu=not _has_gpu())
+    # The others wait while the first fits a network alone; PyTorch would give up after minutes.
+    return PartialState(cpu=not _has_gpu(), timeout=timedelta(days=1))
 
 
 def _has_gpu() -> bool:

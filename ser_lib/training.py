@@ -239,7 +239,7 @@ def fit_logistic(
         if regression.n_iter_.max() >= max_iterations:
             logger.warning(
                 "logistic regression with training.inverse_regularisation=%g has not converged after %d iterations: "
-                "its numbers may change with more of them (training.max_iterations)",
+                "its numbers may change with more of them",
                 strength,
                 max_iterations,
             )

@@ -105,6 +105,14 @@ class TestAFrozenEncoder:
         for speaker in tones["speaker"].unique():
             assert abs(inputs[tones["speaker"] == speaker].mean()) < 1e-4
 
+    def test_standardises_each_layer_by_speaker_when_layers_are_weighed(self, tones, tmp_path):
+        overrides = ("model.name=weighted-layers", "input.layers=all")
+        run = train(tmp_path, FROZEN_NAME, "wav2vec2", *overrides, protocol="speaker-adapted")
+        inputs = experiments.inputs_of(run.recipe, tones, "speaker-adapted", progress=False)
+        for speaker in tones["speaker"].unique():
+            own = inputs[tones["speaker"] == speaker]
+            np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-3)
+
 
 class TestAFineTunedEncoder:
     @pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])

@@ -309,3 +309,17 @@ def test_a_full_disk_is_named_by_the_command_and_leaves_no_half_run(tmp_path):
     assert done.returncode == 1, done.stderr
     assert "ser: " in done.stderr and "File too large" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "runs/demo/speaker/0").exists()
+
+
+def test_only_published_repeats_what_a_source_did_with_its_test_clips(tones):
+    recipe = load_recipe("demo", overrides=["split.select_on_test=true", "emotions=[neutral, happy, sad]"])
+
+    def subsets(protocol):
+        split = experiments.split_of(recipe, tones, protocol, seed=0)
+        return [set(split.loc[split["subset"] == subset, "clip_id"]) for subset in ("validation", "test")]
+
+    validation, tested = subsets("published")
+    assert validation == tested
+    for protocol in ("deduplicated", "speaker"):
+        validation, tested = subsets(protocol)
+        assert validation and validation != tested

@@ -123,6 +123,15 @@ def test_parts_that_do_not_fit_are_refused(overrides, message):
         load_recipe("demo", overrides=overrides)
 
 
+def test_another_encoder_leaves_the_revision_of_the_recipes_own_behind():
+    def revision(*overrides):
+        return load_recipe("ravdess-wav2vec2-frozen-mlp", overrides=overrides).input.revision
+
+    assert revision("input.layers=all") == load_recipe("ravdess-wav2vec2-frozen-mlp").input.revision
+    assert revision("input.encoder=openai/whisper-base") is None
+    assert revision("input.encoder=openai/whisper-base", "input.revision=abc") == "abc"
+
+
 def test_what_a_model_reads_is_said_in_words():
     def labels(name, *overrides):
         recipe = load_recipe(name, overrides=overrides)

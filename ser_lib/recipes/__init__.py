@@ -297,6 +297,10 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
     for item in overrides:
         fields = _merged(fields, _override(item))
+    keys = {item.partition("=")[0] for item in overrides}
+    if "input.encoder" in keys and "input.revision" not in keys:
+        # The recipe's revision is a commit of its own encoder's repository, and of no other.
+        fields = _merged(fields, {"input": {"revision": None}})
     _refuse_unknown_keys(fields, path.stem)
     try:
         return Recipe(**{"name": path.stem, **fields, "variant": variant, "overrides": overrides})
