@@ -94,7 +94,7 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
 
     Args:
         model_class: a class of transformers, such as `AutoModel`.
-        new: how the names of those weights begin that the checkpoint need not have: ("classifier",).
+        new: parts that are random, whether the checkpoint has them for labels of its own or not: ("classifier",).
         settings: passed to `from_pretrained`.
 
     Raises:
@@ -112,6 +112,7 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=bool(new),
                 **settings,
             )
     except SafetensorError as error:
@@ -120,15 +121,25 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
         raise SerError(f"{fault} do not fit it: {error}") from error
     # The vector that stands for masked frames in training: some checkpoints leave it out.
     optional = ("masked_spec_embed", *new)
-    missing = [
-        key for key in sorted(report["missing_keys"]) if not re.search(rf"(^|\.)({'|'.join(optional)})", key)
-    ]
+    random = {key for key in report["missing_keys"]} | {key for key, *_ in report["mismatched_keys"]}
+    missing = [key for key in sorted(random) if not re.search(rf"(^|\.)({'|'.join(optional)})", key)]
     if missing:
         raise SerError(
             f"{fault} lack {len(missing)} of its tensors, first {missing[0]}. They are of another model: take "
             "the config.json that belongs to them."
         )
+    for name in new:
+        if f"{name}.weight" not in random and isinstance(getattr(model, name, None), torch.nn.Linear):
+            _initialise(getattr(model, name), model.config)
     return model.eval()
+
+
+def _initialise(linear, config) -> None:
+    """Random weights, as transformers draws those of a new head."""
+    import torch
+
+    torch.nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", None) or config.init_std)
+    torch.nn.init.zeros_(linear.bias)
 
 
 def load_feature_extractor(checkpoint: Checkpoint):

@@ -3,7 +3,7 @@
     model, feature_extractor = load("runs/tess-wav2vec2-finetune/speaker/0/model")
     probabilities(model, feature_extractor, [waveform])
 
-`probabilities` gives a clip the same answer whatever else is in its batch, by the three ways that `ser_lib.encoders`
+`probabilities` gives a clip the same answer whatever else is in its batch, by the three ways that `ser_lib.forward`
 describes. Only Whisper differs: its stock class reads input of one length, so clips are padded to that, which is as
 few whole seconds as the clips need instead of 30.
 """
@@ -22,7 +22,7 @@ from torch import nn
 from ser_lib import checkpoints
 from ser_lib.devices import pick_device
 from ser_lib.errors import SerError
-from ser_lib.forward import samples_of, way_of
+from ser_lib.forward import normalised, padded, way_of
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def warn_of_cuts(feature_extractor, waveforms: list[np.ndarray]) -> None:
         )
 
 
-def inputs_of(
+def collate(
     model: nn.Module, feature_extractor, waveforms: list[np.ndarray], at_least: int = 0
 ) -> dict[str, torch.Tensor]:
     """A batch as the model reads it, waveforms padded with zeros to the longest, or to `at_least` samples."""
@@ -162,14 +162,8 @@ def inputs_of(
         rate = feature_extractor.sampling_rate
         features = feature_extractor(waveforms, sampling_rate=rate, return_tensors="pt")
         return {"input_features": features["input_features"]}
-    if (
-        feature_extractor.do_normalize
-    ):  # each clip by itself; the extractor would count padding in without a mask
-        waveforms = [(own - own.mean()) / np.sqrt(own.var() + 1e-7) for own in waveforms]
-    lengths = torch.tensor([max(len(waveform), samples_of(model, 1)) for waveform in waveforms])
-    batch = torch.zeros(len(waveforms), max(int(lengths.max()), at_least))
-    for row, waveform in zip(batch, waveforms, strict=True):
-        row[: len(waveform)] = torch.from_numpy(waveform).float()
+    # Each clip by itself: without a mask the extractor would count padding in.
+    batch, lengths = padded(model, [normalised(feature_extractor, own) for own in waveforms], at_least)
     if way_of(model) == "equal":
         return {"input_values": batch}
     return {"input_values": batch, "attention_mask": (torch.arange(batch.shape[1]) < lengths[:, None]).long()}
@@ -202,7 +196,7 @@ def probabilities(
         batch = order[: max(1, min(batch_size, fitting))]
         rows = [row for row in batch if not exact or len(waveforms[row]) == length]
         order = order[len(rows) :]
-        inputs = inputs_of(model, feature_extractor, [waveforms[row] for row in rows])
+        inputs = collate(model, feature_extractor, [waveforms[row] for row in rows])
         with quiet():
             logits = _logits(model, {name: values.to(where) for name, values in inputs.items()})
         answers[rows] = torch.softmax(logits.double(), dim=1).cpu().numpy()

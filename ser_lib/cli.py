@@ -146,7 +146,12 @@ def recipe_of(options):
 
 def overrides_of(options) -> list[str]:
     """The overrides one by one: `make` hands over all of SET as one text, "a=[1, 2] b=3"."""
-    return [item for text in options.set for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())]
+    items = [item for text in options.set for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())]
+    for number, item in enumerate(items):
+        key, _, value = item.partition("=")
+        if key.strip() == "input.encoder" and Path(value.strip()).is_dir():  # notebooks run in another folder
+            items[number] = f"input.encoder={Path(value.strip()).absolute()}"
+    return items
 
 
 def show_corpora(options) -> None:
@@ -230,8 +235,13 @@ def evaluate(options) -> None:
     folders = [run_folder(recipe, options.protocol, seed, options.runs_dir) for seed in options.seeds]
     for folder in folders:
         missing = unfinished_folds(folder)
-        if missing and not folder.is_dir():
-            folds = ",".join(map(str, missing))
+        folds = ",".join(map(str, missing))
+        if missing and folder.is_dir():
+            print(
+                f"ser: {folder} is scored as it was before; a newer run still lacks the folds {folds}",
+                file=sys.stderr,
+            )
+        elif missing:
             raise SerError(
                 f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`, "
                 "or all that are missing with `ser train …`."

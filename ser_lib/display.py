@@ -131,7 +131,7 @@ def model_size(run: Run) -> pd.DataFrame:
         "model": run.recipe.model_label,
         "parameters": f"{size['parameters']:,}",
         "of these trained": f"{size['trained_parameters']:,} ({size['trained_parameters'] / size['parameters']:.1%})",
-        "training": f"{size['clips_per_second']:,.0f} clips a second, tests and saving included",
+        "training": f"{size['clips_per_second']:,.0f} clips a second, tests included",
         "device": run.environment["device"],
     }
     return pd.DataFrame({"": rows})

@@ -7,11 +7,12 @@ code or library have changed since.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from ser_lib.audit import audit
 from ser_lib.clips import load_clips, select_emotions
 from ser_lib.corpora import get_corpus
 from ser_lib.errors import SerError
+from ser_lib.files import replacing
 from ser_lib.labels import in_order
 from ser_lib.recipes import Recipe, dump_recipe
 from ser_lib.runs import (
@@ -37,6 +39,10 @@ from ser_lib.runs import (
     run_folder,
 )
 from ser_lib.splits import make_split, save_split
+
+logger = logging.getLogger(__name__)
+
+IDENTITY = "identity.json"
 
 
 def clips_of(recipe: Recipe, protocol: str, data_dir=None, progress: bool = True) -> pd.DataFrame:
@@ -78,12 +84,9 @@ def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool
             )
         return prepare_all(clips["path"], audio_settings, progress)
     if given.encoder == "mfcc":
-        # The first process fills the store; the others find all of it there.
-        arrays = None
-        for turn in (parallel.is_first(), True):
-            if turn and arrays is None:
-                arrays = features.extract(clips, audio_settings, given.feature_settings(), progress)
-            parallel.wait()
+        arrays = parallel.after_first(
+            lambda: features.extract(clips, audio_settings, given.feature_settings(), progress)
+        )
     else:
         arrays = _embeddings(recipe, clips, audio_settings, progress)
     if protocol == "speaker-adapted":
@@ -155,7 +158,7 @@ def train(
     """
     started = time.monotonic()
     fitting.refuse_idle_overrides(recipe)
-    clips = clips_of(recipe, protocol, data_dir, progress)
+    clips = parallel.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
     split = split_of(recipe, clips, protocol, seed)
     # Cross-corpus splits keep fewer emotions than the recipe names.
     emotions = in_order(split["emotion"])
@@ -169,72 +172,131 @@ def train(
     if unknown:
         raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
     final = run_folder(recipe, protocol, seed, runs_dir)
-    partial = final.with_name(f".{seed}.partial")
+    partial = _partial(final)
+    identity = _identity(recipe, split, inputs)
     if parallel.is_first():
         final.parent.mkdir(parents=True, exist_ok=True)
-        _resume_or_start(partial, _identity(recipe, split, inputs))
+        _resume_or_start(partial, identity, alone=folds is None)
     parallel.wait()
     for fold in every if folds is None else sorted(set(folds)):
         with _locked(_fold_lock(partial, fold), f"fold {fold} of {final}"):
             # Asked by one process for all, since the first is about to make the folder.
-            if not parallel.from_first((partial / f"fold-{fold}").is_dir()):
+            if not parallel.from_first(parallel.is_first() and _is_trained(partial, fold, identity)):
                 rows = split[split["fold"] == fold]
                 _train_fold(recipe, clips, rows, inputs, emotions, seed, partial, progress)
     parallel.wait()
-    finished = parallel.from_first(all((partial / f"fold-{fold}").is_dir() for fold in every))
-    if parallel.is_first() and finished:
-        with _locked(final.with_name(f".{seed}.lock"), str(final), wait=True):
-            if partial.is_dir():  # else a job beside this one was as fast
+    joined = False
+    if parallel.is_first():
+        with _locked(_run_lock(partial), str(final), wait=True):
+            if not partial.is_dir():  # a job beside this one has joined the folds
+                joined = True
+            elif all(_is_trained(partial, fold, identity) for fold in every):
+                joined = True
                 _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
                 move_into_place(partial, final)
-                for lock in final.parent.glob(f".{seed}.fold-*.lock"):
-                    lock.unlink(missing_ok=True)
-    parallel.wait()
-    return load_run(final) if finished or folds is None else None
+                # Only now, so that a kill anywhere above leaves the finished folds to resume from.
+                for fold in every:
+                    shutil.rmtree(final / f"fold-{fold}")
+                    _fold_lock(partial, fold).unlink(missing_ok=True)
+                (final / IDENTITY).unlink()
+    return load_run(final) if parallel.from_first(joined) else None
 
 
 def unfinished_folds(run: Path) -> list[int]:
-    """Folds that still have to be trained before the run folder is there; [] where none has begun."""
-    partial = run.with_name(f".{run.name}.partial")
-    stamp = partial / "folds"
-    every = json.loads(stamp.read_text()) if stamp.is_file() else []
-    return [fold for fold in every if not (partial / f"fold-{fold}").is_dir()]
+    """Folds that still have to be trained before the run folder is put together; [] where none has begun."""
+    identity = _identity_of(_partial(run))
+    return [fold for fold in identity.get("folds", []) if not (_partial(run) / f"fold-{fold}").is_dir()]
 
 
-def _identity(recipe: Recipe, split: pd.DataFrame, inputs) -> str:
-    """A hash of all that a fold's result depends on: finished folds of another identity are not resumed."""
-    import torch
-
-    digest = hashlib.sha256(dump_recipe(recipe).encode())
-    digest.update(split[["fold", "subset", "clip_id", "emotion", "audio_hash"]].to_csv(index=False).encode())
-    if recipe.input.encoder != "mfcc":
-        digest.update(checkpoints.locate(recipe.input.encoder, recipe.input.revision).identity.encode())
-    for array in inputs:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(source.read_bytes())
-    digest.update(f"{torch.__version__} {training.pick_device(recipe.training.device)}".encode())
-    digest.update(str(parallel.world_size()).encode())
-    return json.dumps([digest.hexdigest(), sorted(int(fold) for fold in split["fold"].unique())])
+def _partial(run: Path) -> Path:
+    """Where the finished folds of a run wait for the others."""
+    return run.with_name(f".{run.name}.partial")
 
 
-def _resume_or_start(partial: Path, identity: str) -> None:
-    """Keep a folder that an interrupted run of the same identity left; else make an empty one."""
-    with _locked(partial.with_suffix(".lock"), str(partial), wait=True):
-        stamp = partial / "identity"
-        digest, folds = json.loads(identity)
-        if partial.is_dir() and (not stamp.is_file() or stamp.read_text() != digest):
-            for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
-                with _locked(lock, f"{partial.stem[1:]} with other settings"):
-                    pass
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(digest)
-        (partial / "folds").write_text(json.dumps(folds))
+def _run_lock(partial: Path) -> Path:
+    return partial.with_suffix(".lock")
 
 
 def _fold_lock(partial: Path, fold: int) -> Path:
     return partial.with_name(f"{partial.stem}.fold-{fold}.lock")
+
+
+def _identity(recipe: Recipe, split: pd.DataFrame, inputs) -> dict:
+    """All that a fold's result depends on, each thing as a hash: folds of another identity are not resumed."""
+    import torch
+
+    used = split[["fold", "subset", "clip_id", "emotion", "audio_hash"]].to_csv(index=False)
+    heard = hashlib.sha256()
+    for array in inputs:
+        heard.update(np.ascontiguousarray(array).tobytes())
+    code = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        code.update(source.read_bytes())
+    pretrained = recipe.input.encoder != "mfcc"
+    return {
+        "recipe": hashlib.sha256(dump_recipe(recipe).encode()).hexdigest(),
+        "clips or split": hashlib.sha256(used.encode()).hexdigest(),
+        "encoder": checkpoints.locate(recipe.input.encoder, recipe.input.revision).identity
+        if pretrained
+        else None,
+        "what the model reads": heard.hexdigest(),
+        "code of ser_lib": code.hexdigest(),
+        "version of PyTorch": torch.__version__,
+        "device": str(training.pick_device(recipe.training.device)),
+        "number of processes": parallel.world_size(),
+        "folds": sorted(int(fold) for fold in split["fold"].unique()),
+    }
+
+
+def _identity_of(partial: Path) -> dict:
+    """The identity of the folds that a folder holds; {} where it holds none."""
+    try:
+        return json.loads((partial / IDENTITY).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
+    """Keep a folder that an interrupted run of the same identity left; else make an empty one.
+
+    Args:
+        alone: this job trains all folds. One of several jobs does not throw away what others have trained.
+    """
+    with _locked(_run_lock(partial), str(partial), wait=True):
+        before = _identity_of(partial)
+        if partial.is_dir() and before != identity:
+            trained = sorted(folder.name for folder in partial.glob("fold-*") if folder.name[5:].isdigit())
+            changed = " and ".join(key for key in identity if before.get(key) != identity[key])
+            if trained and not alone:
+                raise SerError(
+                    f"{partial} holds {', '.join(trained)}, trained by a job of this run that differs in: {changed}. "
+                    "All jobs of a run need the same settings, data, versions and kind of device. To throw those "
+                    "folds away, delete that folder."
+                )
+            with ExitStack() as held:
+                for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
+                    what = f"{partial.stem[1:]} in {partial.parent}, with another {changed}"
+                    held.enter_context(_locked(lock, what))
+                if trained:
+                    logger.warning(
+                        "%s of an interrupted run cannot be used, because of another %s: training begins anew",
+                        ", ".join(trained),
+                        changed,
+                    )
+                shutil.rmtree(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        with replacing(partial / IDENTITY) as part:
+            part.write_text(json.dumps(identity, indent=1))
+
+
+def _is_trained(partial: Path, fold: int, identity: dict) -> bool:
+    """Whether a fold is there already; its lock is held. Another job may have begun anew before it was."""
+    if _identity_of(partial) != identity:
+        raise SerError(
+            f"another job has begun {partial.stem[1:]} in {partial.parent} anew, or joined its folds, while this one "
+            "was about to train. Wait for it, then run this again if it is still needed."
+        )
+    return (partial / f"fold-{fold}").is_dir()
 
 
 @contextmanager
@@ -263,7 +325,6 @@ def _train_fold(
     progress: bool,
 ) -> None:
     """Fit and test one fold, and write `fold-<k>/` whole or not at all."""
-    started = time.monotonic()
     fold = int(fold_split["fold"].iloc[0])
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
     rows = {
@@ -294,8 +355,6 @@ def _train_fold(
     predictions = pd.concat(
         [tested.reset_index(drop=True), pd.DataFrame(fitted.probabilities, columns=emotions)], axis=1
     )
-    seconds = time.monotonic() - started
-    about = fitted.sizes | {"seconds": seconds, "clips_per_second": fitted.sizes["clips_trained"] / seconds}
 
     for leftover in partial.glob(f"fold-{fold}.*.unfinished"):
         shutil.rmtree(leftover)
@@ -304,7 +363,7 @@ def _train_fold(
     fitted.history.insert(0, "fold", fold)
     fitted.history.to_csv(unfinished / "history.csv", index=False)
     predictions.to_csv(unfinished / "predictions.csv", index=False, float_format="%.8f")
-    (unfinished / "about.json").write_text(json.dumps(about))
+    (unfinished / "about.json").write_text(json.dumps(fitted.sizes))
     unfinished.rename(partial / f"fold-{fold}")
     shutil.rmtree(work, ignore_errors=True)
 
@@ -325,7 +384,8 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
         for name in clips["corpus"].unique()
     }
     about = environment(training.pick_device(recipe.training.device), seconds, found)
-    about["model"] = sizes[0] | {"clips_per_second": round(sizes[0]["clips_per_second"], 1)}
+    first = sizes[0]
+    about["model"] = first | {"clips_per_second": round(first["clips_trained"] / first["seconds"], 1)}
     scores = score_run(predictions, clips, by_fold)
 
     for fold, folder in enumerate(folds):
@@ -340,11 +400,6 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     (partial / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
     card = model_card(recipe, protocol, seed, scores, leaks, about)
     (partial / "README.md").write_text(card, encoding="utf-8")
-    # Last, so that a kill anywhere above leaves the finished folds to resume from.
-    for folder in folds:
-        shutil.rmtree(folder)
-    (partial / "identity").unlink()
-    (partial / "folds").unlink()
 
 
 def _link(source, target) -> None:

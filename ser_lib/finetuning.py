@@ -11,6 +11,7 @@ import logging
 import math
 import random
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,14 +27,11 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from ser_lib import checkpoints, classifiers, parallel
 from ser_lib.augmentation import augment
-from ser_lib.classifiers import count_parameters, load, probabilities, save
 from ser_lib.devices import pick_device, pick_precision
 from ser_lib.draws import hash_of
 from ser_lib.errors import SerError
 from ser_lib.forward import samples_of, way_of
 from ser_lib.training import COLUMNS, VALIDATION, balanced_weights
-
-__all__ = ["count_parameters", "finetune", "load", "probabilities", "save"]
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +104,8 @@ def finetune(
 
     Returns:
         the model in float32, in evaluation mode, on the CPU; its feature extractor; and the columns of
-        `training.fit`, learning_rate being the encoder's in the epoch's last step.
+        `training.fit`, learning_rate being the encoder's in the epoch's last step. Its `attrs` hold
+        `seconds_before`: what was spent on the epochs before an interruption.
 
     Raises:
         SerError: the encoder is not to be had, an argument does not fit it or the clips, the loss became NaN or
@@ -131,6 +130,11 @@ def finetune(
     longest = max(map(len, used)) / sampling_rate
     checkpoint = checkpoints.locate(encoder, revision)
     given.folder = Path(folder) / "checkpoints"
+    resumed = _last_whole(given.folder)
+    given.started, given.seconds_before = (
+        time.monotonic(),
+        _history(resumed)[-1]["seconds"] if resumed else 0.0,
+    )
 
     def build() -> tuple[nn.Module, object]:
         torch.manual_seed(seed)
@@ -161,9 +165,11 @@ def finetune(
 
             model = PeftModel.from_pretrained(build()[0], best).merge_and_unload().eval()
         else:
-            model = load(best)[0]
+            model = classifiers.load(best)[0]
         parallel.wait()  # the caller of the first process may delete the folder at once
-    return model, feature_extractor, history[COLUMNS]
+    history = history[COLUMNS]
+    history.attrs["seconds_before"] = given.seconds_before
+    return model, feature_extractor, history
 
 
 def _halve_batches(given: SimpleNamespace, error: Exception) -> None:
@@ -279,7 +285,7 @@ class _Batches:
             ]
         # As long as all processes' clips, since padding is heard where nothing masks it.
         length = max(self.shortest, *(len(given.waveforms[row]) for row in rows))
-        return classifiers.inputs_of(self.model, self.feature_extractor, heard, length) | {"labels": truth}
+        return classifiers.collate(self.model, self.feature_extractor, heard, length) | {"labels": truth}
 
 
 class _Tuner(Trainer):
@@ -342,6 +348,7 @@ class _Tuner(Trainer):
     def evaluate(self, *_, **__) -> dict[str, float]:
         loss, right, n_clips = np.sum(parallel.gather([self.seen]), axis=0).tolist()
         row = {"epoch": self.batches.epoch + 1, "step": self.state.global_step, "learning_rate": self.rate}
+        row["seconds"] = self.given.seconds_before + time.monotonic() - self.given.started
         row |= {"train_loss": loss / n_clips, "train_accuracy": right / n_clips} | self._validated()
         history = self.state.log_history  # goes into the checkpoint, with every digit
         history.append(row)
@@ -357,18 +364,28 @@ class _Tuner(Trainer):
         given, rows = self.given, list(map(int, self.given.validation))
         if not rows:
             return dict.fromkeys(VALIDATION, math.nan)
-        own = parallel.share(rows)
-        heard = [given.waveforms[row] for row in own]
-        answers = probabilities(
+        heard = [given.waveforms[row] for row in rows]
+        answers = shared_probabilities(
             self.model, self.processing_class, heard, batch_size=2 * given.clips_a_process
         )
-        answer_of = dict(parallel.gather(list(zip(own, answers, strict=True))))
-        answers, truth = np.stack([answer_of[row] for row in rows]), given.labels[rows]
+        truth = given.labels[rows]
         right = answers.argmax(axis=1) == truth
         certainty = np.maximum(answers[np.arange(len(rows)), truth], np.finfo(float).tiny)
         uar = np.mean([right[truth == emotion].mean() for emotion in np.unique(truth)])
         scores = -np.log(certainty).mean(), right.mean(), uar
         return dict(zip(VALIDATION, map(float, scores), strict=True))
+
+
+def shared_probabilities(
+    model: nn.Module, feature_extractor, waveforms: list[np.ndarray], **settings
+) -> np.ndarray:
+    """`classifiers.probabilities`, the clips divided among the processes; every process gets all answers."""
+    own = parallel.share(range(len(waveforms)))
+    answers = classifiers.probabilities(
+        model, feature_extractor, [waveforms[number] for number in own], **settings
+    )
+    answer_of = dict(parallel.gather(list(zip(own, answers, strict=True))))
+    return np.stack([answer_of[number] for number in range(len(waveforms))])
 
 
 class _Steps(TrainerCallback):

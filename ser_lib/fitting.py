@@ -5,6 +5,7 @@ fields of the recipe's `training` that are among their arguments.
 """
 
 import inspect
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,8 @@ import pandas as pd
 
 from ser_lib import models, parallel, training
 from ser_lib.errors import SerError
-from ser_lib.recipes import Recipe
+from ser_lib.models.networks import WITH_HIDDEN
+from ser_lib.recipes import Recipe, keys_of
 
 
 class Fitted(NamedTuple):
@@ -24,7 +26,7 @@ class Fitted(NamedTuple):
     save: Callable[[Path], None]  # writes the model into a folder
     history: pd.DataFrame
     probabilities: np.ndarray  # of the test clips, (n_test, n_emotions)
-    sizes: dict  # parameters, trained_parameters, and clips_trained: how often a clip was learned from
+    sizes: dict  # parameters, trained_parameters, clips_trained (how often a clip was learned from), seconds
 
 
 def fit(
@@ -59,18 +61,37 @@ def fit(
 
 
 def refuse_idle_overrides(recipe: Recipe) -> None:
-    """An override of `training` that the recipe's model never looks at is a mistake, not a wish."""
-    taken = inspect.signature(_function(recipe)).parameters
-    for item in recipe.overrides:
-        key = item.partition("=")[0]
+    """An override that nothing of the recipe ever looks at is a mistake, not a wish."""
+    read = _fields_read(recipe)
+    for key in (key for item in recipe.overrides for key in keys_of(item)):
         section, _, name = key.partition(".")
-        name = name.split(".")[0]
-        if section == "training" and name != "device" and name not in taken:
-            known = sorted(set(type(recipe.training).model_fields) & set(taken))
+        if name and section in read and name.split(".")[0] not in read[section]:
             raise SerError(
-                f"{key} has no effect on model.name={recipe.model.name}, which reads training."
-                f"{', training.'.join(known)}. Leave it out."
+                f"{key} has no effect on model.name={recipe.model.name} with input.encoder={recipe.input.encoder}, "
+                f"where {section} has {', '.join(sorted(read[section]))}. Leave it out."
             )
+
+
+def _fields_read(recipe: Recipe) -> dict[str, set[str]]:
+    """Those fields of the sections `input`, `model` and `training` that make a difference."""
+    given, name = recipe.input, recipe.model.name
+    if name == "finetune":
+        reads, sizes = (
+            {"revision"},
+            {"trainable"} | ({"lora_rank"} if recipe.model.trainable == "lora" else set()),
+        )
+    else:
+        mfcc = given.encoder == "mfcc"
+        reads = set(given.feature_settings()) if mfcc else {"revision", "layers", "precision", "pooling"}
+        reads |= {"standardise"}
+        sizes = set() if name == "logistic-regression" else {"dense", "dropout"}
+        sizes |= {"hidden"} if name in WITH_HIDDEN else set()
+    training = set(recipe.training.model_dump()) & set(inspect.signature(_function(recipe)).parameters)
+    return {
+        "input": reads | {"encoder", "audio"},
+        "model": sizes | {"name"},
+        "training": training | {"device"},
+    }
 
 
 def build_model(recipe: Recipe, emotions: list[str], inputs: np.ndarray) -> models.Network:
@@ -95,6 +116,7 @@ def _settings(recipe: Recipe) -> dict:
 
 
 def _fit(recipe, inputs, labels, rows, emotions, seed, with_encoder, settings) -> Fitted:
+    started = time.monotonic()
     with training.seeded(seed):
         network = build_model(recipe, emotions, inputs)
         history = _function(recipe)(
@@ -112,6 +134,7 @@ def _fit(recipe, inputs, labels, rows, emotions, seed, with_encoder, settings) -
         "trained_parameters": trained,
         "parameters": trained,
         "clips_trained": len(rows["train"]) * len(history),
+        "seconds": time.monotonic() - started,
     }
     save = partial(models.save, network.cpu())
     if recipe.input.encoder != "mfcc":
@@ -128,9 +151,9 @@ def _fit(recipe, inputs, labels, rows, emotions, seed, with_encoder, settings) -
 
 
 def _finetune(recipe, waveforms, labels, rows, emotions, seed, work, settings) -> Fitted:
-    from ser_lib import finetuning
+    from ser_lib import classifiers, finetuning
 
-    given = recipe.input
+    given, started = recipe.input, time.monotonic()
     model, feature_extractor, history = finetuning.finetune(
         given.encoder,
         given.revision,
@@ -147,11 +170,13 @@ def _finetune(recipe, waveforms, labels, rows, emotions, seed, work, settings) -
         seed=seed,
         **settings,
     )
-    device = training.pick_device(recipe.training.device)
     tested = [waveforms[row] for row in rows["test"]]
-    probabilities = finetuning.probabilities(model.to(device), feature_extractor, tested)
-    sizes = finetuning.count_parameters(model, recipe.model.trainable, recipe.model.lora_rank)
-    sizes["clips_trained"] = len(rows["train"]) * len(history)
+    classifiers.warn_of_cuts(feature_extractor, tested)
+    model.to(training.pick_device(recipe.training.device))
+    probabilities = finetuning.shared_probabilities(model, feature_extractor, tested)
+    sizes = classifiers.count_parameters(model, recipe.model.trainable, recipe.model.lora_rank)
+    sizes |= {"clips_trained": len(rows["train"]) * len(history)}
+    sizes["seconds"] = time.monotonic() - started + history.attrs["seconds_before"]
     return Fitted(
-        lambda folder: finetuning.save(model.cpu(), feature_extractor, folder), history, probabilities, sizes
+        lambda folder: classifiers.save(model.cpu(), feature_extractor, folder), history, probabilities, sizes
     )

@@ -71,19 +71,37 @@ def hidden_states(
 
 def windows(feature_extractor, waveform: np.ndarray, normalise: bool = True) -> list[np.ndarray]:
     """Cut a clip into windows of like length, at most 30 s; normalise before, where the extractor asks for it."""
-    if normalise and getattr(feature_extractor, "do_normalize", False):
-        # As Wav2Vec2FeatureExtractor does it.
-        waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+    if normalise:
+        waveform = normalised(feature_extractor, waveform)
     longest = round(MAX_SECONDS * feature_extractor.sampling_rate)
     return np.array_split(waveform.astype(np.float32, copy=False), max(1, -(-len(waveform) // longest)))
 
 
-def _waveform_states(model: nn.Module, waveforms: list[np.ndarray]) -> list[torch.Tensor]:
-    """One batch, padded with zeros, and masked where lengths differ."""
+def normalised(feature_extractor, waveform: np.ndarray) -> np.ndarray:
+    """To zero mean and unit variance where the feature extractor asks for it, as Wav2Vec2FeatureExtractor does it."""
+    if not getattr(feature_extractor, "do_normalize", False):
+        return waveform
+    return (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+
+
+def padded(
+    model: nn.Module, waveforms: list[np.ndarray], at_least: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One batch of waveforms, filled up with zeros to the longest, or to `at_least` samples.
+
+    Returns:
+        float32 of shape (n_clips, n_samples), and each clip's own samples, its receptive field at the least.
+    """
     lengths = torch.tensor([max(len(waveform), samples_of(model, 1)) for waveform in waveforms])
-    batch = torch.zeros(len(waveforms), int(lengths.max()))
+    batch = torch.zeros(len(waveforms), max(int(lengths.max()), at_least))
     for row, waveform in zip(batch, waveforms, strict=True):
         row[: len(waveform)] = torch.from_numpy(waveform)
+    return batch, lengths
+
+
+def _waveform_states(model: nn.Module, waveforms: list[np.ndarray]) -> list[torch.Tensor]:
+    """One batch, padded with zeros, and masked where lengths differ."""
+    batch, lengths = padded(model, waveforms)
     device = next(model.parameters()).device
     mask = torch.arange(batch.shape[1]) < lengths[:, None] if lengths.min() < lengths.max() else None
     output = model(

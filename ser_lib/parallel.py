@@ -5,7 +5,7 @@ for what the first alone writes: the store and the run folder lie on a disk that
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 
@@ -33,6 +33,16 @@ def wait() -> None:
     """Return when every process has come here."""
     if world_size() > 1:
         _state().wait_for_everyone()
+
+
+def after_first(work: Callable):
+    """`work()`, in the first process before all others, so that these find in the cache what it has left there."""
+    result = work() if is_first() else None
+    wait()
+    if not is_first():
+        result = work()
+    wait()
+    return result
 
 
 def from_first(value):

@@ -95,9 +95,9 @@ class Run:
         """
         folder = model_folder(self.folder, fold)
         if self.recipe.model.name == "finetune":
-            from ser_lib import finetuning
+            from ser_lib import classifiers
 
-            return finetuning.load(folder)[0]
+            return classifiers.load(folder)[0]
         return models.load(folder)
 
 
@@ -207,6 +207,7 @@ def model_card(
     """The README of a run folder: what the model is, on what it learned, and under which protocol it was scored."""
     overall = metrics["overall"]
     leaks = red_leaks(audit)
+    audio = ", ".join(f"{name}={value!r}" for name, value in recipe.input.audio.model_dump().items() if value)
     lines = [f"# {recipe.title}", ""]
     for name in environment["corpora"]:
         if name in CORPORA and CORPORA[name].notice:
@@ -221,6 +222,7 @@ def model_card(
         f"- **Protocol** `{protocol}`: {PROTOCOLS[protocol]}",
         f"- **Reads** {recipe.features_label}, {recipe.input_label}; **model** {recipe.model_label}, "
         f"{environment['model']['trained_parameters']:,} trained of {environment['model']['parameters']:,} parameters",
+        f"- **Audio** prepared by `ser_lib.audio.prepare(path, {audio})` before the model hears it",
         f"- **Accuracy** {describe_score(overall, 'accuracy')}",
         f"- **UAR** {describe_score(overall, 'uar')}",
         f"- **Macro F1** {describe_score(overall, 'macro_f1')}",

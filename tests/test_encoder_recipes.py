@@ -3,16 +3,18 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import tone_clips
 from tiny import tiny_checkpoint
 
-from ser_lib import display, experiments, plots, training
+from ser_lib import display, experiments, fitting, plots, training
 from ser_lib.audio import prepare
 from ser_lib.cli import main
 from ser_lib.errors import SerError
@@ -162,8 +164,6 @@ class TestFoldsAsJobs:
     def test_give_the_run_that_one_job_gives(self, tones, tmp_path, name):
         whole = train(tmp_path, name, "wav2vec2")
         whole = whole.predictions.to_csv(), whole.history.to_csv(), json.dumps(whole.metrics)
-        import shutil
-
         shutil.rmtree(tmp_path / "runs")
         assert train(tmp_path, name, "wav2vec2", folds=[1]) is None
         folder = run_folder(load_recipe(name), "speaker", 0, tmp_path / "runs")
@@ -182,6 +182,116 @@ class TestFoldsAsJobs:
             train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[7])
         assert main(["train", *arguments, "--folds", "one"]) == 1
         assert "--folds expects numbers such as 0,1" in capsys.readouterr().err
+
+    def test_of_other_settings_are_neither_joined_nor_thrown_away(self, tones, tmp_path):
+        train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[1])
+        with pytest.raises(SerError, match="holds fold-1, trained by a job .* differs in: recipe"):
+            train(tmp_path, FROZEN_NAME, "wav2vec2", "training.learning_rate=0.1", folds=[0])
+        assert train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0]) is not None
+
+    def test_begun_anew_by_another_job_are_not_joined(self, tones, tmp_path, monkeypatch):
+        def other_job(*arguments, **settings):
+            partial, identity = arguments
+            start(*arguments, **settings)
+            (partial / experiments.IDENTITY).write_text(json.dumps(identity | {"recipe": "another"}))
+
+        start = experiments._resume_or_start
+        monkeypatch.setattr(experiments, "_resume_or_start", other_job)
+        with pytest.raises(SerError, match="another job has begun 0 in .* anew"):
+            train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0])
+
+    def test_that_were_joined_by_another_job_are_the_run(self, tones, tmp_path, monkeypatch):
+        train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[1])
+        train_fold = experiments._train_fold
+
+        def slow(*arguments):
+            train_fold(*arguments)
+            monkeypatch.setattr(experiments, "_train_fold", train_fold)
+            train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[1])  # this job finds both folds, and joins them
+
+        monkeypatch.setattr(experiments, "_train_fold", slow)
+        run = train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0])
+        assert sorted(run.predictions["clip_id"]) == sorted(tones["clip_id"])
+
+    def test_half_done_do_not_hide_that_an_older_run_is_scored(self, tones, tmp_path, capsys):
+        given = ["input.encoder=" + str(tmp_path / "wav2vec2"), *FROZEN]
+        train(tmp_path, FROZEN_NAME, "wav2vec2", common=given[1:])
+        train(tmp_path, FROZEN_NAME, "wav2vec2", common=given[1:], folds=[0])
+        overrides = load_run(tmp_path / "runs" / FROZEN_NAME / "speaker/0").recipe.overrides
+        arguments = [FROZEN_NAME, "--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path)]
+        assert main(["evaluate", *arguments, "--set", *overrides]) == 0
+        assert "scored as it was before; a newer run still lacks the folds 1" in capsys.readouterr().err
+
+
+def test_a_head_that_the_checkpoint_brings_is_not_used(tones, tmp_path):
+    """Fine-tuned before on other labels, or on the very same ones, an encoder starts with a head of random weights."""
+    from ser_lib import checkpoints, classifiers
+
+    tiny_checkpoint(tmp_path / "tiny", "wav2vec2")
+    for emotions in (EMOTIONS, EMOTIONS[:2]):
+        model, extractor = classifiers.build(
+            checkpoints.locate(str(tmp_path / "tiny")), list(emotions), 16000, 1.0
+        )
+        with torch.no_grad():
+            model.classifier.weight.fill_(7.0)
+            model.projector.bias.fill_(7.0)
+        classifiers.save(model, extractor, tmp_path / "tuned")
+        again, _ = classifiers.build(checkpoints.locate(str(tmp_path / "tuned")), list(EMOTIONS), 16000, 1.0)
+        assert again.classifier.weight.shape[0] == 3 and 0 < again.classifier.weight.abs().max() < 1
+        assert not again.projector.bias.any()
+        name = "wav2vec2.encoder.layers.0.attention.k_proj.weight"
+        assert torch.equal(again.get_parameter(name), model.get_parameter(name))
+
+
+def test_a_relative_folder_is_found_from_anywhere(tmp_path, monkeypatch):
+    """The notebooks run in a folder of their own."""
+    from ser_lib.cli import build_parser, recipe_of
+
+    tiny_checkpoint(tmp_path / "models" / "tiny", "wav2vec2")
+    monkeypatch.chdir(tmp_path)
+    options = build_parser().parse_args(["train", FROZEN_NAME, "--set", "input.encoder=models/tiny"])
+    recipe = recipe_of(options)
+    assert recipe.input.encoder == str(tmp_path / "models" / "tiny") and recipe.features_label == "tiny"
+    monkeypatch.chdir("/")
+    options = build_parser().parse_args(["train", FROZEN_NAME, "--set", "input.encoder=models/tiny"])
+    assert recipe_of(options).features_label == "models/tiny"  # a repository's name, as far as it tells
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "idle"),
+    [
+        (FROZEN_NAME, ["model.hidden=8"], "model.hidden has no effect on model.name=mlp"),
+        (FROZEN_NAME, ["input.n_mfcc=13"], "input.n_mfcc has no effect"),
+        (FROZEN_NAME, ["training={warmup_fraction: 0.1}"], "training.warmup_fraction has no effect"),
+        (FINETUNE_NAME, ["input.pooling=mean"], "input.pooling has no effect on model.name=finetune"),
+        (FINETUNE_NAME, ["model.dense=[8]"], "model.dense has no effect"),
+        (FINETUNE_NAME, ["model.lora_rank=4"], "model.lora_rank has no effect"),
+        ("demo", ["input.layers=all"], "input.layers has no effect on model.name=.* with input.encoder=mfcc"),
+    ],
+)
+def test_an_override_that_nothing_reads_is_refused(name, overrides, idle):
+    with pytest.raises(SerError, match=idle):
+        fitting.refuse_idle_overrides(load_recipe(name, overrides=overrides))
+
+
+def test_overrides_that_are_read_are_not_refused():
+    for name, overrides in {
+        FROZEN_NAME: [
+            "model.dense=[8]",
+            "input.layers=[1]",
+            "input.audio.normalise=rms",
+            "training.device=cpu",
+        ],
+        FINETUNE_NAME: ["model.trainable=lora", "model.lora_rank=4", "input.audio={max_seconds: 2}"],
+        "demo": [
+            "model.hidden=8",
+            "input.n_mfcc=13",
+            "input.pooling=sequence",
+            "split.folds=2",
+            "corpora=tess",
+        ],
+    }.items():
+        fitting.refuse_idle_overrides(load_recipe(name, overrides=overrides))
 
 
 def test_an_override_that_the_model_never_reads_is_refused(tones, tmp_path):

@@ -42,6 +42,17 @@ def numbers(run):
     return run.predictions.to_csv(), run.history.to_csv(), json.dumps(run.metrics)
 
 
+def interrupt_where(function, name):
+    """The function, but for a file or folder of that name."""
+
+    def interrupted(path, *arguments, **settings):
+        if Path(path).name == name:
+            raise KeyboardInterrupt
+        return function(path, *arguments, **settings)
+
+    return interrupted
+
+
 class TestARunFolder:
     def test_holds_all_that_anything_later_reads(self, tones, tmp_path):
         run = train(tmp_path)
@@ -81,6 +92,7 @@ class TestARunFolder:
             "Not for",
             "†",
             "synthetic",
+            "ser_lib.audio.prepare(path, sampling_rate=16000",
         ):
             assert expected in card
 
@@ -164,6 +176,15 @@ class TestTheSameNumbers:
         whole, killed = (load_run(tmp_path / runs / "demo/speaker/0") for runs in ("whole", "killed"))
         assert numbers(whole) == numbers(killed)
         assert not list((tmp_path / "killed/demo/speaker").glob("**/*.unfinished"))
+
+    def test_are_there_although_the_cleaning_up_was_cut_off(self, tones, tmp_path, monkeypatch):
+        whole = numbers(train(tmp_path / "whole"))
+        monkeypatch.setattr(
+            experiments.shutil, "rmtree", interrupt_where(experiments.shutil.rmtree, "fold-0")
+        )
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+        assert numbers(load_run(tmp_path / "runs/demo/speaker/0")) == whole
 
     def test_do_not_mix_folds_of_two_recipes(self, tones, tmp_path, monkeypatch):
         fit = training.fit

@@ -88,22 +88,22 @@ class TestAFineTunedModel:
         assert history.columns.tolist() == training.COLUMNS and history["epoch"].tolist() == [1, 2]
         waveforms, *_ = problem(seed=1, seconds=(0.01, 0.8))
         waveforms += [waveforms[0].copy(), waveforms[1][::-1].copy()]  # some of one length
-        together = finetuning.probabilities(model, feature_extractor, waveforms, batch_size=5)
+        together = classifiers.probabilities(model, feature_extractor, waveforms, batch_size=5)
         np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-9)
         for waveform, expected in zip(waveforms, together, strict=True):
-            alone = finetuning.probabilities(model, feature_extractor, [waveform])
+            alone = classifiers.probabilities(model, feature_extractor, [waveform])
             np.testing.assert_allclose(alone[0], expected, atol=1e-4)
         assert np.ptp(together, axis=0).max() > 1e-3  # else they would agree by saying nothing
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_is_what_pipeline_loads(self, tmp_path, kind):
         model, feature_extractor, _ = tuned(tmp_path, kind, epochs=1, learning_rate=1e-2)
-        finetuning.save(model, feature_extractor, tmp_path / "saved")
+        classifiers.save(model, feature_extractor, tmp_path / "saved")
         assert (tmp_path / "saved" / "model.safetensors").is_file()
         assert str(tmp_path) not in (tmp_path / "saved" / "config.json").read_text()
         waveforms = problem(seed=2)[0][:4]
-        expected = finetuning.probabilities(model, feature_extractor, waveforms)
-        reloaded = finetuning.probabilities(*finetuning.load(tmp_path / "saved"), waveforms)
+        expected = classifiers.probabilities(model, feature_extractor, waveforms)
+        reloaded = classifiers.probabilities(*classifiers.load(tmp_path / "saved"), waveforms)
         np.testing.assert_array_equal(reloaded, expected)
         classify = pipeline("audio-classification", model=str(tmp_path / "saved"), top_k=None)
         for waveform, row in zip(waveforms, expected, strict=True):
@@ -115,7 +115,7 @@ class TestAFineTunedModel:
         data = problem(40)
         model, feature_extractor, history = tuned(tmp_path, data=data, epochs=8, learning_rate=3e-3)
         waveforms, labels, *_ = problem(30, seed=5)
-        answers = finetuning.probabilities(model, feature_extractor, waveforms).argmax(axis=1)
+        answers = classifiers.probabilities(model, feature_extractor, waveforms).argmax(axis=1)
         assert (answers == labels).mean() > 0.8
         assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
 
@@ -126,7 +126,7 @@ class TestAFineTunedModel:
         ranks = list(zip(history["validation_uar"], -history["validation_loss"], strict=True))
         assert (best["validation_uar"], -best["validation_loss"]) == max(ranks)
         waveforms, labels, _, validation = data
-        answers = finetuning.probabilities(model, feature_extractor, [waveforms[row] for row in validation])
+        answers = classifiers.probabilities(model, feature_extractor, [waveforms[row] for row in validation])
         certainty = answers[np.arange(len(validation)), labels[validation]]
         assert -np.log(certainty).mean() == pytest.approx(best["validation_loss"], rel=1e-5)
         assert (answers.argmax(axis=1) == labels[validation]).mean() == best["validation_accuracy"]
@@ -136,8 +136,8 @@ class TestAFineTunedModel:
         (tmp_path / "wav2vec2-layer-norm" / "preprocessor_config.json").unlink()
         model, feature_extractor, _ = tuned(tmp_path, "wav2vec2-layer-norm", epochs=1)
         waveforms = problem()[0][:5]
-        together = finetuning.probabilities(model, feature_extractor, waveforms)
-        alone = [finetuning.probabilities(model, feature_extractor, [waveform])[0] for waveform in waveforms]
+        together = classifiers.probabilities(model, feature_extractor, waveforms)
+        alone = [classifiers.probabilities(model, feature_extractor, [waveform])[0] for waveform in waveforms]
         np.testing.assert_allclose(alone, together, atol=1e-4)
 
     def test_damaged_or_gone_is_refused(self, tmp_path):
@@ -147,14 +147,14 @@ class TestAFineTunedModel:
             16000,
             1.0,
         )
-        finetuning.save(model, feature_extractor, tmp_path / "saved")
+        classifiers.save(model, feature_extractor, tmp_path / "saved")
         weights = tmp_path / "saved" / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:1000])
         with pytest.raises(SerError, match="damaged"):
-            finetuning.load(tmp_path / "saved")
+            classifiers.load(tmp_path / "saved")
         weights.unlink()
         with pytest.raises(SerError, match="no weights"):
-            finetuning.load(tmp_path / "saved")
+            classifiers.load(tmp_path / "saved")
 
 
 class TestWhatIsTrained:
@@ -188,7 +188,8 @@ class TestWhatIsTrained:
     def test_is_counted(self, tmp_path):
         model, _, _ = tuned(tmp_path, epochs=1)
         counts = {
-            trainable: finetuning.count_parameters(model, trainable, 8) for trainable in classifiers.TRAINABLE
+            trainable: classifiers.count_parameters(model, trainable, 8)
+            for trainable in classifiers.TRAINABLE
         }
         total = sum(weight.numel() for weight in model.parameters())
         assert {count["parameters"] for count in counts.values()} == {total}
@@ -271,7 +272,7 @@ class TestTheTraining:
         at_rest = {"epochs": 1, "learning_rate": 1e-12, "data": data, "kind": "whisper"}
         model, feature_extractor, plain = tuned(tmp_path / "a", **at_rest)
         weighted = tuned(tmp_path / "b", **at_rest, class_weights=True)[2]
-        answers = finetuning.probabilities(model, feature_extractor, [waveforms[row] for row in train])
+        answers = classifiers.probabilities(model, feature_extractor, [waveforms[row] for row in train])
         losses = -np.log(answers[np.arange(len(train)), labels[train]])
         weights = training.balanced_weights(labels[train], 3)[labels[train]]
         assert plain["train_loss"][0] == pytest.approx(losses.mean(), rel=1e-4)
@@ -326,7 +327,7 @@ class TestTheTraining:
         assert model.dtype == torch.float32 and not history.equals(expected)
         np.testing.assert_allclose(history.to_numpy(float), expected.to_numpy(float), rtol=0.1)
         waveforms, labels, _, validation = problem()
-        answers = finetuning.probabilities(model, feature_extractor, [waveforms[row] for row in validation])
+        answers = classifiers.probabilities(model, feature_extractor, [waveforms[row] for row in validation])
         certainty = answers[np.arange(len(validation)), labels[validation]]
         best = history[history["best"]].iloc[0]
         assert -np.log(certainty).mean() == pytest.approx(best["validation_loss"], rel=1e-5)  # in float32
@@ -376,8 +377,8 @@ class TestWhisper:
         model, feature_extractor, _ = tuned(
             tmp_path, "whisper", problem(6), seconds=seconds, epochs=1, batch_size=2
         )
-        finetuning.save(model, feature_extractor, tmp_path / "saved")
-        model, feature_extractor = finetuning.load(tmp_path / "saved")
+        classifiers.save(model, feature_extractor, tmp_path / "saved")
+        model, feature_extractor = classifiers.load(tmp_path / "saved")
         assert model.config.max_source_positions == positions == len(model.encoder.embed_positions.weight)
         assert feature_extractor.n_samples == positions * 320
         assert feature_extractor.nb_max_frames == positions * 2
@@ -391,7 +392,7 @@ class TestWhisper:
             torch.manual_seed(0)
             built.append(classifiers.build(checkpoint, EMOTIONS, 16000, seconds))
         states = [
-            model.encoder(**classifiers.inputs_of(model, extractor, problem()[0][:3])).last_hidden_state
+            model.encoder(**classifiers.collate(model, extractor, problem()[0][:3])).last_hidden_state
             for model, extractor in built
         ]
         stock = AutoModel.from_pretrained(tmp_path / "whisper").encoder
@@ -407,8 +408,8 @@ class TestWhisper:
         assert said == [f"{longer} of 12 clips are cut to the 1 s that this model reads"]
         cut = [waveform[:16000] for waveform in data[0]]
         np.testing.assert_array_equal(
-            finetuning.probabilities(model, feature_extractor, data[0]),
-            finetuning.probabilities(model, feature_extractor, cut),
+            classifiers.probabilities(model, feature_extractor, data[0]),
+            classifiers.probabilities(model, feature_extractor, cut),
         )
 
     def test_has_no_spec_augment(self, tmp_path):
@@ -425,7 +426,7 @@ class TestChance:
             torch.manual_seed(number)
             np.random.seed(number)  # noqa: NPY002
             model, feature_extractor, history = tuned(tmp_path / str(number), **settings, seed=seed)
-            runs.append((history, finetuning.probabilities(model, feature_extractor, problem()[0])))
+            runs.append((history, classifiers.probabilities(model, feature_extractor, problem()[0])))
         assert runs[0][0].equals(runs[1][0]) and not runs[0][0].equals(runs[2][0])
         np.testing.assert_array_equal(runs[0][1], runs[1][1])
 
@@ -495,7 +496,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_finetuning
 from transformers import TrainerState
-from ser_lib import finetuning
+from ser_lib import classifiers, finetuning
 
 torn, kill = {torn!r}, lambda: os.kill(os.getpid(), signal.SIGKILL)
 write, count, batch = TrainerState.save_to_json, [], finetuning._Batches._batch
@@ -566,7 +567,8 @@ class TestAnInterruptedTraining:
         )
         waveforms = problem()[0]
         np.testing.assert_array_equal(
-            finetuning.probabilities(*first[:2], waveforms), finetuning.probabilities(*second[:2], waveforms)
+            classifiers.probabilities(*first[:2], waveforms),
+            classifiers.probabilities(*second[:2], waveforms),
         )
 
 
@@ -608,7 +610,7 @@ class TestOutOfGpuMemory:
     def test_halves_the_batches_of_an_answer(self, tmp_path, monkeypatch):
         model, feature_extractor, _ = tuned(tmp_path, "wav2vec2-layer-norm", epochs=1)
         waveforms = problem()[0]
-        expected = finetuning.probabilities(model, feature_extractor, waveforms)
+        expected = classifiers.probabilities(model, feature_extractor, waveforms)
         forward = type(model).forward
 
         def limited(own, **inputs):
@@ -618,7 +620,7 @@ class TestOutOfGpuMemory:
 
         monkeypatch.setattr(type(model), "forward", limited)
         np.testing.assert_allclose(
-            finetuning.probabilities(model, feature_extractor, waveforms), expected, atol=1e-5
+            classifiers.probabilities(model, feature_extractor, waveforms), expected, atol=1e-5
         )
 
 
@@ -669,13 +671,13 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import numpy as np
 import test_finetuning
-from ser_lib import finetuning, parallel
+from ser_lib import classifiers, finetuning, parallel
 folder = Path({folder!r})
 for kind in ("wav2vec2", "whisper"):
     model, extractor, history = test_finetuning.tuned(
         folder / kind, data=test_finetuning.problem(22), checkpoint=folder / kind / kind, kind=kind, **{settings!r}
     )
-    answers = finetuning.probabilities(model, extractor, test_finetuning.problem(seed=1)[0])
+    answers = classifiers.probabilities(model, extractor, test_finetuning.problem(seed=1)[0])
     np.save(folder / f"{{kind}}-{{parallel.rank()}}.npy", answers)
     history.to_csv(folder / f"{{kind}}-{{parallel.rank()}}.csv", index=False)
 """
@@ -704,7 +706,7 @@ def test_two_processes_train_as_one_does(tmp_path):
         model, feature_extractor, history = tuned(
             tmp_path / kind, kind, problem(22), checkpoint=tmp_path / "two" / kind / kind, **settings
         )
-        expected = finetuning.probabilities(model, feature_extractor, problem(seed=1)[0])
+        expected = classifiers.probabilities(model, feature_extractor, problem(seed=1)[0])
         for rank in (0, 1):
             np.testing.assert_allclose(np.load(tmp_path / f"two/{kind}-{rank}.npy"), expected, atol=1e-3)
             told = pd.read_csv(tmp_path / f"two/{kind}-{rank}.csv")

@@ -37,6 +37,7 @@ NETWORKS = {
     "weighted-layers": ("layers",),
     "attentive-pooling": ("sequence",),
 }
+WITH_HIDDEN = ("cnn", "lstm", "bilstm", "gru", "attentive-pooling")  # whose body has a width of its own
 # The `model_type` of an encoder and its network in one checkpoint: see `ser_lib.models.pretrained`.
 FROZEN_ENCODER = "ser-frozen-encoder"
 
@@ -81,7 +82,7 @@ class Network(nn.Module):
         n_features: features a frame, a layer, or a clip.
         form: key of `FORMS`: what the network reads.
         n_layers: layers of the encoder, for the form "layers" alone.
-        hidden: width of the body; the bodies of mlp, logistic-regression and weighted-layers have none.
+        hidden: width of the body; only those of `WITH_HIDDEN` have one.
         dense: widths of the dense layers behind it; logistic-regression has none, whatever is asked for.
         dropout: probability after each dense layer, 0 to 1.
 

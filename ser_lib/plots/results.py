@@ -33,8 +33,10 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 
     Args:
         history: columns fold, epoch, best (bool) and any of train_loss, validation_loss, train_accuracy,
-            validation_uar, validation_accuracy (drawn where there is no UAR). Columns of NaN are not drawn.
+            validation_uar, validation_accuracy (drawn where there is no UAR). Columns of NaN are not drawn. With a
+            column inverse_regularisation an "epoch" is a candidate, fitted to its end.
     """
+    step = "candidate" if "inverse_regularisation" in history else "epoch"
     drawn = [column for column in history if history[column].notna().any()]
     score = "validation_uar" if "validation_uar" in drawn else "validation_accuracy"
     validated = score in drawn
@@ -66,7 +68,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
                         mew=0.6,
                         zorder=3,
                     )
-        axes.set(xlabel="epoch", ylabel=label)
+        axes.set(xlabel=step, ylabel=label)
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     kind = "UAR" if score == "validation_uar" else "accuracy"
@@ -76,12 +78,12 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     if validated:
         handles.append(Line2D([], [], color=ACCENT, label="validation"))
     handles.append(
-        Line2D([], [], color=COLOURS["surprise"], marker="o", ls="", ms=4.5, label="epoch that is kept")
+        Line2D([], [], color=COLOURS["surprise"], marker="o", ls="", ms=4.5, label=f"{step} that is kept")
     )
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     best = history[history["best"].astype(bool)]
     epochs = f"{best['epoch'].min()}" + (f" to {best['epoch'].max()}" if best["epoch"].nunique() > 1 else "")
-    kept = f"epoch {epochs} of {history['epoch'].max()} is kept"
+    kept = f"{step} {epochs} of {history['epoch'].max()} is kept"
     if validated:
         where = f"median over {history['fold'].nunique()} folds" if many else "one fold"
         put_title(figure, f"{kept.capitalize()}: validation {kind} {best[score].median():.2f} ({where})")

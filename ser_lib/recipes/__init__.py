@@ -233,7 +233,7 @@ class Recipe(_Section):
     @property
     def encoder_notice(self) -> str:
         """A sentence where an override has put another encoder in the place of the one that the title names; else ""."""
-        if not any(item.startswith("input.encoder=") for item in self.overrides):
+        if not any("input.encoder" in keys_of(item) for item in self.overrides):
             return ""
         return f"Another encoder than the recipe's own was read here: {self.features_label}."
 
@@ -297,7 +297,7 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
     for item in overrides:
         fields = _merged(fields, _override(item))
-    keys = {item.partition("=")[0] for item in overrides}
+    keys = {key for item in overrides for key in keys_of(item)}
     if "input.encoder" in keys and "input.revision" not in keys:
         # The recipe's revision is a commit of its own encoder's repository, and of no other.
         fields = _merged(fields, {"input": {"revision": None}})
@@ -307,6 +307,16 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         raise SerError(f"recipe {path.stem} cannot be used: " + "; ".join(problems)) from error
+
+
+def keys_of(item: str) -> list[str]:
+    """The dotted names of all fields that an override sets.
+
+    >>> keys_of("training={epochs: 3, patience: 2}"), keys_of("input.audio.pad=true")
+    (['training.epochs', 'training.patience'], ['input.audio.pad'])
+    """
+    nested = _keys_of(_override(item))
+    return [key for key in nested if not any(other.startswith(f"{key}.") for other in nested)]
 
 
 def dump_recipe(recipe: Recipe) -> str:
