@@ -406,7 +406,7 @@ encoders._join = lambda *given: computed.append(1) or join(*given)
 clips = pd.read_pickle({str(tmp_path / "clips.pkl")!r})
 found = encoders.embed(clips, {str(folders / "wav2vec2")!r}, audio={AUDIO}, precision="float32", device="cpu", progress=False)
 np.save({str(tmp_path)!r} + f"/found-{{parallel.rank()}}.npy", found)
-print("computed", len(computed))
+print("computed " + str(len(computed)))
 """
         (tmp_path / "program.py").write_text(program)
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
