@@ -46,6 +46,7 @@ ORDER = [
     "augmentation",
     "models",
     "training",
+    "probes",
     "classifiers",
     "finetuning",
     "metrics",
