@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report results test lint format notebooks sample bench lock clean
+.PHONY: help report audit results test lint format notebooks sample bench lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -25,6 +25,10 @@ help: ## List these commands
 
 report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write reports/RECIPE/PROTOCOL/*.html
 	@$(BIN)/ser report "$(RECIPE)" --protocol $(PROTOCOL) --seed $(SEED) --variant $(VARIANT) $(if $(SET),--set "$(SET)") $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+	@$(BIN)/ser results --readme README.md
+
+audit: .venv/installed ## Measure every claim again, with its leaks closed, and write reports/Claims_Audit.html (ENCODER=… BUNDLED=1)
+	@$(BIN)/ser claims $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(BUNDLED),--bundled) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	@$(BIN)/ser results --readme README.md
 
 results: .venv/installed ## Write reports/index.html and the README's table from reports/results.csv

@@ -69,8 +69,26 @@ def add_noise(waveform: np.ndarray, noise_db: float, rng: np.random.Generator) -
 
     A silent waveform is returned as it is.
     """
-    deviation = np.sqrt(np.square(waveform, dtype=np.float64).mean()) * 10 ** (-noise_db / 20)
-    return (waveform + deviation * rng.standard_normal(len(waveform))).astype(np.float32)
+    return mix(waveform, rng.standard_normal(len(waveform)), noise_db)
+
+
+def mix(waveform: np.ndarray, noise: np.ndarray, noise_db: float) -> np.ndarray:
+    """Add a noise whose mean power is brought to exactly `noise_db` dB below the clip's own.
+
+    A silent waveform is returned as it is.
+
+    Raises:
+        SerError: the noise is silent, or not as long as the clip.
+    """
+    if len(noise) != len(waveform):
+        raise SerError(f"expected noise as long as the clip, {len(waveform)} samples, got {len(noise)}.")
+    power, noise_power = (np.square(part, dtype=np.float64).mean() for part in (waveform, noise))
+    if not power > 0:
+        return waveform
+    if not noise_power > 0:
+        raise SerError("the noise is silent, so no level of it can be mixed in: give another.")
+    gain = np.sqrt(power / noise_power) * 10 ** (-noise_db / 20)
+    return (waveform + gain * noise.astype(np.float64)).astype(np.float32)
 
 
 def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:

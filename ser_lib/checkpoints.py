@@ -253,7 +253,8 @@ def _snapshot(name: str, revision: str) -> Path:
     except (errors.LocalEntryNotFoundError, errors.HFValidationError):
         pass
     try:
-        fetched = Path(snapshot_download(name, **wanted))
+        with quiet_hub():
+            fetched = Path(snapshot_download(name, **wanted))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         raise SerError(
             f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here. Check "
@@ -264,6 +265,20 @@ def _snapshot(name: str, revision: str) -> Path:
     if not (fetched / "config.json").is_file():  # without a network, as much as the interrupted download left
         raise SerError(_unreachable(name, revision))
     return fetched
+
+
+@contextmanager
+def quiet_hub():
+    """Without a line for each time that the Hub was asked in vain: an error of ours says so once."""
+    import logging
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _unreachable(name: str, revision: str) -> str:

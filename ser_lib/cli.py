@@ -16,8 +16,10 @@ EXAMPLES = {
     "ser train four-corpora-xlsr53-finetune --folds 0,1\n"
     "accelerate launch -m ser_lib train tess-wav2vec2-finetune",
     "evaluate": "ser evaluate tess-mfcc-lstm --protocol speaker --seeds 0 1 2",
-    "audit": "ser audit tess-mfcc-cnn --protocol published",
+    "audit": "ser audit tess-mfcc-cnn --protocol published\nser audit my-split.csv --html my-audit.html\n"
+    "ser audit data/ --fail\nser audit --train data/a --test test-files.txt",
     "report": "ser report demo\nser report tess-mfcc-cnn --protocol speaker\nser report --index",
+    "claims": "ser claims --bundled\nser claims --encoder openai/whisper-base",
     "results": "ser results\nser results --readme README.md",
     "bench": "ser bench\nser bench --encoder openai/whisper-base --corpus ravdess",
 }
@@ -81,10 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
     for name, function, summary in (
         ("prepare", prepare, "load the clips, split them, and compute the features into the store"),
         ("train", train, "train and test every fold of a recipe, and write the run folder"),
-        ("audit", show_audit, "show what the split of a recipe leaks under a protocol"),
+        ("audit", show_audit, "show what a split leaks: a recipe's under a protocol, or your own"),
     ):
         command = add(name, function, summary)
-        add_experiment_options(command)
+        add_experiment_options(command, optional=name == "audit")
+        if name == "audit":
+            add_own_split_options(command)
         if name == "train":
             command.add_argument(
                 "--folds",
@@ -101,6 +105,16 @@ def build_parser() -> argparse.ArgumentParser:
     add_experiment_options(command, optional=True)
     command.add_argument("--reports-dir", metavar="DIR", help="where the pages go (default: reports)")
     command.add_argument("--index", action="store_true", help="write only the index page over what is there")
+    command = add(
+        "claims", claims, "measure every published claim again, leak by leak, and write the claims audit"
+    )
+    command.add_argument(
+        "--encoder", help="read this one in place of the recipes' pretrained encoders, which cannot be had"
+    )
+    command.add_argument("--bundled", action="store_true", help="in small, on the bundled corpus alone")
+    command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
+    command.add_argument("--runs-dir", metavar="DIR", help="where run folders go (default: runs)")
+    command.add_argument("--reports-dir", metavar="DIR", help="where the page goes (default: reports)")
     command = add(
         "results", show_results, "print the table of results as Markdown, or write it into the README"
     )
@@ -136,6 +150,23 @@ def add_experiment_options(command, seed: bool = True, optional: bool = False) -
     )
     command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
     command.add_argument("--runs-dir", metavar="DIR", help="where run folders go (default: runs)")
+
+
+def add_own_split_options(command) -> None:
+    own = command.add_argument_group(
+        "a split of your own",
+        "In place of a recipe: a folder that holds train/ and test/, or a CSV with the columns path and\n"
+        "subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold\n"
+        "and augmented_from. Or its parts, each a folder, a text file with one path a line, or a CSV:",
+    )
+    for subset in ("train", "test", "validation"):
+        own.add_argument(
+            f"--{subset}", metavar="DIR", help=f"the {subset} files: a folder, or a list of files"
+        )
+    command.add_argument(
+        "--html", metavar="FILE", help="write the audit as a page (default: NAME-audit.html)"
+    )
+    command.add_argument("--fail", action="store_true", help="exit with status 1 if a red leak is found")
 
 
 def recipe_of(options):
@@ -259,14 +290,46 @@ def evaluate(options) -> None:
 
 
 def show_audit(options) -> None:
+    from ser_lib.audit import audit, red_leaks
+    from ser_lib.user_splits import unknown_red, write_page
+
+    split, title, page = audited_split(options)
+    table = audit(split)
+    red = red_leaks(table)["leak"].tolist()
+    print(table.drop(columns=["examples", "meaning"]).to_string(index=False))
+    for row in table[table["clips"].ne(0).fillna(True)].itertuples():
+        print(f"{row.leak}: {row.meaning}" + (f"\n  such as {row.examples}" if row.examples else ""))
+    for note in split.attrs.get("notes", []):
+        print(note)
+    if page:
+        print(f"page: {write_page(split, table, title, page)}")
+    unknown = "" if red or not unknown_red(table) else f" (unknown: {', '.join(unknown_red(table))})"
+    print(f"{'LEAKS' if red else 'clean'}{unknown}: {title}")
+    if options.fail and red:
+        raise SerError(f"{title} leaks: {', '.join(red)}.")
+
+
+def audited_split(options):
+    """The split to audit, its title, and where its page goes (None: nowhere, as long as it is not asked for)."""
+    from ser_lib.recipes import recipe_names
+    from ser_lib.user_splits import is_split, read_split, split_name
+
+    parts = {"train": options.train, "test": options.test}
+    given = options.recipe
+    if any(parts.values()) or options.validation or (given not in recipe_names() and is_split(given or "")):
+        split = read_split(given, **parts, validation=options.validation)
+        title = split_name(given, **parts)
+        return split, title, options.html or f"{title}-audit.html"
+    if not given:
+        raise SerError(
+            "name a recipe, a CSV or a folder, such as `ser audit demo`, or give --train and --test."
+        )
     from ser_lib import experiments
-    from ser_lib.audit import audit, has_leaks
 
     recipe = recipe_of(options)
     clips = experiments.clips_of(recipe, options.protocol, options.data_dir)
-    table = audit(experiments.split_of(recipe, clips, options.protocol, options.seed))
-    print(table.drop(columns=["meaning"]).to_string(index=False))
-    print(f"{'LEAKS' if has_leaks(table) else 'clean'}: {recipe.folder_name} under {options.protocol}")
+    split = experiments.split_of(recipe, clips, options.protocol, options.seed)
+    return split, f"{recipe.folder_name} under {options.protocol}", options.html
 
 
 def report(options) -> None:
@@ -290,6 +353,25 @@ def report(options) -> None:
     print("\nThe report is ready. Open in a browser:")
     for page in [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]:
         print(f"  {page}")
+
+
+def claims(options) -> None:
+    from ser_lib.files import project_dir
+    from ser_lib.report import make_claims_audit
+
+    encoder = options.encoder
+    if encoder and Path(encoder).is_dir():  # the notebook runs in another folder
+        encoder = str(Path(encoder).absolute())
+    # In small and on synthetic voices, it takes no place of the real one.
+    places = {"runs_dir": options.runs_dir, "reports_dir": options.reports_dir}
+    if options.bundled:
+        places = {name: place or project_dir() / name[:-4] / "bundled" for name, place in places.items()}
+    given = {"bundled": options.bundled, "encoder": encoder}
+    for name, place in {"data_dir": options.data_dir, "runs_dir": places["runs_dir"]}.items():
+        if place:
+            given[name] = str(Path(place).expanduser().absolute())
+    page = make_claims_audit(given, places["reports_dir"])
+    print(f"\nThe audit is ready. Open in a browser:\n  {page}")
 
 
 def show_results(options) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import soundfile
 from torch import nn
 
+from ser_lib import plots
 from ser_lib.audit import red_leaks
 from ser_lib.corpora import CORPORA
 from ser_lib.files import project_dir
@@ -145,3 +146,22 @@ def layer_weights(run: Run) -> pd.DataFrame | None:
     layers = run.recipe.input.layers
     table = pd.DataFrame(folds)
     return table if layers == "all" else table.set_axis(list(layers))
+
+
+def mechanism(table: pd.DataFrame) -> pd.DataFrame:
+    """Show the picture and the numbers of a table of `ser_lib.mechanisms`, and hand it on."""
+    from IPython.display import display
+
+    columns = [
+        "leaky",
+        "uar",
+        "uar_low",
+        "uar_high",
+        "points",
+        "points_low",
+        "points_high",
+        "n_test",
+        "n_train",
+    ]
+    display(plots.honest_and_leaky(table), table.set_index("condition")[columns].round(3))
+    return table

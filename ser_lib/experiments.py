@@ -331,7 +331,10 @@ def _train_fold(
         subset: row_of[ids].to_numpy(copy=True) for subset, ids in fold_split.groupby("subset")["clip_id"]
     }
     rows.setdefault("validation", np.array([], dtype=int))
-    labels = clips["emotion"].map(emotions.index).to_numpy()
+    labels = clips["emotion"].map(emotions.index).to_numpy(copy=True)
+    if recipe.split.permute_labels:
+        for learned_from in (rows["train"], rows["validation"]):
+            labels[learned_from] = np.random.default_rng([seed, fold]).permutation(labels[learned_from])
     work = partial / f"fold-{fold}.checkpoints"
     # Each fold draws from its own seed, so that it does not matter which folds ran before it.
     protocol = fold_split["protocol"].iloc[0]

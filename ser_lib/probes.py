@@ -18,22 +18,24 @@ def probe(
     clips: pd.DataFrame,
     features: np.ndarray,
     split: pd.DataFrame,
-    test_features: np.ndarray | None = None,
+    test_features: np.ndarray | dict[str, np.ndarray] | None = None,
     inverse_regularisation: tuple[float, ...] = STRENGTHS,
-) -> pd.DataFrame:
+) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """Fit on each fold's training clips, choose the regularisation on its validation clips, answer for its test clips.
 
     Args:
         clips: clip table; its row numbers are those of the features.
         features: float32, (n_clips, n_features).
         split: of these clips, as `make_split` gives it; rows may repeat a clip.
-        test_features: what is read of test clips instead, such as of the same clips in noise.
+        test_features: what is read of test clips instead, such as of the same clips in noise; of several, by name,
+            each fold's one model reads them all.
         inverse_regularisation: candidates; of several, validation clips choose, and without any the middle one is
             taken.
 
     Returns:
         predictions table, one row a test clip and fold: clip_id, truth, one column of probabilities an emotion, in
-        the order of the split's folds; its index are row numbers of `clips`.
+        the order of the split's folds; its index are row numbers of `clips`. For several test features a dict of
+        such tables.
 
     Raises:
         SerError: features and clips are not of the same length, the split names an unknown clip, or a fold cannot be
@@ -47,9 +49,10 @@ def probe(
         raise SerError(
             f"the split names {len(unknown)} clips that are not among the clips: {min(unknown)}, …"
         )
-    heard = features if test_features is None else test_features
+    several = isinstance(test_features, dict)
+    heard = test_features if several else {"": features if test_features is None else test_features}
     emotions = in_order(split["emotion"])
-    answers = []
+    answers = {name: [] for name in heard}
     for _, fold in split.groupby("fold"):
         rows = {name: row_of[part["clip_id"]].to_numpy(copy=True) for name, part in fold.groupby("subset")}
         # The label stands in the split, so that a mechanism can change it.
@@ -70,10 +73,12 @@ def probe(
                 inverse_regularisation=candidates,
                 progress=False,
             )
-            probabilities = training.probabilities(network, heard[rows["test"]])
-        tested = fold[fold["subset"] == "test"]
-        table = pd.DataFrame(probabilities, columns=emotions, index=rows["test"])
-        table.insert(0, "clip_id", tested["clip_id"].to_numpy())
-        table.insert(1, "truth", tested["emotion"].to_numpy())
-        answers.append(table)
-    return pd.concat(answers)
+            tested = fold[fold["subset"] == "test"]
+            for name, read in heard.items():
+                probabilities = training.probabilities(network, read[rows["test"]])
+                table = pd.DataFrame(probabilities, columns=emotions, index=rows["test"])
+                table.insert(0, "clip_id", tested["clip_id"].to_numpy())
+                table.insert(1, "truth", tested["emotion"].to_numpy())
+                answers[name].append(table)
+    tables = {name: pd.concat(parts) for name, parts in answers.items()}
+    return tables if several else tables[""]

@@ -344,3 +344,13 @@ def test_only_published_repeats_what_a_source_did_with_its_test_clips(tones):
     for protocol in ("deduplicated", "speaker"):
         validation, tested = subsets(protocol)
         assert validation and validation != tested
+
+
+def test_nothing_is_learned_from_permuted_labels(tones, tmp_path):
+    learned = train(tmp_path, "training.epochs=15", "training.learning_rate=0.01")
+    permuted = train(
+        tmp_path, "training.epochs=15", "training.learning_rate=0.01", "split.permute_labels=true"
+    )
+    assert learned.metrics["overall"]["uar"] > 0.9 > 0.6 > permuted.metrics["overall"]["uar"]
+    assert permuted.predictions["truth"].tolist() == learned.predictions["truth"].tolist()
+    assert "split.permute_labels=true" in permuted.recipe.variant_label

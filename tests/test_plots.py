@@ -21,10 +21,12 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from PIL import Image
+from test_robustness import conditions_table, matrix_table
 
-from ser_lib import metrics, plots, report
+from ser_lib import claims, mechanisms, metrics, plots, report
 from ser_lib.labels import EMOTIONS
 from ser_lib.plots.style import text
+from ser_lib.recipes import load_recipe
 
 HOSTILE = "<b>Zoë $x_1$ & 张三_é</b>\n<script>alert(1)</script>"
 RATE = 16000
@@ -87,6 +89,27 @@ def hostile_clips():
     return clips
 
 
+def claims_table(n):
+    rows = [
+        {
+            "recipe": HOSTILE * (i + 1),
+            "column": column,
+            "accuracy": 0.5,
+            "accuracy_low": 0.4,
+            "accuracy_high": 0.6,
+        }
+        for i in range(n)
+        for column in claims.columns_of(load_recipe("tess-mfcc-gru"))
+    ]
+    return pd.DataFrame(rows)
+
+
+def mechanism_table():
+    clips = make_clips(10)
+    features = np.random.default_rng(0).normal(size=(len(clips), 3)).astype(np.float32)
+    return mechanisms.same_speaker(clips, features)
+
+
 PICTURES = {
     "class_counts": lambda: plots.class_counts(make_clips(4, EMOTIONS, corpora=("ravdess", "tess"))),
     "class_counts, hostile names, one emotion": lambda: plots.class_counts(hostile_clips()),
@@ -137,6 +160,13 @@ PICTURES = {
     "embedding_map, hostile names": lambda: plots.embedding_map(*points_table(hostile_clips())),
     "layer_weights": lambda: plots.layer_weights(weights_table(7, 5)),
     "layer_weights, 25 layers, one fold": lambda: plots.layer_weights(weights_table(25, 1)),
+    "claims_ladder": lambda: plots.claims_ladder(claims_table(8), {HOSTILE * i: 0.9 for i in range(1, 9)}),
+    "claims_ladder, one": lambda: plots.claims_ladder(claims_table(1), {HOSTILE: 0.9}),
+    "honest_and_leaky": lambda: plots.honest_and_leaky(mechanism_table()),
+    "worth_of_mechanisms": lambda: plots.worth_of_mechanisms(mechanisms.worth(mechanism_table())),
+    "cross_corpus_heatmap": lambda: plots.cross_corpus_heatmap(matrix_table(["ravdess", "tess", "savee"])),
+    "noise_curves": lambda: plots.noise_curves(conditions_table()),
+    "condition_points": lambda: plots.condition_points(conditions_table()),
 }
 
 
@@ -349,16 +379,12 @@ def leak(name="same speaker", severity="red", clips=0, meaning="why"):
 def context(**changes):
     return {
         "title": "Model Training",
-        "recipe": "demo",
+        "window_title": "Model Training · demo",
         "description": "A demonstration",
-        "protocol": "speaker",
-        "protocol_description": "k folds",
-        "corpora": ["Sample"],
-        "features": "mfcc-40",
-        "seed": 0,
-        "commit": "abc",
-        "duration": "3 s",
-        "device": "cpu",
+        "facts": [
+            {"name": "Protocol", "value": "speaker", "detail": "k folds"},
+            {"name": "Commit", "value": "abc", "mono": True},
+        ],
         "scores": [{"name": "UAR", "value": 0.5, "low": 0.4, "high": 0.6}],
         "interval_note": "95 % intervals",
         "leaks": [leak()],
@@ -444,7 +470,7 @@ def test_the_only_script_of_a_page_is_the_one_that_its_policy_allows(tmp_path):
 def test_names_from_outside_are_escaped_in_a_page(tmp_path):
     changes = {key: HOSTILE for key, value in context().items() if isinstance(value, str)}
     changes |= {
-        "corpora": [HOSTILE],
+        "facts": [{"name": HOSTILE, "value": HOSTILE, "detail": HOSTILE}],
         "notice": HOSTILE,
         "scores": [{"name": HOSTILE, "value": 0.5, "low": 0.4, "high": 0.6}],
         "leaks": [
@@ -505,6 +531,14 @@ def test_a_red_strip_counts_the_clips_and_amber_leaks_are_named_below_it(tmp_pat
 def test_a_page_that_was_not_audited_says_so_instead_of_being_green(tmp_path):
     html = page(tmp_path, leaks=[], audited=False)
     assert "Not audited" in html and 'class="strip green"' not in html
+
+
+def test_a_page_about_many_runs_says_nothing_of_a_split(tmp_path):
+    about = context(leaks=[])
+    del about["audited"], about["scores"]
+    report.write_page(notebooks.new_notebook(cells=[]), about, tmp_path / "page.html")
+    soup = BeautifulSoup((tmp_path / "page.html").read_text(), "html.parser")
+    assert not soup.select(".strip, .scores") and soup.select(".facts .mono")[0].text == "abc"
 
 
 def test_a_notice_stands_above_everything_else(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import make_clips
 
-from ser_lib import metrics
+from ser_lib import metrics, training
 from ser_lib.errors import SerError
 from ser_lib.probes import probe
 from ser_lib.splits import make_split
@@ -38,6 +38,18 @@ def test_reads_other_features_of_test_clips(problem):
     assert metrics.score(probe(clips, features, split, turned))["uar"] < 0.1
     with pytest.raises(SerError, match="features of 144 clips, got those of 10"):
         probe(clips, features[:10], split)
+
+
+def test_one_fit_a_fold_reads_test_clips_in_every_way_given(problem, monkeypatch):
+    clips, features = problem
+    split = make_split(clips, "speaker", 0, folds=3)
+    fits, fit = [], training.fit_logistic
+    monkeypatch.setattr(training, "fit_logistic", lambda *args, **kwargs: fits.append(fit(*args, **kwargs)))
+    turned = np.roll(features, 1, axis=1)
+    answers = probe(clips, features, split, {"as it is": features, "turned": turned})
+    assert len(fits) == 3
+    assert answers["as it is"].equals(probe(clips, features, split))
+    assert answers["turned"].equals(probe(clips, features, split, turned))
 
 
 def test_needs_no_validation_clips(problem):

@@ -90,9 +90,9 @@ def test_the_sections_are_the_arguments_of_the_functions_they_drive():
         return {name for function in functions for name in inspect.signature(function).parameters}
 
     assert set(recipes.Audio.model_fields) == arguments(audio.prepare) - {"path", "rng"}
-    assert set(recipes.Split.model_fields) - {"keep_duplicates"} == arguments(splits.make_split) - {
-        *("clips", "protocol", "seed")
-    }
+    assert set(recipes.Split.model_fields) - {"keep_duplicates", "permute_labels"} == arguments(
+        splits.make_split
+    ) - {*("clips", "protocol", "seed")}
     assert set(recipes.Augmentation.model_fields) == arguments(augmentation.augment) - {
         *("waveform", "sampling_rate", "rng")
     }

@@ -25,6 +25,7 @@ class Corpus:
     licence: str
     citation: str
     url: str
+    human_accuracy: float | None = None  # of listeners who name the emotion from the audio alone
     shareable: bool = False  # may its audio be embedded in a report that is passed on?
     notice: str = ""  # what a reader of any score on it must know first
     folder: Path | None = None  # where it is bundled with the repository, if it is

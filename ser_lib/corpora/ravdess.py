@@ -56,4 +56,5 @@ CORPUS = Corpus(
     licence="CC BY-NC-SA 4.0",
     citation="Livingstone & Russo (2018), doi 10.1371/journal.pone.0196391",
     url="https://zenodo.org/records/1188976",
+    human_accuracy=0.624,
 )

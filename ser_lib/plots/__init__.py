@@ -5,8 +5,10 @@ a cell with it shows it once. The title says what the data show, and an emotion 
 All figures are equally wide, so that their text is equally large on a page.
 """
 
+from ser_lib.plots.claims import claims_ladder
 from ser_lib.plots.data import class_counts, durations, feature_heatmap, speaker_counts, split_sizes
 from ser_lib.plots.embeddings import embedding_map, layer_weights
+from ser_lib.plots.mechanisms import honest_and_leaky, worth_of_mechanisms
 from ser_lib.plots.results import (
     confusion_matrices,
     learning_curves,
@@ -15,19 +17,25 @@ from ser_lib.plots.results import (
     reliability,
     scores_by_group,
 )
+from ser_lib.plots.robustness import condition_points, cross_corpus_heatmap, noise_curves
 from ser_lib.plots.sound import emotion_gallery, waveform_and_spectrogram
 from ser_lib.plots.style import COLOURS
 
 __all__ = [
     "COLOURS",
+    "claims_ladder",
     "class_counts",
+    "condition_points",
     "confusion_matrices",
+    "cross_corpus_heatmap",
     "durations",
     "embedding_map",
     "emotion_gallery",
     "feature_heatmap",
+    "honest_and_leaky",
     "layer_weights",
     "learning_curves",
+    "noise_curves",
     "probability_by_truth",
     "probability_plot",
     "reliability",
@@ -35,4 +43,5 @@ __all__ = [
     "speaker_counts",
     "split_sizes",
     "waveform_and_spectrogram",
+    "worth_of_mechanisms",
 ]

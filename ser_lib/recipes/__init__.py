@@ -140,6 +140,7 @@ class Split(_Section):
     train_on_test: bool = False
     test_corpora: tuple[str, ...] | None = None
     keep_duplicates: bool = False  # under `published` only, where the source kept them
+    permute_labels: bool = False  # a control: labels to learn from are shuffled, so that nothing can be learned
 
     @field_validator("test_corpora", mode="before")
     @classmethod
@@ -147,7 +148,7 @@ class Split(_Section):
         return (value,) if isinstance(value, str) else value
 
     def split_settings(self) -> dict:
-        return self.model_dump(exclude={"keep_duplicates"})
+        return self.model_dump(exclude={"keep_duplicates", "permute_labels"})
 
 
 class Claim(_Section):

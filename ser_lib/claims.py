@@ -1,0 +1,361 @@
+"""What each source claims, and what its recipe gives: as stated, and with one leak after the other closed.
+
+`measure` trains what is missing, `claims_table` reads `results.csv` alone, and `explained` says what the differences
+are made of. The notebook Claims_Audit shows all three.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ser_lib import checkpoints, experiments, features, metrics
+from ser_lib.audit import red_leaks
+from ser_lib.clips import load_clips
+from ser_lib.corpora import CORPORA
+from ser_lib.errors import SerError
+from ser_lib.recipes import Input, Recipe, load_recipe, recipe_names
+from ser_lib.results import read_results, result_rows, update_results
+from ser_lib.runs import Run, load_run, run_folder, runs_root
+
+# What is changed where there is no GPU, so that all of it takes an hour and a half; the row of results says so.
+ON_A_CPU = {
+    ("four-corpora-xlsr53-finetune", "published"): ("training.epochs=3",),
+    ("four-corpora-xlsr53-finetune", "speaker"): ("training.epochs=3", "split.folds=2"),
+    ("four-corpora-xlsr53-finetune", "cross-corpus"): ("training.epochs=3",),
+}
+# The whole audit in three minutes, on synthetic voices.
+BUNDLED = (
+    "corpora=[sample]",
+    "training.epochs=10",
+    "training.batch_size=32",
+    "training.learning_rate=0.003",
+    "split.folds=2",
+)
+FLOOR = "split.permute_labels=true"
+
+
+class Column(NamedTuple):
+    """One way to measure a recipe."""
+
+    title: str
+    variant: str
+    protocol: str
+    overrides: tuple[str, ...] = ()
+
+
+def columns_of(recipe: Recipe) -> dict[str, Column]:
+    """The ways in which a recipe is measured, each with fewer leaks than the one before, then the floor."""
+    # Sentences are not known, or not shared, between corpora; then a whole corpus is the strictest test.
+    strictest = "cross-corpus" if len(recipe.corpora) > 1 else "speaker-sentence"
+    # An epoch of fine-tuning is enough to learn nothing.
+    floor = (FLOOR, "training.epochs=1") if recipe.model.name == "finetune" else (FLOOR,)
+    return {
+        "as-stated": Column("as stated", "stated", "published"),
+        "as-run": Column("as run", "as-run", "published"),
+        "without-copies": Column("without copies", "stated", "deduplicated"),
+        "new-speakers": Column("new speakers", "stated", "speaker"),
+        "strictest": Column(f"strictest: {strictest}", "stated", strictest),
+        "floor": Column("permuted labels", "stated", "speaker", floor),
+    }
+
+
+def claimed_recipes() -> list[str]:
+    """Recipes of the package that repeat a source's claim."""
+    return [name for name in recipe_names() if load_recipe(name).claim is not None]
+
+
+def changed(name: str, column: Column, encoder: str | None, overrides: Iterable[str] = ()) -> Recipe | None:
+    """The recipe as that column measures it here; None where its source has no such variant.
+
+    Args:
+        encoder: stands in for the recipe's pretrained encoder; None: its own.
+        overrides: of all recipes.
+    """
+    import torch
+
+    recipe = load_recipe(name)
+    try:
+        load_recipe(name, column.variant)
+    except SerError:
+        return None
+    given = [f"input.encoder={encoder}"] if encoder and recipe.input.encoder != "mfcc" else []
+    if not torch.cuda.is_available():
+        given += ON_A_CPU.get((name, column.protocol), ())
+    by_key = {
+        item.partition("=")[0]: item for item in [*given, *overrides, *column.overrides]
+    }  # the last one counts
+    return load_recipe(name, column.variant, by_key.values())
+
+
+def measure(
+    names: Iterable[str] | None = None,
+    encoder: str | None = None,
+    overrides: Iterable[str] = (),
+    seeds: Iterable[int] = (0,),
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    reports_dir: str | Path | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[tuple[str, str], list[Run]]:
+    """Have every recipe measured in every column: finished runs are read, the others trained, rows go to `results.csv`.
+
+    Args:
+        names: recipes; None: all that have a claim.
+        encoder: what to read in place of a recipe's pretrained encoder, where that cannot be had.
+        overrides: of all recipes, such as ["corpora=[sample]", "training.epochs=2"].
+        say: told what is measured, and what cannot be, with the reason.
+
+    Returns:
+        the runs, one a seed, by recipe and key of `columns_of`. What cannot be measured is left out.
+    """
+    measured, lacking = {}, {}
+    for name in names or claimed_recipes():
+        recipe = load_recipe(name, overrides=overrides)
+        reads = encoder or recipe.input.encoder
+        if recipe.input.encoder != "mfcc" and reads not in lacking:
+            try:
+                checkpoints.locate(reads, None if encoder else recipe.input.revision)
+            except SerError as error:
+                lacking[reads] = str(error)
+        if recipe.input.encoder != "mfcc" and reads in lacking:
+            say(f"{name} is left out: {lacking[reads]}")
+            continue
+        for key, column in columns_of(recipe).items():
+            recipe = changed(name, column, encoder, overrides)
+            if recipe is None or (key == "without-copies" and same_split(recipe)):
+                continue
+            own_dir = runs_root(runs_dir) / "permuted" if FLOOR in column.overrides else runs_dir
+            try:
+                runs = [_run(recipe, column.protocol, seed, data_dir, own_dir, say) for seed in seeds]
+            except SerError as error:
+                say(f"{name} under {column.protocol} is left out: {error}")
+                continue
+            update_results(result_rows(runs), reports_dir)
+            measured[name, key] = runs
+    return measured
+
+
+def same_split(recipe: Recipe) -> bool:
+    """Whether a source kept no copies and did nothing with its test clips: `deduplicated` is what it states."""
+    return not (recipe.split.keep_duplicates or recipe.split.select_on_test or recipe.split.train_on_test)
+
+
+def _run(recipe: Recipe, protocol: str, seed: int, data_dir, runs_dir, say) -> Run:
+    """The finished run of exactly this recipe, or a new one."""
+    folder = run_folder(recipe, protocol, seed, runs_dir)
+    if folder.is_dir():
+        run = load_run(folder)
+        if run.recipe == recipe:
+            return run
+    say(f"training {recipe.name}, {recipe.variant_label}, {protocol}, seed {seed}")
+    return experiments.train(recipe, protocol, seed, data_dir, runs_dir)
+
+
+def claims_table(results: pd.DataFrame | None = None, overrides: Iterable[str] = ()) -> pd.DataFrame:
+    """Every claim beside its measurements, one row a recipe and column, from rows of `results.csv`.
+
+    The recipe's own encoder is preferred to one that stands in for it, and a row in full to one of the size that
+    `ON_A_CPU` states.
+
+    Args:
+        results: as `read_results` gives them.
+        overrides: those that were given to `measure`.
+
+    Returns:
+        recipe, column (key of `columns_of`), and the row of results. A column without such a row is left out.
+    """
+    results = read_results() if results is None else results
+    rows = []
+    for name in claimed_recipes():
+        recipe = load_recipe(name, overrides=overrides)
+        for key, column in columns_of(recipe).items():
+            found = _find(results, recipe, column)
+            if found is not None:
+                rows.append({"column": key, **found})
+    return pd.DataFrame(rows, columns=["column", *results.columns])
+
+
+def _find(results: pd.DataFrame, recipe: Recipe, column: Column) -> dict | None:
+    """The row of results of a recipe in a column."""
+    variant = recipe.model_copy(update={"variant": column.variant}).variant_label
+    whole = {*variant.split("; "), *column.overrides}
+    keys = {item.partition("=")[0] for item in column.overrides}
+    smaller = [
+        item
+        for item in ON_A_CPU.get((recipe.name, column.protocol), ())
+        if item.partition("=")[0] not in keys
+    ]
+    found = []
+    for row in results.to_dict("records"):
+        given, tested = set(row["variant"].split("; ")), set(row["corpus"].replace("-part", "").split("+"))
+        same = (row["recipe"], row["protocol"], tested) == (recipe.name, column.protocol, set(recipe.corpora))
+        if same and given in (whole, whole | set(smaller)):
+            found.append((row["encoder"] != recipe.features_label, given != whole, len(found), row))
+    return min(found)[-1] if found else None
+
+
+def people(recipe: Recipe) -> float | None:
+    """Accuracy of human listeners on the recipe's corpus, from audio alone; None where it is not known."""
+    heard = [CORPORA[name].human_accuracy for name in recipe.corpora]
+    return heard[0] if len(heard) == 1 else None
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The claims as the README shows them: accuracy, which is what is claimed, and its interval in every cell.
+
+    Args:
+        table: from `claims_table`.
+    """
+    titles = {
+        "as-stated": "as stated",
+        "as-run": "as its notebook ran",
+        "without-copies": "without copies",
+        "new-speakers": "new speakers",
+        "strictest": "strictest",
+        "floor": "labels shuffled",
+    }
+    lines = [
+        f"| recipe | reads | claimed | {' | '.join(titles.values())} | chance | people |",
+        "|---" * (len(titles) + 5) + "|",
+    ]
+    for name, own in table.groupby("recipe", sort=False):
+        recipe = load_recipe(name)
+        cells = {row.column: score_cell(row) for row in own.itertuples()}
+        if same_split(recipe) and "as-stated" in cells:
+            cells["without-copies"] = "the same split"
+        human = people(recipe)
+        lines.append(
+            "| "
+            + " | ".join(
+                [
+                    f"[`{name}`]({recipe.claim.source})",
+                    ", ".join(dict.fromkeys(own["encoder"])),
+                    f"{recipe.claim.accuracy:.3f}",
+                    *(cells.get(key, "—") for key in titles),
+                    f"{metrics.chance_level(len(recipe.emotions)):.3f}",
+                    "—" if human is None else f"{human:.3f}",
+                ]
+            )
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+def score_cell(row) -> str:
+    """`0.515 (0.496–0.534)†`, † where the interval is over clips, and what was changed of the recipe."""
+    mark = "" if row.test_speakers >= metrics.MIN_SPEAKERS else "†"
+    changed = [part for part in row.variant.split("; ")[1:] if part != FLOOR]
+    note = f" ({', '.join(changed)})" if changed else ""
+    return f"**{row.accuracy:.3f}** ({row.accuracy_low:.3f}–{row.accuracy_high:.3f}){mark}{note}"
+
+
+def twins(run: Run, clips: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of test clips that have a copy among the training clips, and of those that have none.
+
+    Args:
+        run: of one fold, under `published`.
+        clips: of the run, copies kept, as `experiments.clips_of` gives them.
+
+    Returns:
+        indexed by "twin in training" and "no twin": n_test, share, accuracy, accuracy_low, accuracy_high. A row is
+        missing where there are no such clips.
+    """
+    audio = clips.set_index("clip_id")["audio_hash"]
+    train = run.split.loc[run.split["subset"] == "train", "clip_id"]
+    twin = run.predictions["clip_id"].map(audio).isin(set(train.map(audio)))
+    group = np.where(twin, "twin in training", "no twin")
+    table = metrics.by_group(run.predictions, group, run.test_clips()["speaker"])
+    table["share"] = table["n_test"] / table["n_test"].sum()
+    return table[["n_test", "share", "accuracy", "accuracy_low", "accuracy_high"]]
+
+
+def explained(name: str, runs: dict[str, Run], data_dir: str | Path | None = None) -> str:
+    """Two or three sentences on what lies between a claim and what is left of it; every number is of these runs.
+
+    Args:
+        runs: of one recipe, by key of `columns_of`, one seed.
+    """
+    claim = load_recipe(name).claim
+    accuracy = {key: run.metrics["overall"]["accuracy"] for key, run in runs.items()}
+    said = []
+    if "as-stated" in runs:
+        stated = runs["as-stated"]
+        said.append(
+            f"Claimed: {claim.accuracy:.3f}; as stated it gives {accuracy['as-stated']:.3f}"
+            + (f", as its notebook ran {accuracy['as-run']:.3f}" if "as-run" in runs else "")
+            + "."
+        )
+        clips = experiments.clips_of(stated.recipe, "published", data_dir, progress=False)
+        found = twins(stated, clips)
+        if "twin in training" in found.index:
+            with_twin = found.loc["twin in training"]
+            text = f"{with_twin['share']:.0%} of the test clips have a copy in training"
+            if "no twin" in found.index:
+                text += (
+                    f": the accuracy is {with_twin['accuracy']:.3f} on them and "
+                    f"{found.loc['no twin', 'accuracy']:.3f} on the others"
+                )
+            said.append(text + ".")
+        leaks = red_leaks(stated.audit).set_index("leak")
+        if "same speaker" in leaks.index:
+            said.append(f"{leaks.loc['same speaker', 'share']:.0%} are of speakers that were trained on.")
+    if {"as-stated", "new-speakers"} <= runs.keys():
+        honest, without = accuracy["new-speakers"], accuracy.get("without-copies")
+        points = 100 * (accuracy["as-stated"] - honest)
+        text = f"On new speakers it gives {honest:.3f}, {points:.1f} points less"
+        if without is not None:
+            text += f": {100 * (accuracy['as-stated'] - without):.1f} for the copies"
+            text += f" and {100 * (without - honest):.1f} for the speakers"
+        said.append(text + ".")
+    return " ".join(said)
+
+
+AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}  # as the probes hear every clip
+
+
+def reader(
+    encoder: str | None = None, layers: str | list[int] = "middle"
+) -> Callable[[pd.DataFrame], np.ndarray]:
+    """What the small probes read of a clip table: an encoder's layers, or, without an encoder, MFCC; mean and deviation.
+
+    Args:
+        layers: as of `ser_lib.encoders.embed`, or "middle": the one half way up, which nothing was chosen by.
+
+    Returns:
+        a function of a clip table that gives float32 of shape (n_clips, n_layers, n_features), of MFCC
+        (n_clips, n_features).
+    """
+    if encoder is None:
+        settings = Input(pooling="mean+std").feature_settings()
+        return partial(features.extract, audio_settings=AUDIO, feature_settings=settings, progress=False)
+    from ser_lib import encoders
+
+    if layers == "middle":
+        layers = [middle_layer(encoder)]
+    return partial(
+        encoders.embed, encoder=encoder, layers=layers, pooling="mean+std", audio=AUDIO, progress=False
+    )
+
+
+def middle_layer(encoder: str) -> int:
+    """The number of the layer half way up an encoder."""
+    return checkpoints.locate(encoder).n_layers // 2
+
+
+def corpora_at_hand(
+    names: Iterable[str], data_dir: str | Path | None = None, say: Callable[[str], None] = print
+) -> pd.DataFrame:
+    """One clip table of those corpora that can be found, copies kept; the others are told of."""
+    tables = []
+    for name in names:
+        try:
+            tables.append(load_clips([name], data_dir, keep_duplicates=True, progress=False))
+        except SerError as error:
+            say(f"{name} is left out: {error}")
+    if not tables:
+        raise SerError(f"none of the corpora {', '.join(names)} can be found.")
+    return pd.concat(tables, ignore_index=True)
