@@ -92,7 +92,7 @@ def make_claims_audit(parameters: dict, reports_dir: str | Path | None = None) -
     reports.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     notebook = project_dir() / "notebooks" / f"{CLAIMS}.ipynb"
-    given = parameters | {"reports_dir": str(reports)}
+    given = parameters | ({"reports_dir": str(reports)} if reports_dir else {})
     executed = execute_notebook(notebook, given, reports / f"{CLAIMS}.failed.ipynb")
     context = {
         "title": "Claims audit",
@@ -232,6 +232,7 @@ def write_page(notebook, context: dict, path: Path) -> None:
         extra_template_paths=[str(TEMPLATES)],
     )
     html, _ = exporter.from_notebook_node(notebook, resources={"ser": context})
+    html = html.replace(f"{Path.home()}/", "~/")  # whose computer it was is nobody's business
     size = len(html.encode())
     if size > MAX_PAGE_BYTES:
         raise SerError(

@@ -6,6 +6,7 @@ import io
 import itertools
 import re
 import warnings
+from pathlib import Path
 
 import jinja2
 import matplotlib.pyplot as plt
@@ -539,6 +540,11 @@ def test_a_page_about_many_runs_says_nothing_of_a_split(tmp_path):
     report.write_page(notebooks.new_notebook(cells=[]), about, tmp_path / "page.html")
     soup = BeautifulSoup((tmp_path / "page.html").read_text(), "html.parser")
     assert not soup.select(".strip, .scores") and soup.select(".facts .mono")[0].text == "abc"
+
+
+def test_a_page_does_not_tell_whose_home_it_was_made_in(tmp_path):
+    html = page(tmp_path, code(stderr(f"170 clips found under {Path.home()}/corpora")))
+    assert "170 clips found under ~/corpora" in html and f"{Path.home()}/" not in html
 
 
 def test_a_notice_stands_above_everything_else(tmp_path):
