@@ -86,11 +86,7 @@ def score(
     """
     check_predictions(predictions)
     emotions = _emotions(predictions)
-    units, n_speakers = predictions["clip_id"].to_numpy(), None
-    if speakers is not None:
-        speakers = _aligned(speakers, predictions, "speakers")
-        n_speakers = len(np.unique(speakers))
-        units = speakers if n_speakers >= MIN_SPEAKERS else units
+    units, over = units_of(predictions, speakers)
     probabilities = predictions[emotions].to_numpy(dtype=float)
     cells = _cells(predictions, emotions)
     low, high = _intervals(_confusion_by_unit(cells, units, len(emotions)), bootstrap, seed)
@@ -102,9 +98,22 @@ def score(
             probabilities.max(axis=1), cells // len(emotions) == cells % len(emotions)
         ),
         "n_test": predictions["clip_id"].nunique(),
-        "test_speakers": n_speakers,
-        "interval_over": "speakers" if n_speakers and n_speakers >= MIN_SPEAKERS else "clips",
+        "test_speakers": None if speakers is None else len(np.unique(np.asarray(speakers).astype(str))),
+        "interval_over": over,
     }
+
+
+def units_of(predictions: pd.DataFrame, speakers: Sequence[str] | None = None) -> tuple[np.ndarray, str]:
+    """What a bootstrap draws: the speaker of each row where there are at least `MIN_SPEAKERS`, else its clip.
+
+    Returns:
+        the unit of each row, shape (n,), and what they are: "speakers" or "clips".
+    """
+    if speakers is not None:
+        speakers = _aligned(speakers, predictions, "speakers")
+        if len(np.unique(speakers)) >= MIN_SPEAKERS:
+            return speakers, "speakers"
+    return predictions["clip_id"].to_numpy(), "clips"
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = ECE_BINS) -> float:

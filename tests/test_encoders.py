@@ -297,6 +297,23 @@ class TestEmbed:
             states = states_of(loaded(name), audio.prepare(path, **AUDIO))[0][1]
             np.testing.assert_allclose(own, states, rtol=2e-3, atol=2e-3)
 
+    @pytest.mark.parametrize("name", ["wav2vec2", "whisper"])
+    def test_a_clip_of_any_length_takes_no_more_than_half_a_minute_at_a_time(
+        self, loaded, folders, tmp_path, name, monkeypatch
+    ):
+        seconds = []
+
+        def watched(model, extractor, batch, **settings):
+            seconds.append(len(batch) * max(map(len, batch)) / 16000)
+            return hidden_states(model, extractor, batch, **settings)
+
+        monkeypatch.setattr(encoders, "hidden_states", watched)
+        soundfile.write(tmp_path / "long.wav", np.tile(speech(16000), 130), 16000)
+        long = tone_clips(tmp_path / "tones", speakers=1, emotions=("sad",), takes=2).iloc[:1]
+        long = long.assign(path=str(tmp_path / "long.wav"), seconds=130.0, audio_hash="long")
+        assert embed(long, str(folders / name), **EXACT).shape == (1, 3, 64)
+        assert max(seconds) <= 30 and sum(seconds) == pytest.approx(130, abs=0.01)
+
     def test_weighs_windows_by_their_frames(self):
         states = torch.randn(3, 20, 8) * torch.linspace(1, 9, 20)[:, None] + 100
         parts = [encoders._pool(part, None) for part in states.split([1, 12, 7], dim=1)]
