@@ -127,21 +127,18 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-
-
-def write_into_readme(readme: Path, table: pd.DataFrame) -> None:
-    """Replace what stands between the README's two markers by the table, without rows of the synthetic corpus.
+def write_into_readme(readme: Path, name: str, table: str) -> None:
+    """Replace what stands between the README's two markers of that name by a table.
 
     Raises:
         SerError: a marker is missing.
     """
     text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
         raise SerError(
-            f"{readme} needs the markers {BEGIN} and {END}, once each: the table goes between them."
+            f"{readme} needs the markers {begin} and {end}, once each: the table goes between them."
         )
-    before, rest = text.split(BEGIN)
-    table = table[table["corpus"] != "sample"]
+    before, rest = text.split(begin)
     with replacing(readme) as part:
-        part.write_text(f"{before}{BEGIN}\n{markdown(table)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+        part.write_text(f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}", encoding="utf-8")

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser_lib import results
 from ser_lib.audit import audit
+from ser_lib.cli import main
 from ser_lib.errors import SerError
 from ser_lib.files import project_dir
 from ser_lib.recipes import load_recipe
@@ -142,21 +142,19 @@ def test_markdown_marks_intervals_over_clips(clips):
     assert f"/ {10} |" in markdown(result_rows([many]))
 
 
-def test_the_readme_keeps_all_but_the_table(clips, tmp_path):
+def test_the_readme_keeps_all_but_the_table(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
-    synthetic = result_rows([made_run(clips)])
-    table = synthetic.assign(corpus="mine")
-    write_into_readme(readme, pd.concat([synthetic, table]))
-    assert readme.read_text() == f"before\n{results.BEGIN}\n{markdown(table)}\n{results.END}\nafter\n"
-    readme.write_text("no markers")
-    with pytest.raises(SerError, match="needs the markers"):
-        write_into_readme(readme, table)
+    readme.write_text("before\n<!-- mine: begin -->\nold\n<!-- mine: end -->\nafter\n")
+    write_into_readme(readme, "mine", "| new |")
+    assert readme.read_text() == "before\n<!-- mine: begin -->\n| new |\n<!-- mine: end -->\nafter\n"
+    with pytest.raises(SerError, match="needs the markers <!-- other: begin -->"):
+        write_into_readme(readme, "other", "| new |")
 
 
 def test_the_committed_readme_shows_the_committed_results(tmp_path):
     readme = tmp_path / "README.md"
     committed = (project_dir() / "README.md").read_text(encoding="utf-8")
     readme.write_text(committed, encoding="utf-8")
-    write_into_readme(readme, read_results())
+    assert main(["results", "--readme", str(readme)]) == 0
     assert readme.read_text(encoding="utf-8") == committed, "run `make results`"
+    assert "| sample |" not in committed
