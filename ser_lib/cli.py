@@ -291,7 +291,7 @@ def evaluate(options) -> None:
 
 def show_audit(options) -> None:
     from ser_lib.audit import audit, red_leaks
-    from ser_lib.user_splits import unknown_red, write_page
+    from ser_lib.audit_page import unknown_red, write_page
 
     split, title, page = audited_split(options)
     table = audit(split)

@@ -38,6 +38,7 @@ ORDER = [
     "fingerprints",
     "audit",
     "user_splits",
+    "audit_page",
     "features",
     "devices",
     "parallel",

@@ -15,17 +15,14 @@ from hypothesis import strategies as st
 
 from ser_lib import user_splits
 from ser_lib.audit import LEAKS, audit
+from ser_lib.audit_page import WHAT_TO_DO, subset_counts, unknown_red, write_page
 from ser_lib.cli import main
 from ser_lib.errors import SerError
 from ser_lib.user_splits import (
     SUBSETS,
-    WHAT_TO_DO,
     is_split,
     read_split,
     split_name,
-    subset_counts,
-    unknown_red,
-    write_page,
 )
 
 
