@@ -45,7 +45,7 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 import pandas as pd
 from IPython.display import Markdown, display
 
-from ser_lib import claims, mechanisms, plots, robustness
+from ser_lib import afterwards, calibration, claims, comparison, mechanisms, plots, robustness
 from ser_lib import display as show
 from ser_lib.recipes import load_recipe
 from ser_lib.results import read_results
@@ -75,7 +75,7 @@ runs = claims.measure(
 
 # %%
 table = claims.claims_table(read_results(reports_dir), overrides)
-display(Markdown(claims.markdown(table)))
+display(Markdown(claims.markdown(table, overrides)))
 
 # %% [markdown]
 # Black strokes are claims. Red is measured with leaks, blue without.
@@ -90,7 +90,11 @@ plots.claims_ladder(table, claimed)
 # %%
 for name in dict.fromkeys(name for name, _ in runs):
     own = {key: seeds[0] for (recipe, key), seeds in runs.items() if recipe == name}
-    display(Markdown(f"**{name}** ([source]({load_recipe(name).claim.source})). {claims.explained(name, own, data_dir)}"))
+    display(
+        Markdown(
+            f"**{name}** ([source]({load_recipe(name).claim.source})). {claims.explained(name, own, data_dir)}"
+        )
+    )
 
 # %% [markdown]
 # ## The mechanisms, one at a time
@@ -105,7 +109,9 @@ clips = archive.drop_duplicates("audio_hash").reset_index(drop=True)
 read = claims.reader(encoder)
 main = clips[clips["corpus"] == corpora[0]].reset_index(drop=True)
 features = read(main).reshape(len(main), -1)
-print(f"{corpora[0]}: {len(main)} clips of {main['speaker'].nunique()} speakers, {features.shape[1]} features a clip")
+print(
+    f"{corpora[0]}: {len(main)} clips of {main['speaker'].nunique()} speakers, {features.shape[1]} features a clip"
+)
 measured = []
 
 # %% [markdown]
@@ -150,7 +156,9 @@ measured.append(show.mechanism(mechanisms.best_of_many(main, features)))
 # **Augmentation before the split.** Altered copies of test clips get into training.
 
 # %%
-alter = mechanisms.mfcc_of if encoder is None else mechanisms.embedding_of(encoder, claims.middle_layer(encoder))
+alter = (
+    mechanisms.mfcc_of if encoder is None else mechanisms.embedding_of(encoder, claims.middle_layer(encoder))
+)
 copies = mechanisms.features_of_copies(main, alter, claims.AUDIO)
 measured.append(show.mechanism(mechanisms.copies_before_split(main, features, copies)))
 
@@ -178,7 +186,9 @@ else:
 # %%
 few = clips["corpus"] == ("savee" if "savee" in set(clips["corpus"]) else corpora[0])
 few &= clips["speaker"].isin(sorted(clips.loc[few, "speaker"].unique())[:8])
-measured.append(show.mechanism(mechanisms.speaker_as_label(clips[few].reset_index(drop=True), everything[few])))
+measured.append(
+    show.mechanism(mechanisms.speaker_as_label(clips[few].reset_index(drop=True), everything[few]))
+)
 
 # %% [markdown]
 # All of them, and what each is worth in points of UAR.
@@ -218,3 +228,80 @@ plots.condition_points(survived)
 
 # %%
 survived[["condition", "uar", "uar_low", "uar_high", "chance", "n_test"]].round(3).set_index("condition")
+
+# %% [markdown]
+# ## What a careful reader asks
+#
+# Of one run on new speakers, read closely: that of a single corpus with the most speakers.
+
+# %%
+honest = {name: seeds[0] for (name, key), seeds in runs.items() if key == "new-speakers"}
+single = [run for run in honest.values() if len(run.corpora) == 1]
+run = max(single, key=lambda run: run.metrics["overall"]["test_speakers"])
+tested = run.test_clips()
+print(f"{run.recipe.name}: {len(tested)} test clips of {tested['speaker'].nunique()} speakers")
+
+# %% [markdown]
+# **Can its probabilities be believed?** One temperature a fold, fitted on validation speakers, moves confidence towards
+# accuracy and changes no decision.
+
+# %%
+before = afterwards.test_predictions(run)
+validation = afterwards.validation_predictions(run, data_dir=data_dir, progress=False)
+after = calibration.calibrated(before, validation)
+reliability = [calibration.reliability_table(told, tested["speaker"]) for told in (run.predictions, after)]
+display(plots.temperature_reliability(*reliability))
+calibration.calibration_change(run.predictions, after, tested["speaker"]).round(3)
+
+# %% [markdown]
+# **May it keep silent?** Accuracy when the least sure answers are left out.
+
+# %%
+plots.coverage(calibration.coverage_curve(run.predictions, tested["speaker"]))
+
+# %% [markdown]
+# **For whom does it work?** By sex, speaker, sentence and intensity, where they are known.
+
+# %%
+groups = comparison.by_attributes(run.predictions, tested)
+for attribute in dict.fromkeys(groups.index.get_level_values(0)):
+    if len(groups.loc[attribute]) <= 40:
+        title = f"UAR by {attribute} on new speakers"
+        display(plots.scores_by_group(groups.loc[attribute], title, groups.loc[attribute, "chance"].max()))
+
+# %% [markdown]
+# **What does it confuse?**
+
+# %%
+plots.confused_pairs(comparison.confused_pairs(run.predictions, tested["speaker"]))
+
+# %% [markdown]
+# **Is one better than another?** Only on the same test clips, and in pairs: speakers are drawn for both at once, and the
+# p values are corrected for their number (Holm).
+
+# %%
+alike = claims.on_the_same_clips(honest)
+for group in alike:
+    pairs = afterwards.compare_runs(group)
+    display(plots.paired_differences(pairs))
+if not alike:
+    print("No two recipes were tested on the same clips.")
+
+# %% [markdown]
+# **How much is luck?** The same recipe with other seeds: other folds, other weights to begin with.
+
+# %%
+seeds = [claims.again(run, seed, data_dir, runs_dir) for seed in (0, 1, 2)]
+afterwards.seed_spread(seeds).round(3)
+
+# %% [markdown]
+# ## How to read a number in speech emotion recognition
+#
+# 1. **Who was tested?** If a test speaker was trained on, the number is about that speaker. A random split does that.
+# 2. **How many speakers, how many clips?** An interval over clips of two speakers is not one over speakers.
+# 3. **Which score?** Accuracy flatters where emotions are uneven; UAR does not. Both against chance, and against people.
+# 4. **What was chosen on what?** Epoch, layer, threshold: each choice on test clips is a little training on them.
+# 5. **Are there copies?** Two files with other names may hold the same sound. `ser audit` looks.
+# 6. **Which corpora, acted or not, one room or many?** A model that knows one corpus knows one room.
+# 7. **What happens in noise, in two seconds, on a telephone?** See above.
+# 8. **Can it be made again?** A commit, a seed, a split as a file, and a command.

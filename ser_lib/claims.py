@@ -211,11 +211,12 @@ def people(recipe: Recipe) -> float | None:
     return heard[0] if len(heard) == 1 else None
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
     """The claims as the README shows them: accuracy, which is what is claimed, and its interval in every cell.
 
     Args:
         table: from `claims_table`.
+        overrides: of all recipes: cells do not repeat them.
     """
     titles = {
         "as-stated": "as stated",
@@ -231,7 +232,7 @@ def markdown(table: pd.DataFrame) -> str:
     ]
     for name, own in table.groupby("recipe", sort=False):
         recipe = load_recipe(name)
-        cells = {row.column: score_cell(row) for row in own.itertuples()}
+        cells = {row.column: score_cell(row, overrides) for row in own.itertuples()}
         if same_split(recipe) and "as-stated" in cells:
             cells["without-copies"] = "the same split"
         human = people(recipe)
@@ -252,10 +253,10 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def score_cell(row) -> str:
+def score_cell(row, overrides: Iterable[str] = ()) -> str:
     """`0.515 (0.496–0.534)†`, † where the interval is over clips, and what was changed of the recipe."""
     mark = "" if row.test_speakers >= metrics.MIN_SPEAKERS else "†"
-    changed = [part for part in row.variant.split("; ")[1:] if part != FLOOR]
+    changed = [part for part in row.variant.split("; ")[1:] if part not in (FLOOR, *overrides)]
     note = f" ({', '.join(changed)})" if changed else ""
     return f"**{row.accuracy:.3f}** ({row.accuracy_low:.3f}–{row.accuracy_high:.3f}){mark}{note}"
 
@@ -319,6 +320,20 @@ def explained(name: str, runs: dict[str, Run], data_dir: str | Path | None = Non
             text += f" and {100 * (without - honest):.1f} for the speakers"
         said.append(text + ".")
     return " ".join(said)
+
+
+def on_the_same_clips(runs: dict[str, Run]) -> list[dict[str, Run]]:
+    """Groups of two runs or more, by recipe, that were tested on the same clips and tell the same emotions apart."""
+    groups = {}
+    for name, run in runs.items():
+        key = frozenset(run.predictions["clip_id"]), tuple(run.emotions)
+        groups.setdefault(key, {})[name] = run
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def again(run: Run, seed: int, data_dir: str | Path | None = None, runs_dir: str | Path | None = None) -> Run:
+    """The same experiment with another seed: read where it is finished, else trained."""
+    return _run(run.recipe, run.protocol, seed, data_dir, runs_dir, print)
 
 
 AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}  # as the probes hear every clip

@@ -16,6 +16,7 @@ EXAMPLES = {
     "ser train four-corpora-xlsr53-finetune --folds 0,1\n"
     "accelerate launch -m ser_lib train tess-wav2vec2-finetune",
     "evaluate": "ser evaluate tess-mfcc-lstm --protocol speaker --seeds 0 1 2",
+    "compare": "ser compare runs/demo/speaker/0 runs/demo/speaker/1\nser compare RUN RUN RUN --shared",
     "audit": "ser audit tess-mfcc-cnn --protocol published\nser audit my-split.csv --html my-audit.html\n"
     "ser audit data/ --fail\nser audit --train data/a --test test-files.txt",
     "report": "ser report demo\nser report tess-mfcc-cnn --protocol speaker\nser report --index",
@@ -99,6 +100,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_experiment_options(command, seed=False)
     command.add_argument("--seeds", nargs="+", type=int, default=[0], help="the runs' seeds (default: 0)")
     command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
+    command = add("compare", compare, "compare finished runs on the same test clips: which is better?")
+    command.add_argument("runs", nargs="+", metavar="RUN", help="run folders, two or more: all pairs of them")
+    command.add_argument(
+        "--shared", action="store_true", help="where test clips differ, compare on those that all runs share"
+    )
     command = add(
         "report", report, "execute the notebooks for a recipe and write their HTML pages and the index"
     )
@@ -287,6 +293,13 @@ def evaluate(options) -> None:
     rows = result_rows(runs)
     path = update_results(rows, options.reports_dir)
     print(f"{markdown(rows)}\n{path}")
+
+
+def compare(options) -> None:
+    from ser_lib.afterwards import describe_comparison
+    from ser_lib.runs import load_run
+
+    print(describe_comparison([load_run(folder) for folder in options.runs], options.shared))
 
 
 def show_audit(options) -> None:

@@ -163,5 +163,8 @@ def mechanism(table: pd.DataFrame) -> pd.DataFrame:
         "n_test",
         "n_train",
     ]
-    display(plots.honest_and_leaky(table), table.set_index("condition")[columns].round(3))
+    display(
+        plots.honest_and_leaky(table),
+        table.set_index("condition")[columns].round(3).astype(object).fillna(""),
+    )
     return table

@@ -116,6 +116,25 @@ def units_of(predictions: pd.DataFrame, speakers: Sequence[str] | None = None) -
     return predictions["clip_id"].to_numpy(), "clips"
 
 
+def draw_units(units: np.ndarray, bootstrap: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw units with replacement, as many as there are. The order of the rows does not matter.
+
+    Returns:
+        the number of each row's unit, shape (n,), and how often each resample holds each unit, float64 of shape
+        (bootstrap, n_units).
+    """
+    names, numbers = np.unique(units, return_inverse=True)
+    share = np.full(len(names), 1 / len(names))
+    return numbers, np.random.default_rng(seed).multinomial(len(names), share, size=bootstrap).astype(float)
+
+
+def sum_by_unit(numbers: np.ndarray, columns: np.ndarray, n_units: int) -> np.ndarray:
+    """Sums of each column of shape (n, n_columns) over the rows of each unit, shape (n_units, n_columns)."""
+    sums = np.zeros((n_units, columns.shape[1]))
+    np.add.at(sums, numbers, columns)
+    return sums
+
+
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = ECE_BINS) -> float:
     """Mean distance of confidence from accuracy over equal-width bins, weighted by their size: 0 to 1.
 
@@ -128,9 +147,14 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
     >>> expected_calibration_error(np.array([0.9, 0.9]), np.array([True, False]))
     0.4
     """
-    which = np.clip(np.ceil(np.asarray(confidence) * bins).astype(int) - 1, 0, bins - 1)
+    which = bin_of(confidence, bins)
     gap = np.bincount(which, np.asarray(correct, dtype=float), bins) - np.bincount(which, confidence, bins)
     return float(np.abs(gap).sum() / len(which))
+
+
+def bin_of(confidence: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
+    """The number of each confidence's equal-width bin, which holds its upper end."""
+    return np.clip(np.ceil(np.asarray(confidence) * bins).astype(int) - 1, 0, bins - 1)
 
 
 def confusion(predictions: pd.DataFrame) -> pd.DataFrame:

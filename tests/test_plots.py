@@ -22,9 +22,10 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from PIL import Image
+from test_plots_careful import comparison_table, curve_table, pairs_table, reliability_tables
 from test_robustness import conditions_table, matrix_table
 
-from ser_lib import claims, mechanisms, metrics, plots, report
+from ser_lib import calibration, claims, comparison, mechanisms, metrics, plots, report
 from ser_lib.labels import EMOTIONS
 from ser_lib.plots.style import text
 from ser_lib.recipes import load_recipe
@@ -165,9 +166,25 @@ PICTURES = {
     "claims_ladder, one": lambda: plots.claims_ladder(claims_table(1), {HOSTILE: 0.9}),
     "honest_and_leaky": lambda: plots.honest_and_leaky(mechanism_table()),
     "worth_of_mechanisms": lambda: plots.worth_of_mechanisms(mechanisms.worth(mechanism_table())),
+    "temperature_reliability": lambda: plots.temperature_reliability(*reliability_tables()),
+    "temperature_reliability, one clip": lambda: plots.temperature_reliability(*reliability_tables(1)),
+    "coverage": lambda: plots.coverage(curve_table()),
+    "coverage, one clip": lambda: plots.coverage(curve_table(1)),
+    "paired_differences": lambda: plots.paired_differences(comparison_table()),
+    "paired_differences, hostile names": lambda: plots.paired_differences(comparison_table(2, HOSTILE)),
+    "confused_pairs": lambda: plots.confused_pairs(pairs_table()),
+    "confused_pairs, one pair": lambda: plots.confused_pairs(pairs_table().head(1)),
     "cross_corpus_heatmap": lambda: plots.cross_corpus_heatmap(matrix_table(["ravdess", "tess", "savee"])),
     "noise_curves": lambda: plots.noise_curves(conditions_table()),
     "condition_points": lambda: plots.condition_points(conditions_table()),
+    "temperature_reliability": lambda: plots.temperature_reliability(
+        *[calibration.reliability_table(predictions_table(n=60))] * 2
+    ),
+    "coverage": lambda: plots.coverage(calibration.coverage_curve(predictions_table(n=60))),
+    "paired_differences": lambda: plots.paired_differences(
+        comparison.compare_all({name: predictions_table(n=60) for name in (HOSTILE, "b", "c")})
+    ),
+    "confused_pairs": lambda: plots.confused_pairs(comparison.confused_pairs(predictions_table(n=60))),
 }
 
 

@@ -62,6 +62,7 @@ ORDER = [
     "runs",
     "fitting",
     "experiments",
+    "afterwards",
     "results",
     "claims",
     "display",

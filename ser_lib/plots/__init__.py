@@ -5,6 +5,7 @@ a cell with it shows it once. The title says what the data show, and an emotion 
 All figures are equally wide, so that their text is equally large on a page.
 """
 
+from ser_lib.plots.careful import confused_pairs, coverage, paired_differences, temperature_reliability
 from ser_lib.plots.claims import claims_ladder
 from ser_lib.plots.data import class_counts, durations, feature_heatmap, speaker_counts, split_sizes
 from ser_lib.plots.embeddings import embedding_map, layer_weights
@@ -26,7 +27,9 @@ __all__ = [
     "claims_ladder",
     "class_counts",
     "condition_points",
+    "confused_pairs",
     "confusion_matrices",
+    "coverage",
     "cross_corpus_heatmap",
     "durations",
     "embedding_map",
@@ -36,12 +39,14 @@ __all__ = [
     "layer_weights",
     "learning_curves",
     "noise_curves",
+    "paired_differences",
     "probability_by_truth",
     "probability_plot",
     "reliability",
     "scores_by_group",
     "speaker_counts",
     "split_sizes",
+    "temperature_reliability",
     "waveform_and_spectrogram",
     "worth_of_mechanisms",
 ]
