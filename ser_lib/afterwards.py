@@ -1,8 +1,8 @@
 """What is asked of finished runs: their validation probabilities, what they differ in, what seeds make of them.
 
-    validation = validation_predictions(run)                     # by each fold's saved model
-    after = calibrated(test_predictions(run), validation)        # of ser_lib.calibration
-    compare_runs({"a": run, "b": other})
+validation = validation_predictions(run)                     # by each fold's saved model
+after = calibrated(test_predictions(run), validation)        # of ser_lib.calibration
+compare_runs({"a": run, "b": other})
 """
 
 from collections.abc import Mapping, Sequence
@@ -134,7 +134,10 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
             "McNemar p": _p_value(pair["mcnemar_p"]),
         }
         if several:
-            row |= {"p (Holm)": _p_value(pair["uar_p_holm"]), "McNemar p (Holm)": _p_value(pair["mcnemar_p_holm"])}
+            row |= {
+                "p (Holm)": _p_value(pair["uar_p_holm"]),
+                "McNemar p (Holm)": _p_value(pair["mcnemar_p_holm"]),
+            }
         rows.append(row)
     lines = [pd.DataFrame(table).to_string(index=False) for table in (about, rows)]
     lines[0] += "".join(
@@ -149,9 +152,13 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
     if len({run.protocol for run in runs}) > 1:
         under = ", ".join(f"{name} {run.protocol}" for name, run in named.items())
         lines.append(f"The protocols differ ({under}): a difference may be theirs, and not the models'.")
-    lines += [f"{name} leaks ({found}): its score is not what it seems." for name, found in leaks.items() if found]
+    lines += [
+        f"{name} leaks ({found}): its score is not what it seems." for name, found in leaks.items() if found
+    ]
     if (pairs["interval_over"] == "clips").any():
-        lines.append("† over clips, with too few speakers to draw from: interval and p value are too favourable.")
+        lines.append(
+            "† over clips, with too few speakers to draw from: interval and p value are too favourable."
+        )
     return "\n".join(lines)
 
 

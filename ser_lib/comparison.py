@@ -40,7 +40,9 @@ def compare(
     percentile interval): at least 2 / (bootstrap + 1), and exactly 1 where the answers are the same.
 
     McNemar's exact test counts the clips that only one of the two gets right. It takes clips for independent, which
-    those of one speaker are not: where the two p values differ, the bootstrap over speakers is the more careful one.
+    those of one speaker are not. Simulated, with two equally good models that each suit some speakers better (24
+    speakers of 60 clips), p < 0.05 came out in 24 % of trials by McNemar, and in 9 % by the bootstrap (10 % with 8
+    speakers, 32 % over clips with 4): believe the bootstrap over speakers, and a p value just below 0.05 not too much.
 
     Args:
         speaker_of: the speaker of each clip_id, a dict or a Series; without it intervals are over clips.
@@ -201,9 +203,7 @@ def in_words(row, first: str, second: str, corrected: bool = False) -> str:
     if shown:
         sentence = f"{first} is better than {second} by {difference:.3f} UAR {interval}"
     else:
-        sentence = (
-            f"no difference between {first} and {second} is shown: {difference:+.3f} UAR {interval}"
-        )
+        sentence = f"no difference between {first} and {second} is shown: {difference:+.3f} UAR {interval}"
     return sentence + ("" if row["interval_over"] == "speakers" else ", drawn as if clips were independent")
 
 

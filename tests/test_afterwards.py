@@ -8,7 +8,13 @@ from conftest import tone_clips
 from tiny import tiny_checkpoint
 
 from ser_lib import afterwards, classifiers, experiments, metrics
-from ser_lib.afterwards import compare_runs, describe_comparison, seed_spread, test_predictions, validation_predictions
+from ser_lib.afterwards import (
+    compare_runs,
+    describe_comparison,
+    seed_spread,
+    test_predictions,
+    validation_predictions,
+)
 from ser_lib.audio import prepare_all
 from ser_lib.calibration import calibrated
 from ser_lib.cli import main
@@ -114,7 +120,9 @@ def test_the_spread_over_seeds_is_that_of_the_scores(made):
     table = seed_spread([runs["poor"], runs["other seed"]])
     values = [runs[name].metrics["overall"]["uar"] for name in ("poor", "other seed")]
     row = table.loc["uar"]
-    assert row.tolist() == pytest.approx([2, np.mean(values), np.std(values, ddof=1), min(values), max(values)])
+    assert row.tolist() == pytest.approx(
+        [2, np.mean(values), np.std(values, ddof=1), min(values), max(values)]
+    )
     with pytest.raises(SerError, match="two seeds or more, each once"):
         seed_spread([runs["poor"], runs["good"]])
     with pytest.raises(SerError, match="only the seed may differ"):

@@ -89,7 +89,9 @@ def test_all_right_or_all_wrong_ends_where_the_range_ends_and_says_so(predicted,
 def test_a_probability_of_0_for_the_truth_is_no_infinite_loss():
     table = make_predictions([0, 1, 1, 0], [0, 1, 1, 1], EMOTIONS[:2], confidence=1.0)
     assert LOWEST < temperature(table) < HIGHEST
-    assert np.isfinite(calibration_change(table, scaled(table, 3)).drop(columns="interval_over")).all(axis=None)
+    assert np.isfinite(calibration_change(table, scaled(table, 3)).drop(columns="interval_over")).all(
+        axis=None
+    )
 
 
 class TestCalibrated:
@@ -136,9 +138,13 @@ class TestTheChange:
             truth = decisions(predictions)["truth_probability"].clip(lower=1e-8)
             assert table.loc[name, "log_loss"] == pytest.approx(-np.log(truth).mean(), rel=1e-6)
         for name in ("ece", "log_loss", "confidence", "accuracy"):
-            assert table.loc["change", name] == pytest.approx(table.loc["after", name] - table.loc["before", name])
+            assert table.loc["change", name] == pytest.approx(
+                table.loc["after", name] - table.loc["before", name]
+            )
         for name in ("ece", "log_loss"):
-            assert (table[f"{name}_low"] <= table[name]).all() and (table[name] <= table[f"{name}_high"]).all()
+            assert (table[f"{name}_low"] <= table[name]).all() and (
+                table[name] <= table[f"{name}_high"]
+            ).all()
             assert table.loc["change", f"{name}_high"] < 0
         assert set(table["interval_over"]) == {"speakers"}
 
@@ -171,12 +177,17 @@ def test_the_reliability_table_adds_up_to_the_calibration_error():
     assert (gaps * found["n"]).sum() / found["n"].sum() == pytest.approx(error)
     assert found["n"].sum() == 700
     assert ((found["from"] < found["confidence"]) & (found["confidence"] <= found["to"] + 1e-12)).all()
-    assert ((found["accuracy_low"] <= found["accuracy"]) & (found["accuracy"] <= found["accuracy_high"])).all()
+    assert (
+        (found["accuracy_low"] <= found["accuracy"]) & (found["accuracy"] <= found["accuracy_high"])
+    ).all()
 
 
 class TestCoverage:
     def table(self, confidence, right):
-        parts = [make_predictions([0], [0 if good else 1], confidence=sure) for sure, good in zip(confidence, right, strict=True)]
+        parts = [
+            make_predictions([0], [0 if good else 1], confidence=sure)
+            for sure, good in zip(confidence, right, strict=True)
+        ]
         return pd.concat(parts, ignore_index=True).assign(clip_id=[f"clip-{i}" for i in range(len(right))])
 
     def test_is_the_accuracy_of_the_surest(self):

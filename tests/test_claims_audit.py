@@ -57,5 +57,5 @@ class TestThePage:
 
     def test_shows_a_picture_of_each_mechanism(self, page):
         titles = " ".join(str(image.get("alt")) for image in page.find_all("img"))
-        for name in ("Twins", "Same speaker", "Epoch", "Best of", "Copies before split", "Normalis", "Speaker as label"):
+        for name in ("Twins", "Same speaker", "Epoch", "Best of", "Copies before the split", "Normalis", "Speaker as label"):
             assert re.search(name, titles, re.I), (name, titles)

@@ -166,14 +166,18 @@ class TestAll:
         first, second, speaker_of = two_models()
         with pytest.raises(SerError, match="two tables of predictions or more, got 1"):
             compare_all({"a": first})
-        with pytest.raises(SerError, match="a and c: the test clips differ: 100 are in both, 140 only in the first"):
+        with pytest.raises(
+            SerError, match="a and c: the test clips differ: 100 are in both, 140 only in the first"
+        ):
             compare_all({"a": first, "b": second, "c": second[:100]}, speaker_of)
 
 
 class TestRefuses:
     def test_other_emotions(self):
         first, *_ = two_models()
-        with pytest.raises(SerError, match="other emotions, neutral, calm, happy, sad and neutral, calm, happy:"):
+        with pytest.raises(
+            SerError, match="other emotions, neutral, calm, happy, sad and neutral, calm, happy:"
+        ):
             compare(first, random_predictions(240, n_classes=3)[0])
 
     def test_no_clip_in_common(self):
@@ -208,8 +212,12 @@ class TestInWords:
 
     def test_says_where_nothing_is_shown(self):
         row = self.ROW | {"uar_difference_low": -0.003}
-        assert in_words(row, "A", "B").startswith("no difference between A and B is shown: +0.021 UAR (-0.003 to")
-        assert in_words(self.ROW, "A", "B", corrected=True).startswith("no difference between A and B is shown")
+        assert in_words(row, "A", "B").startswith(
+            "no difference between A and B is shown: +0.021 UAR (-0.003 to"
+        )
+        assert in_words(self.ROW, "A", "B", corrected=True).startswith(
+            "no difference between A and B is shown"
+        )
 
     def test_says_that_the_interval_is_over_clips(self):
         row = self.ROW | {"interval_over": "clips", "test_speakers": np.nan}
@@ -230,7 +238,9 @@ class TestConfusedPairs:
         predicted = [1 if i < 50 else 0 for i in range(100)]
         predictions = make_predictions(truth, predicted)
         by_speaker = confused_pairs(predictions, np.repeat([f"s{i}" for i in range(10)], 10))
-        widths = [t.loc[0, "rate_high"] - t.loc[0, "rate_low"] for t in (by_speaker, confused_pairs(predictions))]
+        widths = [
+            t.loc[0, "rate_high"] - t.loc[0, "rate_low"] for t in (by_speaker, confused_pairs(predictions))
+        ]
         assert widths[0] > 2 * widths[1]
 
     def test_without_mistakes_are_none(self):
@@ -250,9 +260,16 @@ class TestByAttributes:
         clips, predictions = self.clips_and_predictions()
         clips.loc[clips["emotion"] != "neutral", "intensity"] = "strong"
         table = by_attributes(predictions, clips, bootstrap=20)
-        assert table.index.get_level_values("attribute").unique().tolist() == ["sex", "speaker", "sentence", "intensity"]
+        assert table.index.get_level_values("attribute").unique().tolist() == [
+            "sex",
+            "speaker",
+            "sentence",
+            "intensity",
+        ]
         male = (clips["sex"] == "male").to_numpy()
-        assert table.loc[("sex", "male"), "uar"] == pytest.approx(score(predictions[male], bootstrap=2)["uar"])
+        assert table.loc[("sex", "male"), "uar"] == pytest.approx(
+            score(predictions[male], bootstrap=2)["uar"]
+        )
         assert table.loc[("sex", "female"), "accuracy"] == 1
         assert table.loc[("intensity", "strong"), ["emotions", "chance"]].tolist() == [2, 0.5]
         assert table.loc[("intensity", "normal"), ["emotions", "chance"]].tolist() == [1, 1]
@@ -263,7 +280,9 @@ class TestByAttributes:
         table = by_attributes(predictions, clips, ["sentence", "intensity"], bootstrap=10)
         assert table["n_test"].sum() == len(clips) - 7
         assert "sentence is unknown of 7 of 120 clips" in caplog.text
-        assert table.index.get_level_values("attribute").unique().tolist() == ["sentence"]  # one intensity only
+        assert table.index.get_level_values("attribute").unique().tolist() == [
+            "sentence"
+        ]  # one intensity only
 
     def test_refuse_what_is_not_there(self):
         clips, predictions = self.clips_and_predictions()

@@ -13,7 +13,10 @@ from ser_lib.metrics import score
 
 def reliability_tables(n=400, sharpness=4.0):
     before = drawn_predictions(n, sharpness)
-    return [reliability_table(table, speakers_of(table), bootstrap=50) for table in (before, scaled(before, sharpness))]
+    return [
+        reliability_table(table, speakers_of(table), bootstrap=50)
+        for table in (before, scaled(before, sharpness))
+    ]
 
 
 def curve_table(n=300):
@@ -42,7 +45,9 @@ def test_reliability_names_both_calibration_errors():
     assert title_of(figure) == (
         f"Temperature scaling lowers the calibration error: {errors[0]:.3f} before, {errors[1]:.3f} after"
     )
-    assert [len(axes.collections[1].get_offsets()) for axes in figure.axes] == [len(t) for t in reliability_tables()]
+    assert [len(axes.collections[1].get_offsets()) for axes in figure.axes] == [
+        len(t) for t in reliability_tables()
+    ]
     backwards = plots.temperature_reliability(*reliability_tables()[::-1])
     assert title_of(backwards).startswith("Temperature scaling does not lower")
 
@@ -71,7 +76,9 @@ def test_differences_that_are_shown_are_filled():
 
 
 def test_a_single_difference_is_told_in_words():
-    assert title_of(plots.paired_differences(comparison_table(2))).startswith("model 1 is better than model 0 by 0.")
+    assert title_of(plots.paired_differences(comparison_table(2))).startswith(
+        "model 1 is better than model 0 by 0."
+    )
     first, _, speaker_of = two_models()
     same = compare_all({"a": first, "b": first}, speaker_of, bootstrap=50)
     assert title_of(plots.paired_differences(same)).startswith("No difference between a and b is shown")

@@ -8,7 +8,9 @@ from ser_lib.comparison import in_words
 from ser_lib.plots.style import ACCENT, COLOURS, GREY, INK, SOFT, WIDTH, picture, put_title, subplots, text
 
 DASHES = (0, (4, 3))
-SHORT = 0.03  # of a UAR: differences below it are drawn on an axis of this length, so that small ones look small
+SHORT = (
+    0.03  # of a UAR: differences below it are drawn on an axis of this length, so that small ones look small
+)
 
 
 @picture
@@ -33,7 +35,8 @@ def temperature_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure
     both[0].set_ylabel("accuracy, 95 % interval")
     verb = "lowers" if errors[1] < errors[0] else "does not lower"
     put_title(
-        figure, f"Temperature scaling {verb} the calibration error: {errors[0]:.3f} before, {errors[1]:.3f} after"
+        figure,
+        f"Temperature scaling {verb} the calibration error: {errors[0]:.3f} before, {errors[1]:.3f} after",
     )
     return figure
 
@@ -95,7 +98,9 @@ def paired_differences(comparisons: pd.DataFrame) -> Figure:
             f"{row.uar_difference:+.3f} ({row.uar_difference_low:+.3f} to {row.uar_difference_high:+.3f}), "
             f"p {row.uar_p_holm:.3f}"
         )
-        axes.text(1.02, place, found, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=INK)
+        axes.text(
+            1.02, place, found, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=INK
+        )
     axes.axvline(0, color=GREY, lw=1, ls=DASHES)
     labels = [f"{text(row.first, 24)} − {text(row.second, 24)}" for row in table.itertuples()]
     axes.set_yticks(range(len(table)), labels, fontsize=7.5)
