@@ -375,10 +375,11 @@ def claims(options) -> None:
     encoder = options.encoder
     if encoder and Path(encoder).is_dir():  # the notebook runs in another folder
         encoder = str(Path(encoder).absolute())
-    # In small and on synthetic voices, it takes no place of the real one.
+    # In small and on synthetic voices, it takes no place of the real one, and asks no network.
     places = {"runs_dir": options.runs_dir, "reports_dir": options.reports_dir}
     if options.bundled:
         places = {name: place or project_dir() / name[:-4] / "bundled" for name, place in places.items()}
+        os.environ["HF_HUB_OFFLINE"] = "1"
     given = {"bundled": options.bundled, "encoder": encoder}
     for name, place in {"data_dir": options.data_dir, "runs_dir": places["runs_dir"]}.items():
         if place:
