@@ -12,7 +12,6 @@ from ser_lib.afterwards import (
     compare_runs,
     describe_comparison,
     seed_spread,
-    test_predictions,
     validation_predictions,
 )
 from ser_lib.audio import prepare_all
@@ -24,8 +23,6 @@ from ser_lib.runs import load_run, model_folder
 
 EMOTIONS = ("neutral", "happy", "sad")
 FAST = ["corpora=[sample]", "emotions=[neutral, happy, sad]", "split.folds=2", "training.device=cpu"]
-folded = test_predictions  # pytest would take the name for a test's
-del test_predictions
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +79,7 @@ def test_validation_probabilities_are_those_of_each_folds_model(made, name):
 def test_a_run_is_calibrated_fold_by_fold(made):
     clips, runs = made
     run = runs["poor"]
-    after = calibrated(folded(run), validation_predictions(run, clips, progress=False))
+    after = calibrated(afterwards.test_predictions(run), validation_predictions(run, clips, progress=False))
     assert after["clip_id"].tolist() == run.predictions["clip_id"].tolist()
     decided = [metrics.decisions(table)["prediction"].tolist() for table in (run.predictions, after)]
     assert decided[0] == decided[1]
