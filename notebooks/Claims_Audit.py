@@ -78,6 +78,14 @@ table = claims.claims_table(read_results(reports_dir), overrides)
 display(Markdown(claims.markdown(table, overrides)))
 
 # %% [markdown]
+# The same rows with UAR, clips, speakers and seeds.
+
+# %%
+scores = ["accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high"]
+shown = ["protocol", "encoder", *scores, "n_test", "test_speakers", "seeds"]
+table.set_index(["recipe", "column"])[shown].round(3)
+
+# %% [markdown]
 # Black strokes are claims. Red is measured with leaks, blue without.
 
 # %%
@@ -283,7 +291,8 @@ plots.confused_pairs(comparison.confused_pairs(run.predictions, tested["speaker"
 alike = claims.on_the_same_clips(honest)
 for group in alike:
     pairs = afterwards.compare_runs(group)
-    display(plots.paired_differences(pairs))
+    shown = ["first", "second", "uar_difference", "uar_p_holm", "mcnemar_p_holm", "n_test", "interval_over"]
+    display(plots.paired_differences(pairs), pairs[shown].round(4))
 if not alike:
     print("No two recipes were tested on the same clips.")
 
