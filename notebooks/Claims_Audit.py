@@ -83,7 +83,9 @@ display(Markdown(claims.markdown(table, overrides)))
 # %%
 scores = ["accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high"]
 shown = ["protocol", "encoder", *scores, "n_test", "test_speakers", "seeds"]
-table.set_index(["recipe", "column"])[shown].round(3)
+table.set_index(["recipe", "column"])[shown].map(
+    lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell
+)
 
 # %% [markdown]
 # Black strokes are claims. Red is measured with leaks, blue without.

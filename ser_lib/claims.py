@@ -292,7 +292,8 @@ def explained(name: str, runs: dict[str, Run], data_dir: str | Path | None = Non
         runs: of one recipe, by key of `columns_of`, one seed.
     """
     claim = load_recipe(name).claim
-    accuracy = {key: run.metrics["overall"]["accuracy"] for key, run in runs.items()}
+    # With as many digits as the table has, so that both are rounded alike.
+    accuracy = {key: round(run.metrics["overall"]["accuracy"], 4) for key, run in runs.items()}
     said = []
     if "as-stated" in runs:
         stated = runs["as-stated"]
@@ -382,6 +383,10 @@ def corpora_at_hand(
             tables.append(load_clips([name], data_dir, keep_duplicates=True, progress=False))
         except SerError as error:
             say(f"{name} is left out: {error}")
+            continue
+        if name in tables[-1].attrs.get("shortfall", {}):
+            found, expected = tables[-1].attrs["shortfall"][name]
+            say(f"{name} is a slice here, {found} of {expected} clips: do not quote its scores")
     if not tables:
         raise SerError(f"none of the corpora {', '.join(names)} can be found.")
     return pd.concat(tables, ignore_index=True)

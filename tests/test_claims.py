@@ -2,9 +2,11 @@
 
 import pandas as pd
 import pytest
+import torch
 from conftest import tone_clips
 
 from ser_lib import claims, experiments
+from ser_lib.errors import SerError
 from ser_lib.recipes import load_recipe
 from ser_lib.results import read_results
 
@@ -139,3 +141,35 @@ class TestTheTable:
         text = claims.markdown(claims.claims_table(pd.DataFrame([self.row(variant=small, test_speakers=2)])))
         assert "| 0.865 |" in text and "**0.500** (0.500–0.500)† (training.epochs=3)" in text
         assert "the same split" in text and "0.125" in text
+
+
+def test_corpora_that_are_not_there_or_not_whole_are_said_to_be(tones, monkeypatch):
+    def load(names, *_, **__):
+        if names == ["tess"]:
+            raise SerError("found nowhere")
+        clips = tones.copy()
+        clips.attrs["shortfall"] = {"sample": (48, 256)}
+        return clips
+
+    monkeypatch.setattr(claims, "load_clips", load)
+    told = []
+    assert len(claims.corpora_at_hand(["sample", "tess"], say=told.append)) == len(tones)
+    assert told == [
+        "sample is a slice here, 48 of 256 clips: do not quote its scores",
+        "tess is left out: found nowhere",
+    ]
+    with pytest.raises(SerError, match="none of the corpora tess can be found"):
+        claims.corpora_at_hand(["tess"], say=told.append)
+
+
+def test_what_takes_too_long_without_a_gpu_is_left_out_and_said_to_be(tones, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims.checkpoints, "locate", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    told = []
+    monkeypatch.setattr(claims, "_run", lambda *_: (_ for _ in ()).throw(SerError("no clips")))
+    assert (
+        claims.measure(["ravdess-wav2vec2-frozen-mlp"], encoder="x", reports_dir=tmp_path, say=told.append)
+        == {}
+    )
+    assert "ravdess-wav2vec2-frozen-mlp, as run, is left out: it takes too long without a GPU" in told
+    assert sum("no clips" in line for line in told) == 5
