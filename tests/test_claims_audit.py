@@ -50,12 +50,26 @@ class TestThePage:
 
     @pytest.mark.parametrize(
         "heading",
-        ["The claims", "The mechanisms, one at a time", "What survives", "What a careful reader asks", "How to read"],
+        [
+            "The claims",
+            "The mechanisms, one at a time",
+            "What survives",
+            "What a careful reader asks",
+            "How to read",
+        ],
     )
     def test_has_its_parts(self, page, heading):
         assert any(heading in found.text for found in page.find_all(["h2"]))
 
     def test_shows_a_picture_of_each_mechanism(self, page):
         titles = " ".join(str(image.get("alt")) for image in page.find_all("img"))
-        for name in ("Twins", "Same speaker", "Epoch", "Best of", "Copies before the split", "Normalis", "Speaker as label"):
+        for name in (
+            "Twins",
+            "Same speaker",
+            "Epoch",
+            "Best of",
+            "Copies before the split",
+            "Normalis",
+            "Speaker as label",
+        ):
             assert re.search(name, titles, re.I), (name, titles)

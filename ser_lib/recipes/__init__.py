@@ -140,7 +140,9 @@ class Split(_Section):
     train_on_test: bool = False
     test_corpora: tuple[str, ...] | None = None
     keep_duplicates: bool = False  # under `published` only, where the source kept them
-    permute_labels: bool = False  # a control: labels to learn from are shuffled, so that nothing can be learned
+    permute_labels: bool = (
+        False  # a control: labels to learn from are shuffled, so that nothing can be learned
+    )
 
     @field_validator("test_corpora", mode="before")
     @classmethod
