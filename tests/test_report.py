@@ -185,12 +185,11 @@ def one_speaker(tmp_path):
     return tmp_path / "data"
 
 
-def test_a_page_that_grew_too_large_is_refused(tmp_path, monkeypatch, folders):
+def test_a_page_that_grew_too_large_is_refused(tmp_path, folders):
     run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
     context = report.page_context(run, "Run_Model", 1.0)
-    monkeypatch.setattr(report, "MAX_PAGE_BYTES", 10)
     with pytest.raises(SerError, match="show fewer or smaller pictures"):
-        write_page(notebook("1"), context, tmp_path / "page.html")
+        write_page(notebook("1"), context, tmp_path / "page.html", at_most=10)
     assert not (tmp_path / "page.html").exists()
 
 

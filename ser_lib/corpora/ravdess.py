@@ -5,6 +5,7 @@ Speakers  24 actors, 60 clips each; the odd ones are male, the even ones female
 Emotions  neutral 96; calm, happy, sad, angry, fear, disgust, surprise 192 each
 Text      kids: "Kids are talking by the door", dogs: "Dogs are sitting by the door"; each said twice at each of
           two intensities (neutral only at normal)
+People    name 62.4 % of the emotions rightly from the audio alone
 Licence   CC BY-NC-SA 4.0
 Cite      Livingstone & Russo (2018), PLoS ONE 13(5), doi 10.1371/journal.pone.0196391
 Source    https://zenodo.org/records/1188976
