@@ -525,7 +525,7 @@ class TestAnInterruptedTraining:
         threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
         died = subprocess.run([sys.executable, "-c", script], env=os.environ | threads, capture_output=True)
         assert died.returncode == -signal.SIGKILL, died.stderr.decode()
-        states = [path / "trainer_state.json" for path in (tmp_path / "a/work/checkpoints").iterdir()]
+        states = [path / "trainer_state.json" for path in (tmp_path / "a" / "work" / "checkpoints").iterdir()]
         lengths = sorted(len(state.read_bytes()) for state in states if state.is_file())
         assert len(states) == 2 and (lengths[0] == 300) == torn
         self.assert_same(tuned(tmp_path / "a", **settings), tuned(tmp_path / "b", **settings))

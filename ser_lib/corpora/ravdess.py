@@ -3,16 +3,14 @@
 Clips     1440 WAV, 48 kHz, 16 bit, 3 to 5 s
 Speakers  24 actors, 60 clips each; the odd ones are male, the even ones female
 Emotions  neutral 96; calm, happy, sad, angry, fear, disgust, surprise 192 each
-Text      kids: "Kids are talking by the door", dogs: "Dogs are sitting by the door"; each said twice at each of
-          two intensities (neutral only at normal)
+Text      kids, dogs: "Kids are talking", "Dogs are sitting by the door"; twice at two intensities (neutral: at one)
 People    name 62.4 % of the emotions rightly from the audio alone
 Licence   CC BY-NC-SA 4.0
 Cite      Livingstone & Russo (2018), PLoS ONE 13(5), doi 10.1371/journal.pone.0196391
 Source    https://zenodo.org/records/1188976
 
 Known defects
-- Kaggle's archive holds every clip twice (a nested copy): 2880 files. A random split over them puts the
-  twins of most test clips into training.
+- Kaggle's archive holds every clip twice (2880 files): a random split puts most test clips' twins into training.
 - 03-01-03-01-02-01-07 and 03-01-03-01-02-02-07 are the same audio, so 1439 clips are distinct.
 - In the original five files are stereo.
 - Two sentences: a split by speaker still shares all of the text.
