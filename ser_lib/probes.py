@@ -20,6 +20,7 @@ def probe(
     split: pd.DataFrame,
     test_features: np.ndarray | dict[str, np.ndarray] | None = None,
     inverse_regularisation: tuple[float, ...] = STRENGTHS,
+    standardise: bool = True,
 ) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """Fit on each fold's training clips, choose the regularisation on its validation clips, answer for its test clips.
 
@@ -31,6 +32,7 @@ def probe(
             each fold's one model reads them all.
         inverse_regularisation: candidates; of several, validation clips choose, and without any the middle one is
             taken.
+        standardise: by the training clips' mean and deviation.
 
     Returns:
         predictions table, one row a test clip and fold: clip_id, truth, one column of probabilities an emotion, in
@@ -71,6 +73,7 @@ def probe(
                 rows["train"],
                 validation,
                 inverse_regularisation=candidates,
+                standardise=standardise,
                 progress=False,
             )
             tested = fold[fold["subset"] == "test"]

@@ -3,7 +3,7 @@
 Clips     1440 WAV, 48 kHz, 16 bit, 3 to 5 s
 Speakers  24 actors, 60 clips each; the odd ones are male, the even ones female
 Emotions  neutral 96; calm, happy, sad, angry, fear, disgust, surprise 192 each
-Text      kids, dogs: "Kids are talking", "Dogs are sitting by the door"; twice at two intensities (neutral: at one)
+Text      kids, dogs: "Kids are talking / Dogs are sitting by the door", twice at two intensities (neutral: one)
 People    name 62.4 % of the emotions rightly from the audio alone
 Licence   CC BY-NC-SA 4.0
 Cite      Livingstone & Russo (2018), PLoS ONE 13(5), doi 10.1371/journal.pone.0196391

@@ -44,10 +44,11 @@ def known_from_training(split: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def probed(
-    clips: pd.DataFrame, features: np.ndarray, splits: list[pd.DataFrame]
+    clips: pd.DataFrame, features: np.ndarray, splits: list[pd.DataFrame], standardise: bool = True
 ) -> tuple[pd.DataFrame, float]:
     """The probe's answers to all splits, and how many rows a fold trains on, on average."""
-    return pd.concat(probe(clips, features, split) for split in splits), mean_n_train(splits)
+    answers = [probe(clips, features, split, standardise=standardise) for split in splits]
+    return pd.concat(answers), mean_n_train(splits)
 
 
 def fold_by_fold(

@@ -5,20 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ser_lib import models, training
 from ser_lib.errors import SerError
 from ser_lib.features import standardise_by_speaker
 from ser_lib.mechanisms.folds import (
-    fold_by_fold,
     known_from_training,
     probed,
     random_split,
     speaker_split,
 )
 from ser_lib.mechanisms.tables import Condition, table_of
-from ser_lib.probes import STRENGTHS
-
-STRENGTH = STRENGTHS[len(STRENGTHS) // 2]  # what the probe takes where nothing is chosen
 
 
 def twins(
@@ -156,42 +151,16 @@ def normalised_with_test(
     by_speaker = standardise_by_speaker(features, clips["speaker"])
     overall = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-8)
 
-    def unscaled(inputs):
-        def answer(rows, labels, emotions):
-            with training.seeded(0):
-                network = models.build("logistic-regression", emotions, inputs.shape[1:])
-                training.fit_logistic(
-                    network,
-                    inputs,
-                    labels,
-                    rows["train"],
-                    np.array([], dtype=int),
-                    inverse_regularisation=(STRENGTH,),
-                    standardise=False,  # the probe's own would undo any other
-                    progress=False,
-                )
-                return training.probabilities(network, inputs[rows["test"]])
-
-        return answer
-
     splits = [speaker_split(clips, folds, seed) for seed in seeds]
+    # The probe's own standardising would undo any other.
+    every, own = (probed(clips, inputs, splits, standardise=False) for inputs in (overall, by_speaker))
     name = "training clips' mean and deviation"
     return table_of(
         "normalised with test clips",
         clips,
         [
             Condition(name, False, *probed(clips, features, splits)),
-            Condition(
-                "all clips' mean and deviation",
-                True,
-                *fold_by_fold(clips, splits, unscaled(overall)),
-                against=name,
-            ),
-            Condition(
-                "each speaker's own (transductive)",
-                True,
-                *fold_by_fold(clips, splits, unscaled(by_speaker)),
-                against=name,
-            ),
+            Condition("all clips' mean and deviation", True, *every, against=name),
+            Condition("each speaker's own (transductive)", True, *own, against=name),
         ],
     )
