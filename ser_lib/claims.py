@@ -61,11 +61,11 @@ def columns_of(recipe: Recipe) -> dict[str, Column]:
     floor = (FLOOR, "training.epochs=1") if recipe.model.name == "finetune" else (FLOOR,)
     return {
         "as-stated": Column("as stated", "stated", "published"),
-        "as-run": Column("as run", "as-run", "published"),
+        "as-run": Column("as its notebook ran", "as-run", "published"),
         "without-copies": Column("without copies", "stated", "deduplicated"),
         "new-speakers": Column("new speakers", "stated", "speaker"),
-        "strictest": Column(f"strictest: {strictest}", "stated", strictest),
-        "floor": Column("permuted labels", "stated", "speaker", floor),
+        "strictest": Column("strictest", "stated", strictest),
+        "floor": Column("labels shuffled", "stated", "speaker", floor),
     }
 
 
@@ -177,7 +177,7 @@ def claims_table(results: pd.DataFrame | None = None, overrides: Iterable[str] =
         overrides: those that were given to `measure`.
 
     Returns:
-        recipe, column (key of `columns_of`), and the row of results. A column without such a row is left out.
+        recipe, column (key of `columns_of`), its title, and the row of results. A column without such a row is left out.
     """
     results = read_results() if results is None else results
     rows = []
@@ -186,8 +186,8 @@ def claims_table(results: pd.DataFrame | None = None, overrides: Iterable[str] =
         for key, column in columns_of(recipe).items():
             found = _find(results, recipe, column)
             if found is not None:
-                rows.append({"column": key, **found})
-    return pd.DataFrame(rows, columns=["column", *results.columns])
+                rows.append({"column": key, "title": column.title, **found})
+    return pd.DataFrame(rows, columns=["column", "title", *results.columns])
 
 
 def _find(results: pd.DataFrame, recipe: Recipe, column: Column) -> dict | None:
@@ -222,14 +222,7 @@ def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
         table: from `claims_table`.
         overrides: of all recipes: cells do not repeat them.
     """
-    titles = {
-        "as-stated": "as stated",
-        "as-run": "as its notebook ran",
-        "without-copies": "without copies",
-        "new-speakers": "new speakers",
-        "strictest": "strictest",
-        "floor": "labels shuffled",
-    }
+    titles = {key: column.title for key, column in columns_of(load_recipe(claimed_recipes()[0])).items()}
     lines = [
         f"| recipe | reads | claimed | {' | '.join(titles.values())} | chance | people |",
         "|---" * (len(titles) + 5) + "|",

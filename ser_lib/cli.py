@@ -232,6 +232,7 @@ def prepare(options) -> None:
 def train(options) -> None:
     from ser_lib import experiments, parallel
     from ser_lib.runs import describe_score, run_folder
+    from ser_lib.unfinished import unfinished_folds
 
     recipe = recipe_of(options)
     folds = folds_of(options)
@@ -241,9 +242,7 @@ def train(options) -> None:
     if not parallel.is_first():
         return
     if run is None:
-        missing = experiments.unfinished_folds(
-            run_folder(recipe, options.protocol, options.seed, options.runs_dir)
-        )
+        missing = unfinished_folds(run_folder(recipe, options.protocol, options.seed, options.runs_dir))
         print(f"finished; the run still lacks fold {', '.join(map(str, missing))}")
         return
     overall = run.metrics["overall"]
@@ -264,9 +263,9 @@ def folds_of(options) -> list[int] | None:
 
 
 def evaluate(options) -> None:
-    from ser_lib.experiments import unfinished_folds
     from ser_lib.results import markdown, result_rows, update_results
     from ser_lib.runs import load_run, run_folder
+    from ser_lib.unfinished import unfinished_folds
 
     recipe = recipe_of(options)
     folders = [run_folder(recipe, options.protocol, seed, options.runs_dir) for seed in options.seeds]

@@ -5,27 +5,23 @@ from its finished folds and ends with the numbers of an undisturbed one; it star
 code or library have changed since.
 """
 
-import hashlib
 import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from ser_lib import checkpoints, features, fitting, metrics, parallel, training
+from ser_lib import features, fitting, metrics, parallel, training, unfinished
 from ser_lib.audio import prepare_all
 from ser_lib.audit import audit
 from ser_lib.clips import load_clips, select_emotions
 from ser_lib.corpora import get_corpus
 from ser_lib.errors import SerError
-from ser_lib.files import replacing
 from ser_lib.labels import in_order
 from ser_lib.recipes import Recipe, dump_recipe
 from ser_lib.runs import (
@@ -41,8 +37,6 @@ from ser_lib.runs import (
 from ser_lib.splits import make_split, save_split
 
 logger = logging.getLogger(__name__)
-
-IDENTITY = "identity.json"
 
 
 def clips_of(recipe: Recipe, protocol: str, data_dir=None, progress: bool = True) -> pd.DataFrame:
@@ -172,146 +166,36 @@ def train(
     if unknown:
         raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
     final = run_folder(recipe, protocol, seed, runs_dir)
-    partial = _partial(final)
-    identity = _identity(recipe, split, inputs)
+    partial = unfinished.partial_of(final)
+    identity = unfinished.identity(recipe, split, inputs)
     if parallel.is_first():
         final.parent.mkdir(parents=True, exist_ok=True)
-        _resume_or_start(partial, identity, alone=folds is None)
+        unfinished.resume_or_start(partial, identity, alone=folds is None)
     parallel.wait()
     for fold in every if folds is None else sorted(set(folds)):
-        with _locked(_fold_lock(partial, fold), f"fold {fold} of {final}"):
+        with unfinished.locked(unfinished.fold_lock(partial, fold), f"fold {fold} of {final}"):
             # Asked by one process for all, since the first is about to make the folder.
-            if not parallel.from_first(parallel.is_first() and _is_trained(partial, fold, identity)):
+            if not parallel.from_first(
+                parallel.is_first() and unfinished.is_trained(partial, fold, identity)
+            ):
                 rows = split[split["fold"] == fold]
                 _train_fold(recipe, clips, rows, inputs, emotions, seed, partial, progress)
     parallel.wait()
     joined = False
     if parallel.is_first():
-        with _locked(_run_lock(partial), str(final), wait=True):
+        with unfinished.locked(unfinished.run_lock(partial), str(final), wait=True):
             if not partial.is_dir():  # a job beside this one has joined the folds
                 joined = True
-            elif all(_is_trained(partial, fold, identity) for fold in every):
+            elif all(unfinished.is_trained(partial, fold, identity) for fold in every):
                 joined = True
                 _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
                 move_into_place(partial, final)
                 # Only now, so that a kill anywhere above leaves the finished folds to resume from.
                 for fold in every:
                     shutil.rmtree(final / f"fold-{fold}")
-                    _fold_lock(partial, fold).unlink(missing_ok=True)
-                (final / IDENTITY).unlink()
+                    unfinished.fold_lock(partial, fold).unlink(missing_ok=True)
+                (final / unfinished.IDENTITY).unlink()
     return load_run(final) if parallel.from_first(joined) else None
-
-
-def unfinished_folds(run: Path) -> list[int]:
-    """Folds that still have to be trained before the run folder is put together; [] where none has begun."""
-    identity = _identity_of(_partial(run))
-    return [fold for fold in identity.get("folds", []) if not (_partial(run) / f"fold-{fold}").is_dir()]
-
-
-def _partial(run: Path) -> Path:
-    """Where the finished folds of a run wait for the others."""
-    return run.with_name(f".{run.name}.partial")
-
-
-def _run_lock(partial: Path) -> Path:
-    return partial.with_suffix(".lock")
-
-
-def _fold_lock(partial: Path, fold: int) -> Path:
-    return partial.with_name(f"{partial.stem}.fold-{fold}.lock")
-
-
-def _identity(recipe: Recipe, split: pd.DataFrame, inputs) -> dict:
-    """All that a fold's result depends on, each thing as a hash: folds of another identity are not resumed."""
-    import torch
-
-    used = split[["fold", "subset", "clip_id", "emotion", "audio_hash"]].to_csv(index=False)
-    heard = hashlib.sha256()
-    for array in inputs:
-        heard.update(np.ascontiguousarray(array).tobytes())
-    code = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
-        code.update(source.read_bytes())
-    pretrained = recipe.input.encoder != "mfcc"
-    return {
-        "recipe": hashlib.sha256(dump_recipe(recipe).encode()).hexdigest(),
-        "clips or split": hashlib.sha256(used.encode()).hexdigest(),
-        "encoder": checkpoints.locate(recipe.input.encoder, recipe.input.revision).identity
-        if pretrained
-        else None,
-        "what the model reads": heard.hexdigest(),
-        "code of ser_lib": code.hexdigest(),
-        "version of PyTorch": torch.__version__,
-        "device": str(training.pick_device(recipe.training.device)),
-        "number of processes": parallel.world_size(),
-        "folds": sorted(int(fold) for fold in split["fold"].unique()),
-    }
-
-
-def _identity_of(partial: Path) -> dict:
-    """The identity of the folds that a folder holds; {} where it holds none."""
-    try:
-        return json.loads((partial / IDENTITY).read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
-    """Keep a folder that an interrupted run of the same identity left; else make an empty one.
-
-    Args:
-        alone: this job trains all folds. One of several jobs does not throw away what others have trained.
-    """
-    with _locked(_run_lock(partial), str(partial), wait=True):
-        before = _identity_of(partial)
-        if partial.is_dir() and before != identity:
-            trained = sorted(folder.name for folder in partial.glob("fold-*") if folder.name[5:].isdigit())
-            changed = " and ".join(key for key in identity if before.get(key) != identity[key])
-            if trained and not alone:
-                raise SerError(
-                    f"{partial} holds {', '.join(trained)}, trained by a job of this run that differs in: {changed}. "
-                    "All jobs of a run need the same settings, data, versions and kind of device. To throw those "
-                    "folds away, delete that folder."
-                )
-            with ExitStack() as held:
-                for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
-                    what = f"{partial.stem[1:]} in {partial.parent}, with another {changed}"
-                    held.enter_context(_locked(lock, what))
-                if trained:
-                    logger.warning(
-                        "%s of an interrupted run cannot be used, because of another %s: training begins anew",
-                        ", ".join(trained),
-                        changed,
-                    )
-                shutil.rmtree(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        with replacing(partial / IDENTITY) as part:
-            part.write_text(json.dumps(identity, indent=1))
-
-
-def _is_trained(partial: Path, fold: int, identity: dict) -> bool:
-    """Whether a fold is there already; its lock is held. Another job may have begun anew before it was."""
-    if _identity_of(partial) != identity:
-        raise SerError(
-            f"another job has begun {partial.stem[1:]} in {partial.parent} anew, or joined its folds, while this one "
-            "was about to train. Wait for it, then run this again if it is still needed."
-        )
-    return (partial / f"fold-{fold}").is_dir()
-
-
-@contextmanager
-def _locked(path: Path, what: str, wait: bool = False):
-    """Hold a lock; with several processes that work together, the first holds it for all."""
-    if not parallel.is_first():
-        yield
-        return
-    try:
-        with FileLock(path, timeout=-1 if wait else 0):
-            yield
-    except Timeout as error:
-        raise SerError(
-            f"another process is training {what} at this moment. Wait for it, or use another seed."
-        ) from error
 
 
 def _train_fold(
@@ -361,13 +245,13 @@ def _train_fold(
 
     for leftover in partial.glob(f"fold-{fold}.*.unfinished"):
         shutil.rmtree(leftover)
-    unfinished = partial / f"fold-{fold}.{uuid.uuid4().hex[:8]}.unfinished"
-    fitted.save(unfinished / "model")
+    half_written = partial / f"fold-{fold}.{uuid.uuid4().hex[:8]}.unfinished"
+    fitted.save(half_written / "model")
     fitted.history.insert(0, "fold", fold)
-    fitted.history.to_csv(unfinished / "history.csv", index=False)
-    predictions.to_csv(unfinished / "predictions.csv", index=False, float_format="%.8f")
-    (unfinished / "about.json").write_text(json.dumps(fitted.sizes))
-    unfinished.rename(partial / f"fold-{fold}")
+    fitted.history.to_csv(half_written / "history.csv", index=False)
+    predictions.to_csv(half_written / "predictions.csv", index=False, float_format="%.8f")
+    (half_written / "about.json").write_text(json.dumps(fitted.sizes))
+    half_written.rename(partial / f"fold-{fold}")
     shutil.rmtree(work, ignore_errors=True)
 
 

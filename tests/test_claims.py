@@ -171,5 +171,8 @@ def test_what_takes_too_long_without_a_gpu_is_left_out_and_said_to_be(tones, tmp
         claims.measure(["ravdess-wav2vec2-frozen-mlp"], encoder="x", reports_dir=tmp_path, say=told.append)
         == {}
     )
-    assert "ravdess-wav2vec2-frozen-mlp, as run, is left out: it takes too long without a GPU" in told
+    assert (
+        "ravdess-wav2vec2-frozen-mlp, as its notebook ran, is left out: it takes too long without a GPU"
+        in told
+    )
     assert sum("no clips" in line for line in told) == 5

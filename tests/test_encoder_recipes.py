@@ -14,7 +14,7 @@ import torch
 from conftest import tone_clips
 from tiny import tiny_checkpoint
 
-from ser_lib import display, experiments, fitting, plots, training
+from ser_lib import display, experiments, fitting, plots, training, unfinished
 from ser_lib.audio import prepare
 from ser_lib.cli import main
 from ser_lib.errors import SerError
@@ -167,10 +167,10 @@ class TestFoldsAsJobs:
         shutil.rmtree(tmp_path / "runs")
         assert train(tmp_path, name, "wav2vec2", folds=[1]) is None
         folder = run_folder(load_recipe(name), "speaker", 0, tmp_path / "runs")
-        assert experiments.unfinished_folds(folder) == [0] and not folder.exists()
+        assert unfinished.unfinished_folds(folder) == [0] and not folder.exists()
         joined = train(tmp_path, name, "wav2vec2", folds=[0])
         assert (joined.predictions.to_csv(), joined.history.to_csv(), json.dumps(joined.metrics)) == whole
-        assert experiments.unfinished_folds(folder) == []
+        assert unfinished.unfinished_folds(folder) == []
         assert not list(folder.parent.glob(".0.fold-*"))
 
     def test_are_named_where_one_is_missing_or_unknown(self, tones, tmp_path, capsys):
@@ -193,10 +193,10 @@ class TestFoldsAsJobs:
         def other_job(*arguments, **settings):
             partial, identity = arguments
             start(*arguments, **settings)
-            (partial / experiments.IDENTITY).write_text(json.dumps(identity | {"recipe": "another"}))
+            (partial / unfinished.IDENTITY).write_text(json.dumps(identity | {"recipe": "another"}))
 
-        start = experiments._resume_or_start
-        monkeypatch.setattr(experiments, "_resume_or_start", other_job)
+        start = unfinished.resume_or_start
+        monkeypatch.setattr(unfinished, "resume_or_start", other_job)
         with pytest.raises(SerError, match="another job has begun 0 in .* anew"):
             train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0])
 

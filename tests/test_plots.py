@@ -95,13 +95,14 @@ def claims_table(n):
     rows = [
         {
             "recipe": HOSTILE * (i + 1),
-            "column": column,
+            "column": key,
+            "title": column.title,
             "accuracy": 0.5,
             "accuracy_low": 0.4,
             "accuracy_high": 0.6,
         }
         for i in range(n)
-        for column in claims.columns_of(load_recipe("tess-mfcc-gru"))
+        for key, column in claims.columns_of(load_recipe("tess-mfcc-gru")).items()
     ]
     return pd.DataFrame(rows)
 

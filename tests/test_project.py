@@ -61,6 +61,7 @@ ORDER = [
     "recipes",
     "runs",
     "fitting",
+    "unfinished",
     "experiments",
     "afterwards",
     "results",

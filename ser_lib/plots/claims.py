@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 
 from ser_lib.plots.style import GREY, SOFT, WIDTH, picture, put_title, subplots, text
 
-# column -> label, marker, colour; leaking ones are red, honest ones blue
+# column -> marker, colour; leaking ones are red, honest ones blue
 MARKS = {
-    "as-stated": ("as stated", "o", "#d1495b"),
-    "as-run": ("as its notebook ran", "D", "#d1495b"),
-    "without-copies": ("without copies", "o", "#e9a6af"),
-    "new-speakers": ("new speakers", "o", "#27427f"),
-    "strictest": ("strictest", "s", "#6f8fc4"),
-    "floor": ("labels shuffled", "|", GREY),
+    "as-stated": ("o", "#d1495b"),
+    "as-run": ("D", "#d1495b"),
+    "without-copies": ("o", "#e9a6af"),
+    "new-speakers": ("o", "#27427f"),
+    "strictest": ("s", "#6f8fc4"),
+    "floor": ("|", GREY),
 }
 
 
@@ -31,8 +31,8 @@ def claims_ladder(table: pd.DataFrame, claimed: dict[str, float]) -> Figure:
     offsets = dict(zip(MARKS, np.linspace(-0.28, 0.28, len(MARKS)), strict=True))
     for name, place in height.items():
         axes.plot([claimed[name]] * 2, [place - 0.38, place + 0.38], color="black", lw=1.6, zorder=3)
-    for column, own in table.groupby("column", sort=False):
-        label, marker, colour = MARKS[column]
+    for (column, label), own in table.groupby(["column", "title"], sort=False):
+        marker, colour = MARKS[column]
         places = own["recipe"].map(height) + offsets[column]
         axes.hlines(places, own["accuracy_low"], own["accuracy_high"], color=colour, lw=1.6, alpha=0.6)
         axes.plot(own["accuracy"], places, marker, ms=6, mew=1.6, color=colour, label=label, ls="")
