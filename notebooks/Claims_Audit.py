@@ -166,10 +166,7 @@ measured.append(show.mechanism(mechanisms.best_of_many(main, features)))
 # **Augmentation before the split.** Altered copies of test clips get into training.
 
 # %%
-alter = (
-    mechanisms.mfcc_of if encoder is None else mechanisms.embedding_of(encoder, claims.middle_layer(encoder))
-)
-copies = mechanisms.features_of_copies(main, alter, claims.AUDIO)
+copies = mechanisms.features_of_copies(main, read, claims.AUDIO)
 measured.append(show.mechanism(mechanisms.copies_before_split(main, features, copies)))
 
 # %% [markdown]

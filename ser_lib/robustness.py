@@ -10,27 +10,24 @@ Both are of the one small model of `ser_lib.probes`, and nothing is chosen on wh
 import hashlib
 import json
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 from tqdm import tqdm
 
 from ser_lib import audio as audio_module
 from ser_lib import augmentation, degradations, metrics, store
-from ser_lib.clips import audio_hash
 from ser_lib.degradations import Condition, degrade
 from ser_lib.draws import hash_of
 from ser_lib.errors import SerError
 from ser_lib.files import source_hash
 from ser_lib.labels import in_order
+from ser_lib.mechanisms import altered
 from ser_lib.probes import probe
 from ser_lib.splits import make_split
 
@@ -219,7 +216,7 @@ def degraded_features(
         "condition": list(condition),
         "seed": seed,
         "audio": given,
-        "code": source_hash(audio_module, augmentation, degradations, sys.modules[__name__]),
+        "code": source_hash(audio_module, augmentation, degradations, altered, sys.modules[__name__]),
     }
     found = store.get("degraded", settings, key)
     if found is None:
@@ -256,32 +253,18 @@ def _degraded(
     folder: Path,
 ) -> pd.DataFrame:
     """Write those rows' clips, degraded, into the folder: a clip table of them."""
-    paths, sampling_rate = clips["path"].to_numpy(), given.get("sampling_rate", 16000)
+    paths = clips["path"].to_numpy()
 
     @cache  # a voice is in many clips' babble
     def voice(row: int) -> np.ndarray:
         return audio_module.prepare(paths[row], **given)
 
-    def write(row: int) -> dict:
-        clip_id, path = clips["clip_id"].iloc[row], folder / f"{row}.wav"
-        waveform = degrade(
-            audio_module.prepare(paths[row], **given),
-            sampling_rate,
-            condition,
-            np.random.default_rng(hash_of(seed, condition.kind, clip_id)),
-            [voice(other) for other in voices.get(clip_id, ())],
-        )
-        soundfile.write(path, waveform, sampling_rate, subtype="FLOAT")
-        return {
-            "path": str(path),
-            "seconds": len(waveform) / sampling_rate,
-            "sampling_rate": sampling_rate,
-            "audio_hash": audio_hash(waveform[:, None], sampling_rate),
-        }
+    def change(clip_id: str, waveform: np.ndarray) -> np.ndarray:
+        rng = np.random.default_rng(hash_of(seed, condition.kind, clip_id))
+        voices_around = [voice(other) for other in voices.get(clip_id, ())]
+        return degrade(waveform, given.get("sampling_rate", 16000), condition, rng, voices_around)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        written = pd.DataFrame(list(pool.map(write, rows)), index=clips.index[rows])
-    return clips.iloc[rows].assign(**written)
+    return altered.write_altered(clips.iloc[rows], change, given, folder)
 
 
 def _flat(features: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ In all of them `folds` counts folds by speaker, and folds at random are as many:
 `seeds` each deals the folds anew; a clip then has several answers, which stay together in the intervals.
 """
 
-from ser_lib.mechanisms.altered import COPIES, embedding_of, features_of_copies, mfcc_of
+from ser_lib.mechanisms.altered import COPIES, features_of_copies
 from ser_lib.mechanisms.choosing import best_of_many, epoch_chosen_on_test, layer_chosen_on_test
 from ser_lib.mechanisms.labelling import label_decided_by_corpus, speaker_as_label
 from ser_lib.mechanisms.sharing import (
@@ -30,12 +30,10 @@ __all__ = [
     "best_of_many",
     "copies_before_split",
     "doubled",
-    "embedding_of",
     "epoch_chosen_on_test",
     "features_of_copies",
     "label_decided_by_corpus",
     "layer_chosen_on_test",
-    "mfcc_of",
     "normalised_with_test",
     "same_speaker",
     "speaker_as_label",
