@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,7 +27,7 @@ COLUMNS = [
     "corpus",
     "path",  # absolute
     "speaker",  # "ravdess-01": never shared between corpora
-    "sex",  # female, male
+    "sex",  # female, male; unknown where a corpus of one's own does not tell
     "emotion",
     "intensity",
     "sentence",
@@ -50,6 +49,7 @@ def load_clips(
     found is kept in `cache_dir()`, so that the next call decodes only files whose size or time changed.
 
     Args:
+        corpora: names of registered corpora, and CSV files that list a corpus of one's own; see `get_corpus`.
         data_dir: a folder that holds the corpora as `data_dir`/ravdess and so on; see `find_corpus`.
         keep_duplicates: keep copies, as the sources of some published numbers did. Otherwise only the first
             of clips with the same name or the same audio stays, and none where their labels disagree.
@@ -58,13 +58,19 @@ def load_clips(
         a table with `COLUMNS`; its `attrs["shortfall"]` maps each incomplete corpus to (found, expected).
 
     Raises:
-        SerError: a corpus is found nowhere, or holds no usable clip.
+        SerError: a corpus is found nowhere, or holds no usable clip; or two are called the same.
     """
     names = list(dict.fromkeys([corpora] if isinstance(corpora, str) else corpora))
     if not names:
         raise SerError(f"no corpus was asked for. The corpora are {', '.join(CORPORA)}.")
+    chosen = [get_corpus(name, data_dir) for name in names]
+    called = [corpus.name for corpus in chosen]
+    if len(set(called)) < len(called):
+        raise SerError(
+            f"two of {', '.join(names)} are called the same, {', '.join(called)}: name each once, rename a file."
+        )
     shortfall, tables = {}, []
-    for corpus in [get_corpus(name) for name in names]:
+    for corpus in chosen:
         table, found = _load_corpus(corpus, find_corpus(corpus.name, data_dir), progress)
         tables.append(table)
         if found < corpus.clips:
@@ -120,7 +126,7 @@ def select_emotions(clips: pd.DataFrame, emotions) -> pd.DataFrame:
 
 def _load_corpus(corpus: Corpus, root: Path, progress: bool) -> tuple[pd.DataFrame, int]:
     """Return the table of all usable files, copies included, and how many distinct names were found."""
-    files = sorted(_audio_files(root), key=lambda path: path.relative_to(root).parts)
+    files = list(corpus.files) or audio.files_in(root)
     if not files:
         raise SerError(f"{corpus.name}: no audio ({' '.join(audio.SUFFIXES)}) anywhere under {root}.")
     labels = {path: corpus.parse(path) for path in files}
@@ -128,7 +134,8 @@ def _load_corpus(corpus: Corpus, root: Path, progress: bool) -> tuple[pd.DataFra
     if strangers:
         _tell_strangers(corpus, root, strangers, len(files))
     named = [path for path in files if labels[path] is not None]
-    found = len({path.stem for path in named})
+    names = {path: labels[path].get("name", path.stem) for path in named}
+    found = len(set(names.values()))
     if found < corpus.clips:
         fraction = f"{found} of {corpus.clips} clips found under {root}"
         logger.warning("%s: %s; is it half downloaded, or half unpacked?", corpus.name, fraction)
@@ -142,7 +149,7 @@ def _load_corpus(corpus: Corpus, root: Path, progress: bool) -> tuple[pd.DataFra
         {
             **labels[path],
             **facts[path],
-            "clip_id": f"{corpus.name}/{path.stem}",
+            "clip_id": f"{corpus.name}/{names[path]}",
             "corpus": corpus.name,
             "path": str(path),
             "speaker": f"{corpus.name}-{labels[path]['speaker']}",
@@ -151,20 +158,6 @@ def _load_corpus(corpus: Corpus, root: Path, progress: bool) -> tuple[pd.DataFra
         if path in facts
     ]
     return pd.DataFrame(rows), found
-
-
-def _audio_files(root: Path) -> Iterator[Path]:
-    seen = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link back to a parent would have no end
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
-        for name in names:
-            if not name.startswith(".") and name.lower().endswith(audio.SUFFIXES):
-                yield Path(folder, name)
 
 
 def _tell_strangers(corpus: Corpus, root: Path, strangers: list[Path], n_files: int) -> None:

@@ -68,7 +68,7 @@ def audio_players(clips: pd.DataFrame, waveforms: list[np.ndarray], sampling_rat
     note = ""
     if kept_out:
         titles = ", ".join(html.escape(CORPORA[name].title if name in CORPORA else name) for name in kept_out)
-        note = f"<p>No player for {titles}: the licence does not let a report carry its audio.</p>"
+        note = f"<p>No player for {titles}: no licence lets a report carry its audio.</p>"
     return Html(f'<div class="players">{"".join(players)}</div>{note}')
 
 

@@ -229,7 +229,8 @@ def _speakers(clips: pd.DataFrame) -> list[str]:
     if len(speakers) < 2:
         raise SerError(
             f"a split by speaker needs at least 2 speakers, got {len(speakers)} ({', '.join(speakers)}): "
-            "add a corpus, or use the protocol 'deduplicated' and know what it leaks"
+            "add a corpus, or to your own CSV the column speaker; or use the protocol 'deduplicated' and know what it "
+            "leaks"
         )
     return speakers
 

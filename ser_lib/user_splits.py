@@ -6,8 +6,6 @@ table = audit(split)
 Labels are free text here: any label set can be audited.
 """
 
-import csv
-import io
 import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +18,7 @@ from ser_lib import audio
 from ser_lib.clips import audio_hash
 from ser_lib.corpora import CORPORA
 from ser_lib.errors import SerError
+from ser_lib.file_lists import cell, common_folder, is_file_list, locate, read_rows, read_text
 
 SUBSETS = {  # the words, in any case, that mean a subset
     "train": ("train", "training"),
@@ -34,22 +33,13 @@ COLUMNS = (
     "augmented_from",
 )  # read where they are, besides the label
 _SUBSET_OF = {word: subset for subset, words in SUBSETS.items() for word in words}
-_NOT_KNOWN = {
-    "",
-    "unknown",
-    "nan",
-    "none",
-    "null",
-    "n/a",
-    "?",
-}  # as an empty cell, in any column but the label
 # Listed with the readable ones, so that they are reported and not passed over.
 _UNREADABLE = (".m4a", ".aac", ".wma", ".amr", ".opus", ".aif", ".aiff", ".au")
 
 
 def is_split(text: str) -> bool:
     """Whether a word of the command line means a split of the reader's own: a CSV file, or a folder that exists."""
-    return text.lower().endswith((".csv", ".tsv")) or (text != "" and Path(text).is_dir())
+    return is_file_list(text) or (text != "" and Path(text).is_dir())
 
 
 def read_split(
@@ -125,10 +115,10 @@ def split_name(path=None, train=None, test=None) -> str:
 def _read_part(source: Path, subset: str) -> list[dict]:
     if source.is_dir():
         return _folder_rows(source, subset)
-    if source.suffix.lower() in (".csv", ".tsv"):
+    if is_file_list(source):
         return _read_csv(source, subset)
-    lines = [line.strip() for line in _text(source).split("\n")]
-    rows = [{"path": _locate(line, source.parent), "subset": subset} for line in lines if line]
+    lines = [line.strip() for line in read_text(source).split("\n")]
+    rows = [{"path": locate(line, source.parent), "subset": subset} for line in lines if line]
     if not rows:
         raise SerError(f"{source} names no file: expected a path a line.")
     return rows
@@ -178,35 +168,12 @@ def _audio_below(folder: Path):
 
 def _read_csv(path: Path, subset: str | None = None, notes: list[str] | None = None) -> list[dict]:
     """The rows of a CSV; `subset` is that of all its rows, where the reader named it."""
-    text = _text(path)
-    header = text.split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
-    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
-    try:
-        names = [name.strip().lower() for name in next(lines, [])]
-        needed = ["path"] if subset else ["path", "subset"]
-        if any(names.count(name) != 1 for name in needed):
-            raise SerError(
-                f"{path}: expected a header with the columns {' and '.join(needed)}, each once, but the first line is "
-                f"{header[:200]!r}."
-            )
-        rows, words = [], {}
-        for cells in lines:
-            if not any(cell.strip() for cell in cells):
-                continue
-            where = f"{path}, line {lines.line_num}"
-            if len(cells) != len(names):
-                raise SerError(
-                    f"{where}: {len(cells)} cells under {len(names)} columns. Put a cell that holds a "
-                    f"{separator!r} into double quotes."
-                )
-            values = dict(zip(names, cells, strict=True))
-            rows.append(_csv_row(values, path.parent, subset, where))
-            words[values.get("subset", "").strip()] = rows[-1]["subset"]
-    except csv.Error as error:
-        raise SerError(f"{path}, line {lines.line_num} is not CSV: {error}.") from error
-    if not rows:
-        raise SerError(f"{path} has no rows under its header.")
+    needed = [("path",)] if subset else [("path",), ("subset",)]
+    rows, words = [], {}
+    advice = "" if subset else "Clips that are not split yet: `ser audit demo --corpus FILE`."
+    for line, values in read_rows(path, needed, advice):
+        rows.append(_csv_row(values, path.parent, subset, f"{path}, line {line}"))
+        words[values.get("subset", "").strip()] = rows[-1]["subset"]
     read_as = [f"{word!r} as {meant}" for word, meant in words.items() if word.lower() != meant]
     if read_as and notes is not None:
         notes.append(f"Subsets: {', '.join(read_as)}.")
@@ -214,38 +181,18 @@ def _read_csv(path: Path, subset: str | None = None, notes: list[str] | None = N
 
 
 def _csv_row(values: dict, folder: Path, subset: str | None, where: str) -> dict:
-    if not values["path"].strip():
-        raise SerError(f"{where}: the path is empty.")
     word = values.get("subset", "").strip()
     own = _subset_of(word, where) if word else subset
     if own is None or subset not in (None, own):
         raise SerError(f"{where}: expected the subset {subset or 'of the clip'}, got {word!r}.")
     label = values.get("label", values.get("emotion", "")).strip()
-    row = {"path": _locate(values["path"], folder), "subset": own, "emotion": label or None}
+    row = {"path": locate(values["path"], folder), "subset": own, "emotion": label or None}
     for column in COLUMNS:
-        value = values.get(column, "").strip()
-        row[column] = None if value.lower() in _NOT_KNOWN else value
+        row[column] = cell(values, column)
     if row["augmented_from"]:
-        source = _locate(row["augmented_from"], folder)
+        source = locate(row["augmented_from"], folder)
         row["augmented_from"] = str(source) if source.is_file() else row["augmented_from"]
     return row
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise SerError(f"there is no file or folder {path}.")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SerError(f"{path} is not UTF-8 text: export it again as CSV in UTF-8.") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _locate(text: str, folder: Path) -> Path:
-    """The absolute path of what a list in `folder` names; written on Windows, it may have backslashes."""
-    spellings = (text, text.strip(), text.strip().replace("\\", "/"))
-    path = next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), folder / text)
-    return Path(os.path.abspath(path))  # noqa: PTH100 -- without "..", so that one file has one name
 
 
 def _subset_of(word: str, where: str) -> str:
@@ -260,11 +207,8 @@ def _the_words() -> str:
 
 
 def _clip_ids(paths: pd.Series) -> list[str]:
-    try:
-        shared = Path(os.path.commonpath([path.parent for path in paths]))
-    except ValueError:  # on different drives
-        return [path.as_posix() for path in paths]
-    return [path.relative_to(shared).as_posix() for path in paths]
+    shared = common_folder(paths)
+    return [(path.relative_to(shared) if shared else path).as_posix() for path in paths]
 
 
 def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:

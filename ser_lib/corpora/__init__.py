@@ -1,6 +1,7 @@
 """The corpora: the registry, and where each one's files are.
 
-To add a corpus, write one module like `savee.py` and add one line to `CORPORA`.
+To add a corpus, write one module like `savee.py` and add one line to `CORPORA`. A corpus of one's own needs neither:
+wherever a corpus is named, a CSV that lists its files may stand (`own.py`).
 """
 
 import logging
@@ -8,9 +9,10 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
-from ser_lib.corpora import crema_d, ravdess, sample, savee, tess
+from ser_lib.corpora import crema_d, own, ravdess, sample, savee, tess
 from ser_lib.corpora.base import Corpus
 from ser_lib.errors import SerError
+from ser_lib.file_lists import is_file_list
 from ser_lib.files import project_dir
 
 logger = logging.getLogger(__name__)
@@ -24,32 +26,86 @@ CORPORA: dict[str, Corpus] = {
 }
 
 
-def get_corpus(name: str) -> Corpus:
-    """Return a registered corpus.
+_OWN: dict[str, Corpus] = {}  # those that this process has read from a CSV
+
+
+def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
+    """Return a registered corpus, or one of the reader's own.
+
+    Args:
+        name: one of `CORPORA`; or the path of a CSV (see `own`), relative to the working folder, the checkout,
+            `data_dir` or `$SER_DATA_DIR`, with `~` and `$VARIABLES`; or the name of a corpus that this process has
+            read from a CSV.
 
     Raises:
-        SerError: no corpus has this name; the message names the nearest.
+        SerError: no corpus has this name, and the message names the nearest; or the CSV cannot be used.
 
     >>> get_corpus("ravdess").speakers
     24
     """
-    if name in CORPORA:
-        return CORPORA[name]
-    near = get_close_matches(str(name).lower(), CORPORA, n=1)
+    if is_file_list(name):
+        path = _find_list(name, data_dir)
+        corpus = own.read_corpus(path)
+        if corpus.name in CORPORA:
+            raise SerError(
+                f"{path} would be mixed up with {CORPORA[corpus.name].title}, whose name is {corpus.name!r} too: "
+                "rename the file."
+            )
+        _OWN[corpus.name] = corpus
+        return corpus
+    known = CORPORA | _OWN
+    if name in known:
+        return known[name]
+    near = get_close_matches(str(name).lower(), known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise SerError(f"unknown corpus {name!r}: {hint}The corpora are {', '.join(CORPORA)}.")
+    raise SerError(
+        f"unknown corpus {name!r}: {hint}The corpora are {', '.join(known)}; your own is a CSV with the columns path, "
+        "emotion and speaker."
+    )
+
+
+def known_corpus(name: str) -> Corpus | None:
+    """`get_corpus` by its name alone; None where this process does not know it, such as a CSV of an earlier one."""
+    return (CORPORA | _OWN).get(name)
+
+
+def label(name: str) -> str:
+    """A corpus as tables and pages name it: a CSV without its folders.
+
+    >>> label("ravdess"), label("~/calls/mine.csv")
+    ('ravdess', 'mine.csv')
+    """
+    return Path(name).name if is_file_list(name) else name
+
+
+def lasting_name(name: str) -> str:
+    """A corpus by a name that leads to it from other folders too, where notebooks run and runs are read again.
+
+    A relative CSV stays as it is where it lies in the checkout, and is told from the root or from `~` elsewhere.
+    """
+    path = Path(name)
+    if not is_file_list(name) or path.is_absolute() or not path.is_file():
+        return name
+    in_checkout = project_dir() / path
+    if in_checkout.is_file() and in_checkout.samefile(path):
+        return name
+    path = path.absolute()
+    return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
 
 
 def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
     """Return the folder that holds a corpus, downloading it where need be.
 
     Looks at `data_dir`/name, `$SER_DATA_DIR`/name, the copy bundled with this repository (only `sample` has
-    one), then asks kagglehub, whose cache answers without a network once a corpus is in it.
+    one), then asks kagglehub, whose cache answers without a network once a corpus is in it. The files of a corpus of
+    one's own may lie anywhere: then it is the folder that all of them share.
 
     Raises:
         SerError: it is nowhere (the message says every way to get it), or its folder is empty.
     """
-    corpus = get_corpus(name)
+    corpus = get_corpus(name, data_dir)
+    if corpus.files:
+        return corpus.folder
     environment = os.environ.get("SER_DATA_DIR")
     candidates = [place / name for base in (data_dir, environment) if base for place in _places(base)]
     if corpus.folder:
@@ -63,6 +119,18 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
     if not any(folder.iterdir()):
         raise SerError(f"{name}: the folder {folder} is empty. Put the corpus there, or remove the folder.")
     return folder
+
+
+def _find_list(name: str, data_dir: str | Path | None) -> Path:
+    """The CSV of that name, absolute."""
+    written = Path(os.path.expandvars(name)).expanduser()
+    bases = ["", data_dir, os.environ.get("SER_DATA_DIR")]
+    candidates = [place / written for base in bases if base is not None for place in _places(base)]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        looked = ", ".join(dict.fromkeys(str(path.absolute()) for path in candidates))
+        raise SerError(f"there is no corpus {name}: looked for {looked}.")
+    return path.absolute()
 
 
 def _places(base: str | Path) -> list[Path]:

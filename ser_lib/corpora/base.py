@@ -1,7 +1,7 @@
 """What a corpus is: where it comes from, how its file names are read, and what must be there."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -12,7 +12,8 @@ class Corpus:
     `parse` takes a file's path and returns its `speaker`, `sex`, `emotion`, `intensity` and `sentence`
     (speaker without the corpus prefix, which the clip table adds; sentence None where the name does not tell
     what is said), or None where the name is not one of
-    this corpus. It reads the name only, never the audio.
+    this corpus. It reads the name only, never the audio. Where the files' own names do not tell them apart, it gives
+    a `name` too, which stands in the clip's id.
     """
 
     name: str  # "ravdess": the prefix of its clip ids and speakers
@@ -28,4 +29,7 @@ class Corpus:
     human_accuracy: float | None = None  # of listeners who name the emotion from the audio alone
     shareable: bool = False  # may its audio be embedded in a report that is passed on?
     notice: str = ""  # what a reader of any score on it must know first
-    folder: Path | None = None  # where it is bundled with the repository, if it is
+    folder: Path | None = None  # where it is, if bundled with the repository or the reader's own
+    files: tuple[Path, ...] = field(
+        default=(), repr=False
+    )  # its files, where a CSV lists them; else they are looked for

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ser_lib import checkpoints
+from ser_lib.corpora import label as corpus_label
 from ser_lib.errors import SerError
 from ser_lib.labels import EMOTIONS, in_order
 
@@ -60,6 +61,11 @@ class Input(_Section):
     def feature_settings(self) -> dict:
         """The arguments of `ser_lib.features.clip_features` that are not about audio."""
         return self.model_dump(exclude={"encoder", "revision", "layers", "precision", "standardise", "audio"})
+
+    @property
+    def frames_or_pooled(self) -> str:
+        """The `pooling` of `ser_lib.encoders.embed`."""
+        return "frames" if self.pooling == "sequence" else self.pooling
 
 
 class Model(_Section):
@@ -169,7 +175,7 @@ class Recipe(_Section):
     title: str
     variant: Literal["stated", "as-run"] = "stated"
     overrides: tuple[str, ...] = ()
-    corpora: tuple[str, ...]
+    corpora: tuple[str, ...]  # registered ones, or CSV files of one's own (`ser_lib.corpora.get_corpus`)
     emotions: tuple[str, ...] = EMOTIONS
     input: Input = Input()
     model: Model
@@ -220,10 +226,16 @@ class Recipe(_Section):
     def variant_label(self) -> str:
         """The variant and every override but device and encoder, as the table of results shows them.
 
-        The table has a column of its own for the encoder, and `features_label` for it.
+        The table has a column of its own for the encoder, and `features_label` for it. In what folder a corpus of
+        one's own lies is not shown.
         """
         told_elsewhere = ("training.device=", "input.encoder=", "input.revision=")
         shown = [item for item in self.overrides if not item.startswith(told_elsewhere)]
+        names = [corpus_label(name) for name in self.corpora]
+        if names != list(self.corpora):
+            shown = [
+                f"corpora=[{', '.join(names)}]" if item.startswith("corpora=") else item for item in shown
+            ]
         return "; ".join([self.variant, *shown])
 
     @property
@@ -234,11 +246,16 @@ class Recipe(_Section):
         return f"mfcc-{self.input.n_mfcc}" + "+deltas" * self.input.deltas + "+chroma" * self.input.chroma
 
     @property
-    def encoder_notice(self) -> str:
-        """A sentence where an override has put another encoder in the place of the one that the title names; else ""."""
-        if not any("input.encoder" in keys_of(item) for item in self.overrides):
-            return ""
-        return f"Another encoder than the recipe's own was read here: {self.features_label}."
+    def notices(self) -> list[str]:
+        """Sentences where an override has put something else in the place of what the title names."""
+        changed = {key for item in self.overrides for key in keys_of(item)}
+        notices = []
+        if "corpora" in changed:
+            corpora = ", ".join(map(corpus_label, self.corpora))
+            notices.append(f"Other corpora than the recipe's own were learned from here: {corpora}.")
+        if "input.encoder" in changed:
+            notices.append(f"Another encoder than the recipe's own was read here: {self.features_label}.")
+        return notices
 
     @property
     def input_label(self) -> str:
