@@ -50,10 +50,10 @@ import time
 import pandas as pd
 from IPython.display import Markdown
 
-from ser_lib import audio, experiments, features, plots
+from ser_lib import audio, experiments, features, plots, reading
 from ser_lib import display as show
 from ser_lib.audit import audit
-from ser_lib.corpora import CORPORA, find_corpus
+from ser_lib.corpora import find_corpus, get_corpus
 from ser_lib.labels import EMOTIONS
 from ser_lib.recipes import dump_recipe, load_recipe
 
@@ -91,7 +91,7 @@ summary = clips.groupby("corpus", sort=False).agg(
     minutes=("seconds", lambda seconds: round(seconds.sum() / 60, 1)),
 )
 summary["folder"] = [show.short_path(find_corpus(name, data_dir)) for name in summary.index]
-summary["licence"] = [CORPORA[name].licence for name in summary.index]
+summary["licence"] = [get_corpus(name).licence for name in summary.index]
 summary
 
 # %% [markdown]
@@ -122,7 +122,7 @@ examples = clips[clips["speaker"] == speaker].drop_duplicates("emotion")
 examples = examples.sort_values("emotion", key=lambda emotion: emotion.map(EMOTIONS.index))
 rate = recipe.input.audio.sampling_rate
 waveforms = [audio.prepare(path, **recipe.input.audio.model_dump()) for path in examples["path"]]
-titles = examples["clip_id"].str.split("/").str[1]
+titles = examples["clip_id"].str.split("/", n=1).str[1]
 plots.emotion_gallery(list(zip(waveforms, [rate] * len(examples), examples["emotion"], titles, strict=True)))
 
 # %%
@@ -166,7 +166,7 @@ pd.DataFrame(found.explode()) if len(found) else "No examples: nothing was found
 
 # %%
 started = time.monotonic()
-inputs = experiments.inputs_of(recipe, clips, protocol)
+inputs = reading.inputs_of(recipe, clips, protocol)
 seconds = time.monotonic() - started
 size = " × ".join(map(str, (len(inputs), *getattr(inputs, "shape", ())[1:])))
 print(f"{size}: {recipe.features_label}, {recipe.input_label}")
@@ -182,7 +182,7 @@ print(
 # model that is fine-tuned, this is its encoder before that.)
 
 # %%
-overview = experiments.overview_of(recipe, clips, protocol)
+overview = reading.overview_of(recipe, clips, protocol)
 shown = clips.sample(min(2000, len(clips)), random_state=seed).index
 points = features.project(overview[shown])
 plots.embedding_map(points, clips.loc[shown, "emotion"], clips.loc[shown, "speaker"])

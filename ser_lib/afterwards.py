@@ -11,9 +11,10 @@ from string import ascii_uppercase
 import numpy as np
 import pandas as pd
 
-from ser_lib import comparison, experiments, training
+from ser_lib import comparison, experiments, reading
 from ser_lib.audit import red_leaks
 from ser_lib.errors import SerError
+from ser_lib.predictor import Predictor
 from ser_lib.runs import Run, describe_score, model_folder
 
 CHECKED = 16  # test clips a fold, whose probabilities are compared with the run's
@@ -67,14 +68,20 @@ def validation_predictions(
         )
     # In the order of the clip table, as in training: features standardised by speaker depend on who is there.
     clips = clips[clips["clip_id"].isin(used["clip_id"])].reset_index(drop=True)
-    inputs = experiments.inputs_of(run.recipe, clips, run.protocol, progress)
+    inputs = reading.inputs_of(run.recipe, clips, run.protocol, progress)
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
     tables = []
     for fold, (validated, checked) in folds.items():
         if validated.empty:
             continue
-        answer = _answerer(run, int(fold), inputs)
-        again = answer(row_of[checked["clip_id"]].to_numpy())
+        folder = model_folder(run.folder, int(fold))
+        model = Predictor(run.recipe, run.emotions, [folder], folder, run.recipe.training.device)
+
+        def answer(clip_ids: pd.Series, model: Predictor = model) -> np.ndarray:
+            rows = row_of[clip_ids].to_numpy()
+            return model.of_inputs([inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows])
+
+        again = answer(checked["clip_id"])
         gap = np.abs(again - recorded.loc[checked["clip_id"], run.emotions].to_numpy()).max()
         if gap > TOLERANCE:
             raise SerError(
@@ -82,7 +89,7 @@ def validation_predictions(
                 f"probability differs by {gap:.2g}. Is the encoder {run.recipe.input.encoder} still the same, and are "
                 "the corpora?"
             )
-        table = pd.DataFrame(answer(row_of[validated["clip_id"]].to_numpy()), columns=run.emotions)
+        table = pd.DataFrame(answer(validated["clip_id"]), columns=run.emotions)
         table.insert(0, "clip_id", validated["clip_id"].to_numpy())
         table.insert(1, "truth", validated["emotion"].to_numpy())
         tables.append(table.assign(fold=int(fold)))
@@ -194,17 +201,3 @@ def seed_spread(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _p_value(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
-
-
-def _answerer(run: Run, fold: int, inputs):
-    """A function from row numbers to the probabilities of one fold's model, where it was trained."""
-    device = run.recipe.training.device
-    if run.recipe.model.name == "finetune":
-        from ser_lib import classifiers
-
-        model, feature_extractor = classifiers.load(model_folder(run.folder, fold))
-        return lambda rows: classifiers.probabilities(
-            model, feature_extractor, [inputs[row] for row in rows], device
-        )
-    network = run.model(fold).to(training.pick_device(device))
-    return lambda rows: training.probabilities(network, inputs[rows])

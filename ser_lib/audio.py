@@ -1,13 +1,16 @@
 """From a file to a waveform: decode, mix down, resample, trim, normalise, fit to a length.
 
-A waveform is float32 of shape (n_samples,), nominally within ±1.
+A waveform is float32 of shape (n_samples,), nominally within ±1. Where a path is read, a `Recording` that is in memory
+already may stand, in the column `path` of a clip table as well.
 """
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -21,7 +24,36 @@ MIN_SECONDS = 0.02  # one frame of the usual features; nothing shorter is speech
 RMS_TARGET = 0.1  # -20 dB below full scale: loud, and most speech then peaks below 1
 
 
-def decode(path: str | Path) -> tuple[np.ndarray, int]:
+class Recording(NamedTuple):
+    """Audio in memory, from a microphone, say."""
+
+    samples: np.ndarray  # float of shape (n_samples,) or (n_samples, n_channels), nominally within ±1
+    sampling_rate: int  # Hz
+    name: str = "the recording"  # in messages
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Every audio file in a folder and its subfolders, by path; hidden ones aside."""
+    found, seen = [], set()
+    for parent, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link back to a parent would have no end
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+        ]
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def decode(path: str | Path | Recording) -> tuple[np.ndarray, int]:
     """Read an audio file as it is: all channels, its own sampling rate.
 
     WAV, FLAC, OGG and MP3. Floating-point samples beyond ±1 are kept. An OGG stream states no length, so one
@@ -34,6 +66,58 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
         SerError: the file is missing, unreadable, empty, no audio, cut short, shorter than `MIN_SECONDS`, or
             holds NaN or infinite samples.
     """
+    if isinstance(path, Recording):
+        return _checked(path, samples_of(path), path.sampling_rate)
+    with _opened(path) as file:
+        samples = file.read(dtype="float32", always_2d=True)
+        _check_whole(path, file.frames, len(samples))
+        return _checked(path, samples, file.samplerate)
+
+
+def blocks(source: str | Path | Recording, seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+    """Read as `decode`, but piece by piece, so that memory does not grow with the recording.
+
+    Yields:
+        `seconds` of audio each time, the last time what is left: samples, float32 of shape (n_samples, n_channels),
+        and the sampling rate in Hz.
+
+    Raises:
+        SerError: as `decode`; of what lies behind the first block only when the reader comes there.
+    """
+    if isinstance(source, Recording):
+        samples, sampling_rate = decode(source)
+        length = round(seconds * sampling_rate)
+        for start in range(0, len(samples), length):
+            yield samples[start : start + length], sampling_rate
+        return
+    with _opened(source) as file:
+        length, there = round(seconds * file.samplerate), 0
+        while True:
+            samples = file.read(length, dtype="float32", always_2d=True)
+            if there == 0:
+                _checked(source, samples, file.samplerate)
+            else:
+                check_finite(source, samples)
+            if len(samples) == 0:
+                break
+            there += len(samples)
+            yield samples, file.samplerate
+        _check_whole(source, file.frames, there)
+
+
+def seconds_of(source: str | Path | Recording) -> float:
+    """How long a recording says that it is; 0 where it cannot be read, of which `decode` says why."""
+    if isinstance(source, Recording):
+        return len(source.samples) / source.sampling_rate
+    try:
+        return soundfile.info(source).duration
+    except (soundfile.SoundFileError, TypeError):
+        return 0.0
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """An audio file to read from; whatever is wrong with it, then too, is told as a SerError."""
     path = Path(path)
     try:
         if path.stat().st_size == 0:
@@ -45,8 +129,7 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
         ) from error
     try:
         with soundfile.SoundFile(source) as file:
-            promised, sampling_rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            yield file
     except (
         soundfile.SoundFileError,
         TypeError,
@@ -56,19 +139,42 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
             f"{path}: expected WAV, FLAC, OGG or MP3, but it cannot be decoded. It is damaged, cut short, or"
             " something else under that name: copy it again, or convert it (`ffmpeg -i FILE out.wav`)."
         ) from error
+
+
+def _check_whole(path: str | Path, promised: int, there: int) -> None:
     # An MP3 without a length in its header is estimated, so a little less than promised is no fault.
-    if promised - len(samples) > max(2304, promised / 100):
+    if promised - there > max(2304, promised / 100):
+        raise SerError(f"{path}: cut short: {promised} samples promised, {there} there. Copy it again.")
+
+
+def samples_of(recording: Recording) -> np.ndarray:
+    """A recording's samples as `decode` gives a file's: float32 of shape (n_samples, n_channels)."""
+    samples = np.asarray(recording.samples)
+    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
         raise SerError(
-            f"{path}: cut short: {promised} samples promised, {len(samples)} there. Copy it again."
+            f"{recording}: expected floats of shape (n_samples,) or (n_samples, n_channels), nominally within ±1, but "
+            f"came {samples.dtype} of shape {samples.shape}. Divide 16-bit integers by 32768."
         )
+    return samples.astype(np.float32).reshape(len(samples), samples.shape[1] if samples.ndim == 2 else 1)
+
+
+def _checked(
+    path: str | Path | Recording, samples: np.ndarray, sampling_rate: int
+) -> tuple[np.ndarray, int]:
+    """What was decoded, or an error where no model can hear it."""
     if len(samples) < MIN_SECONDS * sampling_rate:
         raise SerError(
             f"{path}: expected at least {MIN_SECONDS} s of audio, but it holds {len(samples)} samples"
             f" ({len(samples) / sampling_rate:.4f} s); is it cut short?"
         )
+    check_finite(path, samples)
+    return samples, sampling_rate
+
+
+def check_finite(path: str | Path | Recording, samples: np.ndarray) -> None:
+    """Raise a SerError where a sample is NaN or infinite."""
     if not np.isfinite(samples).all():
         raise SerError(f"{path}: holds NaN or infinite samples. Export it again, or leave it out.")
-    return samples, sampling_rate
 
 
 def _check_wav_length(path: Path) -> Path | io.BytesIO:
@@ -97,7 +203,7 @@ def _check_wav_length(path: Path) -> Path | io.BytesIO:
     return path
 
 
-def load(path: str | Path, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
+def load(path: str | Path | Recording, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
     """Read an audio file as one channel, resampled to `sampling_rate` in Hz (None: its own).
 
     Returns:
@@ -190,7 +296,7 @@ def fit(
 
 
 def prepare(
-    path: str | Path,
+    path: str | Path | Recording,
     *,
     sampling_rate: int = 16000,
     offset_seconds: float = 0.0,
@@ -226,7 +332,7 @@ def prepare(
     return waveform
 
 
-def prepare_all(paths: Iterable[str], settings: dict, progress: bool = True) -> list[np.ndarray]:
+def prepare_all(paths: Iterable[str | Path | Recording], settings: dict, progress: bool = True) -> list[np.ndarray]:
     """`prepare` for many files, over all cores, in the order of `paths`."""
     paths = list(paths)
     # Threads: decoding and resampling leave Python's lock, and waveforms need not travel between processes.

@@ -7,10 +7,11 @@ thousands of small operations for the slowest of them.
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from ser_lib import audio as audio_module
 from ser_lib import checkpoints, forward, parallel, store
+from ser_lib.audio import Recording
 from ser_lib.devices import autocast, pick_device, pick_precision
 from ser_lib.errors import SerError
 from ser_lib.files import source_hash
@@ -150,10 +152,38 @@ def embed(
             store.put(kind, settings, key, array)
     parallel.wait()
     arrays |= {key: store.get(kind, settings, key) for key in missing}
-    found = [arrays[key] for key in clips["audio_hash"]]
-    if layer is not None:
-        return [array.astype(np.float32) for array in found]
-    chosen = np.stack([array[numbers] for array in found]).astype(np.float32)
+    return _chosen([arrays[key] for key in clips["audio_hash"]], numbers, pooling)
+
+
+def embed_with(
+    loaded: Encoder,
+    paths: Sequence[str | Path | Recording],
+    *,
+    layers: str | Iterable[int] = "all",
+    pooling: str = "mean+std",
+    audio: dict,
+    precision: str = "auto",
+) -> np.ndarray | list[np.ndarray]:
+    """As `embed`, by an encoder that is loaded already, and without the store: nothing is kept.
+
+    Args:
+        loaded: not to be used for anything else: its weights are rounded to what `precision` multiplies.
+    """
+    device, numbers = next(loaded.model.parameters()).device, _layer_numbers(layers, loaded.checkpoint)
+    # As long as each other, so that their order stays; what is read tells their lengths.
+    rows = pd.DataFrame({"path": pd.Series(list(paths), dtype=object), "seconds": 1.0})
+    computed = _compute(
+        loaded, rows, audio, pick_precision(precision, device), numbers[0] if pooling == "frames" else None
+    )
+    arrays = dict(computed)
+    return _chosen([arrays[row] for row in rows.index], numbers, pooling)
+
+
+def _chosen(arrays: list[np.ndarray], numbers: list[int], pooling: str) -> np.ndarray | list[np.ndarray]:
+    """What was asked for of what the store holds of each clip."""
+    if pooling == "frames":
+        return [array.astype(np.float32) for array in arrays]
+    chosen = np.stack([array[numbers] for array in arrays]).astype(np.float32)
     return chosen if pooling == "mean+std" else chosen[:, :, : chosen.shape[2] // 2]
 
 

@@ -47,7 +47,7 @@ def fit(
     alone, and the others get None.
 
     Args:
-        inputs, labels: aligned, as `experiments.inputs_of` gives them, and positions among `emotions`.
+        inputs, labels: aligned, as `reading.inputs_of` gives them, and positions among `emotions`.
         rows: row numbers of "train", "validation" (may be empty) and "test".
         work: a folder for checkpoints; what is there already is resumed.
         with_encoder: save a head together with its frozen encoder, as one checkpoint.
@@ -145,8 +145,9 @@ def _fit(recipe, inputs, labels, rows, emotions, seed, with_encoder, settings) -
         encoder = encoders.load_encoder(given.encoder, given.revision)
         sizes["parameters"] += encoder.n_parameters
         if with_encoder:
-            pooling = "frames" if given.pooling == "sequence" else given.pooling
-            save = partial(pretrained.save_frozen, encoder, network.cpu(), given.layers, pooling)
+            save = partial(
+                pretrained.save_frozen, encoder, network.cpu(), given.layers, given.frames_or_pooled
+            )
     return Fitted(save, history, probabilities, sizes)
 
 

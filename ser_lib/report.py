@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ser_lib.corpora import CORPORA
+from ser_lib.corpora import CORPORA, known_corpus
 from ser_lib.errors import SerError
 from ser_lib.files import project_dir, replacing
 from ser_lib.recipes import load_recipe
@@ -163,12 +163,11 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
     """What the header of a page says, as the template expects it."""
     overall = run.metrics["overall"]
     names = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
-    corpora = []
+    corpora, notices = [], list(run.recipe.notices)
     for name, count in run.environment["corpora"].items():
-        title = CORPORA[name].title if name in CORPORA else name
-        corpora.append(f"{title}, {count['found']} of {count['expected']} clips")
-    notices = [CORPORA[name].notice for name in run.environment["corpora"] if name in CORPORA]
-    notices.append(run.recipe.encoder_notice)
+        corpus = known_corpus(name)
+        corpora.append(f"{corpus.title if corpus else name}, {count['found']} of {count['expected']} clips")
+        notices += [corpus.notice] if corpus else []
     if run.protocol == "speaker-adapted":
         notices.append(TRANSDUCTIVE)
     over_speakers = overall["interval_over"] == "speakers"

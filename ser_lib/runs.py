@@ -27,9 +27,11 @@ from torch import nn
 
 from ser_lib import models
 from ser_lib.audit import red_leaks
-from ser_lib.corpora import CORPORA
+from ser_lib.corpora import known_corpus
 from ser_lib.errors import SerError
 from ser_lib.files import project_dir
+from ser_lib.predict import predict
+from ser_lib.predictor import Predictor
 from ser_lib.recipes import Recipe, read_resolved
 from ser_lib.splits import PROTOCOLS, load_split
 
@@ -91,7 +93,7 @@ class Run:
     def model(self, fold: int = 0) -> nn.Module:
         """The model of one fold, in evaluation mode, on the CPU: a fine-tuned encoder, or a network.
 
-        Of a frozen encoder with a head it is the head, which reads what `experiments.inputs_of` gives.
+        Of a frozen encoder with a head it is the head, which reads what `reading.inputs_of` gives.
         """
         folder = model_folder(self.folder, fold)
         if self.recipe.model.name == "finetune":
@@ -99,6 +101,36 @@ class Run:
 
             return classifiers.load(folder)[0]
         return models.load(folder)
+
+    def predictor(self, fold: int | str = 0, device: str = "auto") -> Predictor:
+        """The model in memory, to answer for any audio.
+
+        Args:
+            fold: whose model; "all": the mean of all folds' probabilities. The first fold's is also what
+                `pipeline("audio-classification")` loads and what an export holds.
+
+        Raises:
+            SerError: the run has no such fold, or a file of the model is missing or damaged; or the run is
+                `speaker-adapted`, and needs many clips of a speaker at a time.
+        """
+        if self.protocol == "speaker-adapted":
+            raise SerError(
+                f"{self.folder} was trained on features standardised by speaker, which one recording does not tell: "
+                "use a run under another protocol, such as speaker."
+            )
+        first, every = model_folder(self.folder, 0), sorted(set(map(int, self.split["fold"])))
+        folds = every if fold == "all" else [fold]
+        if not set(folds) <= set(every):
+            raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
+        folders = [model_folder(self.folder, number) for number in folds]
+        return Predictor(self.recipe, self.emotions, folders, first, device)
+
+    def predict(self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True):
+        """A table of what is heard in files, folders, recordings or arrays: `ser_lib.predict.predict`.
+
+        >>> load_run("runs/demo/speaker/0").predict(["a.wav", "b.mp3"])  # doctest: +SKIP
+        """
+        return predict(self.predictor(fold), sources, sampling_rate, progress)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -209,11 +241,9 @@ def model_card(
     leaks = red_leaks(audit)
     audio = ", ".join(f"{name}={value!r}" for name, value in recipe.input.audio.model_dump().items() if value)
     lines = [f"# {recipe.title}", ""]
-    for name in environment["corpora"]:
-        if name in CORPORA and CORPORA[name].notice:
-            lines += [f"> {CORPORA[name].notice}", ""]
-    if recipe.encoder_notice:
-        lines += [f"> {recipe.encoder_notice}", ""]
+    corpora = {name: known_corpus(name) for name in environment["corpora"]}
+    for notice in [*(corpus.notice for corpus in corpora.values() if corpus), *recipe.notices]:
+        lines += [f"> {notice}", ""] if notice else []
     if len(leaks):
         found = "; ".join(f"{row.leak}: {row.clips} test clips" for row in leaks.itertuples())
         lines += [f"> **This protocol leaks.** {found}. The scores below say little about new speakers.", ""]
@@ -237,7 +267,7 @@ def model_card(
         "",
     ]
     for name, count in environment["corpora"].items():
-        corpus = CORPORA.get(name)
+        corpus = corpora[name]
         about = f"{corpus.title}: {corpus.licence}. {corpus.citation}" if corpus else name
         lines.append(f"- {about} ({count['found']} of {count['expected']} clips)")
     lines += [

@@ -7,7 +7,7 @@ import pytest
 from conftest import tone_clips
 from tiny import tiny_checkpoint
 
-from ser_lib import afterwards, classifiers, experiments, metrics
+from ser_lib import afterwards, classifiers, experiments, metrics, reading
 from ser_lib.afterwards import (
     compare_runs,
     describe_comparison,
@@ -88,8 +88,8 @@ def test_a_run_is_calibrated_fold_by_fold(made):
 
 def test_another_encoder_or_corpus_than_the_runs_is_noticed(made, monkeypatch):
     clips, runs = made
-    real = experiments.inputs_of
-    monkeypatch.setattr(experiments, "inputs_of", lambda *given: real(*given) * 3 + 1)
+    real = reading.inputs_of
+    monkeypatch.setattr(reading, "inputs_of", lambda *given: real(*given) * 3 + 1)
     with pytest.raises(SerError, match="fold 0 in .* answers test clips otherwise than it did in training"):
         validation_predictions(runs["good"], clips, progress=False)
     with pytest.raises(SerError, match="1 clips of .* are not there any more"):

@@ -14,7 +14,7 @@ import torch
 from conftest import tone_clips
 from tiny import tiny_checkpoint
 
-from ser_lib import display, experiments, fitting, plots, training, unfinished
+from ser_lib import display, experiments, fitting, plots, reading, training, unfinished
 from ser_lib.audio import prepare
 from ser_lib.cli import main
 from ser_lib.errors import SerError
@@ -73,7 +73,7 @@ class TestAFrozenEncoder:
         for fold in (0, 1):
             tested = run.split[(run.split["fold"] == fold) & (run.split["subset"] == "test")]["clip_id"]
             clips = tones.set_index("clip_id").loc[tested].reset_index()
-            inputs = experiments.inputs_of(run.recipe, clips, "speaker", progress=False)
+            inputs = reading.inputs_of(run.recipe, clips, "speaker", progress=False)
             probabilities = training.probabilities(run.model(fold), inputs)
             np.testing.assert_allclose(probabilities, recorded.loc[tested, list(EMOTIONS)], atol=1e-4)
         size = run.environment["model"]
@@ -103,14 +103,14 @@ class TestAFrozenEncoder:
 
     def test_is_standardised_by_speaker_where_the_protocol_says_so(self, tones, tmp_path):
         run = train(tmp_path, FROZEN_NAME, "wav2vec2", protocol="speaker-adapted")
-        inputs = experiments.inputs_of(run.recipe, tones, "speaker-adapted", progress=False)
+        inputs = reading.inputs_of(run.recipe, tones, "speaker-adapted", progress=False)
         for speaker in tones["speaker"].unique():
             assert abs(inputs[tones["speaker"] == speaker].mean()) < 1e-4
 
     def test_standardises_each_layer_by_speaker_when_layers_are_weighed(self, tones, tmp_path):
         overrides = ("model.name=weighted-layers", "input.layers=all")
         run = train(tmp_path, FROZEN_NAME, "wav2vec2", *overrides, protocol="speaker-adapted")
-        inputs = experiments.inputs_of(run.recipe, tones, "speaker-adapted", progress=False)
+        inputs = reading.inputs_of(run.recipe, tones, "speaker-adapted", progress=False)
         for speaker in tones["speaker"].unique():
             own = inputs[tones["speaker"] == speaker]
             np.testing.assert_allclose(own.mean(axis=0), 0, atol=1e-3)
@@ -141,7 +141,7 @@ class TestAFineTunedEncoder:
 
     def test_is_looked_at_through_its_encoder_before_training(self, tones, tmp_path):
         run = train(tmp_path, FINETUNE_NAME, "wav2vec2")
-        overview = experiments.overview_of(run.recipe, tones, "speaker", progress=False)
+        overview = reading.overview_of(run.recipe, tones, "speaker", progress=False)
         assert overview.ndim == 2 and len(overview) == len(tones) and np.isfinite(overview).all()
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import tone_clips
 from filelock import FileLock
 
-from ser_lib import display, experiments, metrics, training
+from ser_lib import display, experiments, metrics, reading, training
 from ser_lib.audit import has_leaks
 from ser_lib.errors import SerError
 from ser_lib.recipes import load_recipe
@@ -78,7 +78,7 @@ class TestARunFolder:
         for fold in range(3):
             tested = run.split[(run.split["fold"] == fold) & (run.split["subset"] == "test")]["clip_id"]
             clips = tones.set_index("clip_id").loc[tested].reset_index()
-            inputs = experiments.inputs_of(run.recipe, clips, "speaker", progress=False)
+            inputs = reading.inputs_of(run.recipe, clips, "speaker", progress=False)
             probabilities = training.probabilities(run.model(fold), inputs)
             np.testing.assert_allclose(probabilities, recorded.loc[tested, list(EMOTIONS)], atol=1e-4)
 

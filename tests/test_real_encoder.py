@@ -8,7 +8,8 @@ import torch
 
 from ser_lib import load_clips, metrics, training
 from ser_lib.encoders import embed, hidden_states, load_encoder
-from ser_lib.experiments import clips_of, inputs_of, train
+from ser_lib.experiments import clips_of, train
+from ser_lib.reading import inputs_of
 from ser_lib.recipes import load_recipe
 
 AUDIO = {"sampling_rate": 16000, "trim_below_db": 30, "normalise": "peak"}

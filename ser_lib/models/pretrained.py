@@ -10,6 +10,7 @@ store keeps. So its probabilities are those of training, as far as the encoder w
 
 import copy
 import errno
+import json
 from pathlib import Path
 
 import safetensors
@@ -18,6 +19,7 @@ from torch import nn
 from transformers import (
     MODEL_MAPPING,
     AutoConfig,
+    AutoFeatureExtractor,
     AutoModelForAudioClassification,
     PretrainedConfig,
     PreTrainedModel,
@@ -25,6 +27,8 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ser_lib import checkpoints
+from ser_lib.encoders import Encoder
+from ser_lib.errors import SerError
 from ser_lib.forward import hidden_states, whisper_states, windows
 from ser_lib.models.networks import FROZEN_ENCODER, Network
 
@@ -154,6 +158,23 @@ class SpeechEmotionModel(PreTrainedModel):
 
 AutoConfig.register(FROZEN_ENCODER, SpeechEmotionConfig)
 AutoModelForAudioClassification.register(SpeechEmotionConfig, SpeechEmotionModel)
+
+
+def load_frozen_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:
+    """The encoder alone of what `save_frozen` wrote.
+
+    Raises:
+        SerError: a file is missing or damaged.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise SerError(f"{folder} holds no encoder with its network ({error}). Train the run again.") from error
+    name = checkpoints.label(config["encoder_config"]["_name_or_path"])
+    checkpoint = checkpoints.Checkpoint(folder, name, "", config["encoder_config"])
+    model = checkpoints.load_model(checkpoint, SpeechEmotionModel)
+    return Encoder(checkpoint, model.encoder.requires_grad_(False).to(device), extractor)
 
 
 def save_frozen(encoder, network: Network, layers: str | list[int], pooling: str, folder: Path) -> None:
