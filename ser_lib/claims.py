@@ -261,10 +261,13 @@ def _find(results: pd.DataFrame, recipe: Recipe, key: str) -> dict | None:
     return min(found)[-1] if found else None
 
 
-def people(recipe: Recipe) -> float | None:
-    """Accuracy of human listeners on the recipe's corpus, from audio alone; None where it is not known."""
-    heard = [CORPORA[name].human_accuracy for name in recipe.corpora]
-    return heard[0] if len(heard) == 1 else None
+def people(recipe: Recipe) -> str:
+    """Accuracy of human listeners on the recipe's corpora, from audio alone, as far as it is known."""
+    heard = {name: CORPORA[name].human_accuracy for name in recipe.corpora if name in CORPORA}
+    told = [
+        f"{accuracy:.3f}" + f" ({name})" * (len(heard) > 1) for name, accuracy in heard.items() if accuracy
+    ]
+    return ", ".join(told) or "—"
 
 
 def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
@@ -284,7 +287,6 @@ def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
         cells = {row.column: score_cell(row, overrides) for row in own.itertuples()}
         if same_split(recipe) and "as-stated" in cells:
             cells["without-copies"] = "the same split"
-        human = people(recipe)
         lines.append(
             "| "
             + " | ".join(
@@ -294,7 +296,7 @@ def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
                     f"{recipe.claim.accuracy:.3f}",
                     *(cells.get(key, "—") for key in titles),
                     f"{metrics.chance_level(len(recipe.emotions)):.3f}",
-                    "—" if human is None else f"{human:.3f}",
+                    people(recipe),
                 ]
             )
             + " |"

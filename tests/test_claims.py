@@ -192,3 +192,9 @@ def test_networks_on_mfcc_are_trained_side_by_side_and_then_read(tones, tmp_path
     assert set(runs) == {(NAMES[0], key) for key in ("as-stated", "new-speakers", "strictest", "floor")}
     assert [aloud for *_, aloud in trained] == [False] * 5 + [True]  # what failed is tried again
     assert told[-1] == "tess-mfcc-cnn under deduplicated is left out: no clips"
+
+
+def test_people_are_told_of_as_far_as_they_were_asked():
+    told = {name: claims.people(load_recipe(name)) for name in claims.claimed_recipes()}
+    assert told["ravdess-wav2vec2-frozen-mlp"] == "0.624" and told["tess-mfcc-gru"] == "—"
+    assert told["four-corpora-xlsr53-finetune"] == "0.624 (ravdess), 0.409 (crema_d)"
