@@ -1,0 +1,110 @@
+"""A finished run on clips that it never heard: who is left out, and what is scored."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_clips, tone_clips
+
+from ser_lib import cli, experiments, transfer
+from ser_lib.errors import SerError
+from ser_lib.recipes import load_recipe
+from ser_lib.runs import Run, read_table
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    clips = tone_clips(tmp_path / "tones", speakers=4, takes=2)
+    monkeypatch.setattr(experiments, "load_clips", lambda *_, **__: clips.copy())
+    changes = ["emotions=[neutral,happy,sad]", "split.folds=2", "training.epochs=2"]
+    return experiments.train(
+        load_recipe("demo", overrides=changes), "speaker", 0, None, tmp_path / "runs", progress=False
+    )
+
+
+def elsewhere(folder, **changes):
+    clips = tone_clips(folder, speakers=3, takes=2)
+    clips["speaker"] = "savee-" + clips["speaker"].str[-2:]
+    return clips.assign(
+        corpus="savee",
+        clip_id=clips["clip_id"].str.replace("sample", "savee"),
+        audio_hash=clips["clip_id"],
+        **changes,
+    )
+
+
+def test_answers_are_the_runs_own_in_the_order_of_the_clips(run, tmp_path):
+    clips = elsewhere(tmp_path / "savee")
+    answers = transfer.answers_on(run, clips, progress=False)
+    assert answers["clip_id"].tolist() == clips["clip_id"].tolist()
+    assert answers["truth"].tolist() == clips["emotion"].tolist()
+    told = run.predict(clips["path"].tolist(), progress=False)
+    pd.testing.assert_frame_equal(answers[run.emotions], told[run.emotions])
+
+
+def test_speakers_it_learned_from_and_emotions_it_cannot_name_are_left_out(run, tmp_path, caplog):
+    clips = elsewhere(tmp_path / "savee")
+    clips.loc[clips.index[:3], "emotion"] = "disgust"
+    known = run.split.query("fold == 0 and subset == 'train'")["speaker"].iloc[0]
+    clips.loc[clips.index[3:5], "speaker"] = known
+    with caplog.at_level(logging.WARNING):
+        answers = transfer.answers_on(run, clips, progress=False)
+    assert answers["clip_id"].tolist() == clips["clip_id"].iloc[5:].tolist()
+    assert f"2 of {len(clips)} clips left out, of speakers" in caplog.messages[0]
+    assert (
+        f"3 of {len(clips) - 2} clips left out, of emotions other than neutral, happy, sad"
+        in caplog.messages[1]
+    )
+    own = run.test_clips().query("fold == 0")["speaker"].unique()
+    clips["speaker"] = np.resize(
+        own, len(clips)
+    )  # fold 0 has never heard its own test speakers, all folds have
+    assert len(transfer.answers_on(run, clips, 0, progress=False)) == len(clips) - 3
+    with pytest.raises(SerError, match="no clip is left"):
+        transfer.answers_on(run, clips, "all", progress=False)
+
+
+def test_a_file_that_cannot_be_read_is_left_out(run, tmp_path):
+    clips = elsewhere(tmp_path / "savee")
+    (tmp_path / "bad.wav").write_text("no audio")
+    clips.loc[clips.index[2], "path"] = str(tmp_path / "bad.wav")
+    answers = transfer.answers_on(run, clips, progress=False)
+    assert answers["clip_id"].tolist() == clips["clip_id"].drop(clips.index[2]).tolist()
+
+
+@pytest.fixture
+def known_answers(monkeypatch):
+    """A run that is told what to answer: happy always right, sad right once in four, else taken for happy."""
+    clips = make_clips(4, ("happy", "sad"), corpora=("savee", "tess"))
+    right = clips.groupby(["corpus", "emotion"]).cumcount() % 4 == 0
+    answers = clips["emotion"].where(right | (clips["emotion"] == "happy"), "happy")
+    predictions = pd.DataFrame({"clip_id": clips["clip_id"], "truth": clips["emotion"]})
+    for emotion in ("happy", "sad"):
+        predictions[emotion] = np.where(answers == emotion, 0.9, 0.1)
+    monkeypatch.setattr(transfer, "answers_on", lambda *_: predictions)
+    return clips
+
+
+def test_recall_and_what_is_taken_for_what(run, known_answers):
+    table = transfer.score_on(run, known_answers)
+    assert list(table.columns) == transfer.COLUMNS
+    assert table["corpus"].tolist() == ["savee"] * 3 + ["tess"] * 3
+    assert table["emotion"].tolist() == ["all", "happy", "sad"] * 2
+    recall = table.set_index(["corpus", "emotion"])["recall"]
+    assert recall["savee", "happy"] == 1 and recall["savee", "sad"] == pytest.approx(0.25)
+    assert recall["savee", "all"] == pytest.approx(0.625)
+    sad = table[table["emotion"] == "sad"].iloc[0]
+    assert (sad["taken_for"], sad["taken_for_share"]) == ("happy", pytest.approx(0.75))
+    assert (table["recall_low"] <= table["recall"]).all() and (table["recall"] <= table["recall_high"]).all()
+    text = transfer.markdown(table)
+    assert "| sad | 0.25 (" in text and "happy, 75% |" in text and text.count("\n") == 4
+
+
+def test_the_command_prints_and_writes_what_can_be_read_again(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ser_lib.clips.load_clips", lambda *_: elsewhere(tmp_path / "savee"))
+    assert cli.main(["score", str(run.folder), "savee", "--csv", str(tmp_path / "unheard.csv")]) == 0
+    printed = capsys.readouterr().out
+    table = read_table(tmp_path / "unheard.csv")
+    assert transfer.markdown(table) in printed and "| **all** (UAR) |" in printed
+    assert isinstance(run, Run) and set(table["recipe"]) == {"demo"}
