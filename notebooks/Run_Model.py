@@ -17,6 +17,7 @@
 #
 # What the trained model says of the test clips: which emotions it hears, which it confuses, for whom it works, and
 # whether its probabilities can be believed. Where the audit is red, it knew some of these clips or voices before.
+# Then **your own voice**: what it hears in that, moment by moment, and on what its answer rests.
 
 # %%
 # In Colab this fetches the project and installs it; everywhere else it does nothing.
@@ -45,9 +46,11 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 
 # %%
 from ser_lib import display as show
-from ser_lib import experiments, metrics, plots
+from ser_lib import experiments, explain, metrics, plots, record
+from ser_lib.predict import predict
 from ser_lib.recipes import load_recipe
 from ser_lib.runs import load_run, run_folder
+from ser_lib.timeline import timeline
 
 recipe = load_recipe(recipe_name, variant, overrides)
 folder = run_folder(recipe, protocol, seed, runs_dir)
@@ -125,10 +128,79 @@ by_sex = metrics.by_group(predictions, tested["sex"], tested["speaker"]).rename_
 plots.scores_by_group(by_sex, "UAR by sex", chance)
 
 # %% [markdown]
+# ## Try your own
+#
+# In the notebook, set `own` in the next cell, and run it and those below again:
+#
+# - `"microphone"`: a recorder in the page. In Colab its recording comes straight back; in Jupyter save it as a WAV
+#   beside this notebook, and set `own = "recording.wav"`. Some editors, such as VS Code, let no page record: there, use
+#   a path.
+# - `"upload"`: files from your computer, in Colab.
+# - a path: a file (WAV, FLAC, OGG or MP3), or a folder of them.
+#
+# While it is `None`, clips of the bundled corpus stand in, one for each emotion. **Their voices are synthetic**, made by
+# a speech synthesiser from rules: they show how to read what follows, not how well people are understood.
+#
+# The players below hold their sound: clear the outputs before you pass on a notebook with your own voice in it.
+
+# %%
+own = None
+mine = record.own_audio(own)
+heard = record.bundled_clips(run) if mine is None else mine
+show.Html(f'<div class="players">{"".join(show.audio_player(*recording) for recording in heard)}</div>')
+
+# %% [markdown]
+# What the first fold's model hears in each: all probabilities, and the highest by name. It has no answer but these
+# emotions, not even "none of them": in a cough, or in music, it hears one as well. Nor does it know your microphone and
+# your room, since it learned from others.
+
+# %%
+no_answer = "Not shown: a model of speaker-adapted needs many clips of a speaker at once."
+predictor = None if run.protocol == "speaker-adapted" else run.predictor()
+if predictor:
+    answers = predict(predictor, heard, progress=False).rename(columns={"path": "clip_id"})
+plots.probability_plot(answers) if predictor else no_answer
+
+# %% [markdown]
+# ## Moment by moment
+#
+# A longer recording changes its tone, so it is heard window by window, each averaged with those before it: a change shows
+# with some delay. Grey: nobody speaks. Here it is all of the recordings above, one after the other, with three seconds
+# of silence between.
+
+# %%
+plots.timeline(timeline(predictor, record.joined(heard), progress=False)) if predictor else no_answer
+
+# %% [markdown]
+# ## Why?
+#
+# One short recording, the one that the model is surest of. A quarter of a second of it is covered with the sound of its own
+# pauses, and the model is asked again; then the next quarter. Where the line falls far below 0, the answer rests on that
+# stretch; where it rises, the stretch spoke against it.
+
+# %%
+if predictor:
+    surest = heard[int(answers[predictor.emotions].max(axis=1).argmax())]
+plots.occlusion(explain.occlusion(predictor, surest)) if predictor else no_answer
+
+# %% [markdown]
+# The same for frequencies: the line shows what becomes of the answer without the octave around it. The pitch of a voice
+# lies below 500 Hz, what tells its vowels apart between 300 and 3,000 Hz, breath and hiss above that.
+
+# %%
+plots.occlusion(explain.occlusion(predictor, surest, over="frequency")) if predictor else no_answer
+
+# %% [markdown]
+# **Do not read too much into it.** A covered clip is unlike anything that the model learned from, so a part of each
+# change is its surprise at that. What matters to this model need not be what people hear the emotion by. And what a clip
+# says twice is not missed once: a flat line does not mean that nothing matters.
+
+# %% [markdown]
 # ## What to read next
 #
 # - **How was this measured?** The header of this page names the protocol; the README says what each is good for.
 #   Only scores under the same protocol, on the same corpus, may be compared.
 # - **Is the difference to another model real?** If the intervals overlap, this page cannot tell.
 # - **Another protocol:** `make report RECIPE=… PROTOCOL=leave-one-speaker-out`, or `published` to see the claim.
-# - **Your own corpus:** one module of under 60 lines and one line in the registry; the README shows it.
+# - **Your own corpus:** a CSV with the columns path, emotion and speaker stands wherever a corpus does; the README shows
+#   it.

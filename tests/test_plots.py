@@ -6,6 +6,7 @@ import io
 import itertools
 import re
 import warnings
+from array import array
 from pathlib import Path
 
 import jinja2
@@ -113,6 +114,14 @@ def mechanism_table():
     return mechanisms.same_speaker(clips, features)
 
 
+def occlusion_table(over):
+    low, high = {"time": ("start", "end"), "frequency": ("low_hz", "high_hz")}[over]
+    table = pd.DataFrame({low: [0.0, 0.2], high: [0.4, 0.5], "probability": [0.1, 0.8], "change": [-0.7, 0.0]})
+    table.attrs = {"over": over, "emotion": "sad", "probability": 0.8}
+    table.attrs |= {"waveform": array("f", tone(0.5)), "sampling_rate": RATE}
+    return table
+
+
 PICTURES = {
     "class_counts": lambda: plots.class_counts(make_clips(4, EMOTIONS, corpora=("ravdess", "tess"))),
     "class_counts, hostile names, one emotion": lambda: plots.class_counts(hostile_clips()),
@@ -165,6 +174,8 @@ PICTURES = {
     "layer_weights, 25 layers, one fold": lambda: plots.layer_weights(weights_table(25, 1)),
     "claims_ladder": lambda: plots.claims_ladder(claims_table(8), {HOSTILE * i: 0.9 for i in range(1, 9)}),
     "claims_ladder, one": lambda: plots.claims_ladder(claims_table(1), {HOSTILE: 0.9}),
+    "occlusion": lambda: plots.occlusion(occlusion_table("time")),
+    "occlusion, frequency": lambda: plots.occlusion(occlusion_table("frequency")),
     "honest_and_leaky": lambda: plots.honest_and_leaky(mechanism_table()),
     "worth_of_mechanisms": lambda: plots.worth_of_mechanisms(mechanisms.worth(mechanism_table())),
     "temperature_reliability, one clip": lambda: plots.temperature_reliability(*reliability_tables(1)),

@@ -9,6 +9,7 @@ from ser_lib.plots.careful import confused_pairs, coverage, paired_differences, 
 from ser_lib.plots.claims import claims_ladder
 from ser_lib.plots.data import class_counts, durations, feature_heatmap, speaker_counts, split_sizes
 from ser_lib.plots.embeddings import embedding_map, layer_weights
+from ser_lib.plots.explain import occlusion
 from ser_lib.plots.mechanisms import honest_and_leaky, worth_of_mechanisms
 from ser_lib.plots.results import (
     confusion_matrices,
@@ -21,6 +22,7 @@ from ser_lib.plots.results import (
 from ser_lib.plots.robustness import condition_points, cross_corpus_heatmap, noise_curves
 from ser_lib.plots.sound import emotion_gallery, waveform_and_spectrogram
 from ser_lib.plots.style import COLOURS
+from ser_lib.plots.timeline import timeline
 
 __all__ = [
     "COLOURS",
@@ -39,6 +41,7 @@ __all__ = [
     "layer_weights",
     "learning_curves",
     "noise_curves",
+    "occlusion",
     "paired_differences",
     "probability_by_truth",
     "probability_plot",
@@ -47,6 +50,7 @@ __all__ = [
     "speaker_counts",
     "split_sizes",
     "temperature_reliability",
+    "timeline",
     "waveform_and_spectrogram",
     "worth_of_mechanisms",
 ]
