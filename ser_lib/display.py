@@ -44,7 +44,10 @@ def audio_player(waveform: np.ndarray, sampling_rate: int, label: str) -> str:
     """HTML of a player that holds its own sound, as OGG (about 6 KB a second at 16 kHz)."""
     sound = io.BytesIO()
     # Vorbis: a tenth of WAV, and every browser plays it. Peaks beyond ±1 would wrap.
-    soundfile.write(sound, np.clip(waveform, -1, 1), sampling_rate, format="OGG", subtype="VORBIS")
+    with soundfile.SoundFile(sound, "w", sampling_rate, 1, "VORBIS", format="OGG") as file:
+        # A second at a time: libsndfile crashes where it is handed minutes at once.
+        for start in range(0, len(waveform), sampling_rate):
+            file.write(np.clip(waveform[start : start + sampling_rate], -1, 1))
     source = base64.b64encode(sound.getvalue()).decode()
     return (
         f"<figure><figcaption>{html.escape(label)}</figcaption>"

@@ -12,11 +12,14 @@ runs/<recipe>/<protocol>/<seed>/
                       the first fold's; the other folds hold their heads alone
     environment.json  versions, device, commit, seconds, corpora as they were found, the size of the model
     README.md         a model card
+
+On the Hub, and in what `ser_lib.export.to_hub` makes for it, the first fold's model lies flat, beside the others.
 """
 
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from pathlib import Path
 import pandas as pd
 from torch import nn
 
-from ser_lib import models
+from ser_lib import checkpoints, models
 from ser_lib.audit import red_leaks
 from ser_lib.corpora import known_corpus
 from ser_lib.errors import SerError
@@ -44,9 +47,16 @@ FILES = (
     "metrics.json",
     "environment.json",
 )
+# Of the first fold, where it lies flat; a network that reads MFCC has no preprocessor_config.json.
+MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 VERSIONS = (
     *("ser-lib", "numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr"),
     *("torch", "transformers", "accelerate", "peft"),
+)
+NOT_FOR = (
+    "Deciding anything about a person. The model learned from few voices, in quiet rooms, that acted what they say; what "
+    "people show is not what they feel. And it always answers, to music and noise as well."
 )
 
 
@@ -121,7 +131,9 @@ class Run:
         first, every = model_folder(self.folder, 0), sorted(set(map(int, self.split["fold"])))
         folds = every if fold == "all" else [fold]
         if not set(folds) <= set(every):
-            raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
+            raise SerError(
+                f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".'
+            )
         folders = [model_folder(self.folder, number) for number in folds]
         return Predictor(self.recipe, self.emotions, folders, first, device)
 
@@ -134,11 +146,18 @@ class Run:
 
 
 def load_run(folder: str | Path) -> Run:
-    """Read a run folder.
+    """Read a run folder, or a run of the Hugging Face Hub.
+
+    Args:
+        folder: a run folder, or what `ser_lib.export.to_hub` made of one; where there is none of that name,
+            "user/name" is the Hub's repository, fetched into the Hub's cache, which later answers without a network.
 
     Raises:
-        SerError: the folder is no run folder, or one of its files is missing or cannot be read.
+        SerError: the folder is no run folder, or one of its files is missing or cannot be read; or the Hub shows no
+            such repository, or cannot be reached.
     """
+    if HUB_NAME.fullmatch(str(folder)) and not Path(folder).exists():
+        folder = _fetched(str(folder))
     folder = Path(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
@@ -161,6 +180,26 @@ def load_run(folder: str | Path) -> Run:
         raise SerError(f"a file in {folder} cannot be read: {error}. Train the run again.") from error
 
 
+def _fetched(name: str) -> Path:
+    """The folder of a repository in the Hub's cache: as it stands on the Hub, or without a network as it stood."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        with checkpoints.quiet_hub():
+            # By name: whatever else a repository holds, such as pickled weights, is never fetched.
+            return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, "README.md"]))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        raise SerError(
+            f"{name} is not a run folder, and the Hub shows no repository of that name. Check the name; for a private "
+            "repository, `hf auth login`."
+        ) from error
+    except (OSError, errors.HTTPError) as error:
+        raise SerError(
+            f"{name} is not a run folder, nor in the Hub's cache, and the Hub cannot be reached. Name a folder that "
+            "`ser train` or `ser export` made; or load it once where there is a network, and name that cache in HF_HOME."
+        ) from error
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV of a run folder. `None`, `NA` and the like are names there, not missing values; "" is missing."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
@@ -176,7 +215,17 @@ def runs_root(runs_dir: str | Path | None = None) -> Path:
 
 
 def model_folder(run: Path, fold: int) -> Path:
-    """The first fold's model lies in `model/` itself, so that tools which expect one model find it."""
+    """The first fold's model lies in `model/` itself, so that tools which expect one model find it.
+
+    What `ser_lib.export.to_hub` made holds that one alone, beside the run's other files.
+
+    Raises:
+        SerError: another fold's was asked for there.
+    """
+    if (run / "config.json").is_file():
+        if fold == 0:
+            return run
+        raise SerError(f"{run} holds the model of fold 0 alone, as every export to the Hub: use fold 0.")
     return run / "model" if fold == 0 else run / "model" / f"fold-{fold}"
 
 
@@ -274,8 +323,7 @@ def model_card(
         "",
         "## Not for",
         "",
-        "Deciding anything about a person. The model heard acted emotions from few speakers in quiet rooms, and "
-        "what people show is not what they feel.",
+        NOT_FOR,
         "",
     ]
     return "\n".join(lines)

@@ -33,6 +33,12 @@ def test_a_player_holds_its_own_sound():
     assert rate == 16000 and len(decoded) == 16000 and np.abs(decoded).max() < 1.2
 
 
+def test_a_player_holds_minutes():
+    html = display.audio_player(np.full(16000 * 300, 0.1, np.float32), 16000, "long")
+    sound = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
+    assert soundfile.info(io.BytesIO(sound)).frames == 16000 * 300
+
+
 def test_players_are_only_for_corpora_that_may_be_passed_on():
     clips = pd.concat([make_clips(1, ("happy",), 1, 1), make_clips(1, ("happy",), 1, 1, corpora=("tess",))])
     html = display.audio_players(clips.reset_index(drop=True), [np.zeros(1600, np.float32)] * 2, 16000)
