@@ -16,18 +16,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ser_lib import experiments, fitting, training
-from ser_lib.audio import prepare
+from ser_lib import fitting, models, reading, training
+from ser_lib.audio import load, prepare
 from ser_lib.clips import load_clips
 from ser_lib.labels import EMOTIONS
-from ser_lib.recipes import load_recipe
+from ser_lib.predictor import Predictor
+from ser_lib.recipes import Recipe, load_recipe
+from ser_lib.timeline import Stream
 
 AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
 FEW = 16  # clips on which the slow ways are measured
+STREAM_SECONDS = 60
 
 
 def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
-    """Print the clip table, the features, the store and one epoch of every network, each with its rate; then embedding.
+    """Print the clip table, features, store and one epoch of every network, each with its rate; embedding; streams.
 
     Args:
         encoder: as of `ser_lib.checkpoints.locate`; None: `$SER_WHISPER_BASE`, else random weights of its shape.
@@ -38,7 +41,11 @@ def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
         clips = load_clips(corpus, progress=False)
         if encoder is None and os.environ.get("SER_WHISPER_BASE"):
             encoder = "$SER_WHISPER_BASE"
-        embedding(clips, corpus, encoder or random_whisper_base(folder / "random-whisper-base"))
+        encoder = encoder or random_whisper_base(folder / "random-whisper-base")
+        embedding(clips, corpus, encoder)
+        frozen = [f"input.encoder={encoder}", "input.layers=last"]
+        for recipe in (load_recipe("demo"), load_recipe("ravdess-whisper-logistic", overrides=frozen)):
+            streaming(recipe, folder / f"untrained-{recipe.name}")
 
 
 def features_and_networks() -> None:
@@ -48,9 +55,9 @@ def features_and_networks() -> None:
     show("clip table, decoding every file", len(clips), seconds, "clips")
     again = timed(lambda: load_clips("sample", progress=False))[1]
     show("clip table again", len(clips), again, "clips")
-    inputs, seconds = timed(lambda: experiments.inputs_of(recipe, clips, "speaker", progress=False))
+    inputs, seconds = timed(lambda: reading.inputs_of(recipe, clips, "speaker", progress=False))
     show("MFCC, over all cores, processes started", len(clips), seconds, "clips")
-    again = timed(lambda: experiments.inputs_of(recipe, clips, "speaker", progress=False))[1]
+    again = timed(lambda: reading.inputs_of(recipe, clips, "speaker", progress=False))[1]
     show("MFCC from the store", len(clips), again, "clips")
 
     labels = clips["emotion"].map(EMOTIONS.index).to_numpy()
@@ -102,6 +109,41 @@ def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
     print(
         f"{reached / 1e9:,.0f} of {most / 1e9:,.0f} GFLOP/s of large {precision} products: {reached / most:.0%}"
     )
+
+
+def streaming(recipe: Recipe, folder: Path) -> None:
+    """The bundled corpus, clip after clip, as from a microphone: how long each second of it keeps the processor."""
+    clips = load_clips("sample", progress=False)
+    predictor = untrained(recipe, clips["path"].iloc[0], folder)
+    length = STREAM_SECONDS * predictor.sampling_rate
+    waveform = np.concatenate([load(path, predictor.sampling_rate)[0] for path in clips["path"]])[:length]
+    stream = Stream(predictor)
+    Stream(predictor).push(waveform[: length // 6])  # warm-up
+    pushes = np.split(waveform, range(predictor.sampling_rate, len(waveform), predictor.sampling_rate))
+    took = np.array([timed(lambda: stream.push(push))[1] for push in pushes])  # noqa: B023
+    seconds = len(waveform) / predictor.sampling_rate
+    show(f"stream, {recipe.features_label}"[:42], seconds, took.sum(), "s of audio")
+    full = 1000 * took[3:]  # the first window is not complete before
+    print(
+        f"real-time factor {took.sum() / seconds:.4f}; a push of 1 s takes {np.median(full):.1f} ms in the median, "
+        f"{np.percentile(full, 95):.1f} ms at the 95th percentile"
+    )
+
+
+def untrained(recipe: Recipe, clip: str, folder: Path) -> Predictor:
+    """A predictor with random weights, which is as fast as a trained one."""
+    if recipe.input.encoder == "mfcc":
+        network = fitting.build_model(recipe, list(EMOTIONS), reading.inputs_of_recordings(recipe, [clip]))
+        models.save(network, folder)
+    else:
+        from ser_lib import encoders
+        from ser_lib.models.pretrained import save_frozen
+
+        encoder = encoders.load_encoder(recipe.input.encoder, device="cpu")
+        inputs = reading.inputs_of_recordings(recipe, [clip], encoder)
+        network = fitting.build_model(recipe, list(EMOTIONS), inputs)
+        save_frozen(encoder, network, recipe.input.layers, recipe.input.frames_or_pooled, folder)
+    return Predictor(recipe, list(EMOTIONS), [folder], folder)
 
 
 def huggingface(encoder, waveforms: list[np.ndarray], batch_size: int) -> list[np.ndarray]:
@@ -194,6 +236,6 @@ def timed(work: Callable) -> tuple[object, float]:
     return result, time.perf_counter() - started
 
 
-def show(what: str, count: int, seconds: float, unit: str) -> None:
+def show(what: str, count: float, seconds: float, unit: str) -> None:
     rate = count / seconds
     print(f"{what:42} {seconds:8.2f} s {rate:10,.{0 if rate >= 20 else 1}f} {unit}/s", flush=True)

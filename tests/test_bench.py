@@ -18,14 +18,17 @@ def test_prints_every_rate_and_leaves_no_trace(kind, tmp_path, monkeypatch, caps
     few = clips.load_clips("sample", progress=False).iloc[::20].reset_index(drop=True)
     monkeypatch.setattr(bench, "load_clips", lambda *_, **__: few)
     monkeypatch.setattr(bench, "FEW", 2)
+    monkeypatch.setattr(bench, "STREAM_SECONDS", 12)
     monkeypatch.setattr(bench, "ceiling", lambda *_: 1e12)
     before = dict(os.environ)
     bench.run_benchmarks(encoder)
     assert dict(os.environ) == before and not list((tmp_path / "cache").glob("store/*"))
     printed = capsys.readouterr().out
-    rates = dict(re.findall(r"^(.{42}) +\d+\.\d\d s +([\d.,]+) \w+/s$", printed, re.MULTILINE))
-    assert len(rates) == 12 and all(float(rate.replace(",", "")) > 0 for rate in rates.values())
+    rates = dict(re.findall(r"^(.{42}) +\d+\.\d\d s +([\d.,]+) [\w ]+/s$", printed, re.MULTILINE))
+    assert len(rates) == 14 and all(float(rate.replace(",", "")) > 0 for rate in rates.values())
     assert re.search(rf"{kind}, 0\.\d M parameters, on sample: 13 clips of", printed)
+    told = r"real-time factor \d\.\d{4}; a push of 1 s takes [\d.]+ ms in the median, [\d.]+ ms at the 95th"
+    assert len(re.findall(told, printed)) == 2
     assert re.search(r"ours is [\d.]+ x the loop, [\d.]+ x the batches\n\d+ of 1,000 GFLOP/s", printed)
 
 

@@ -25,6 +25,7 @@ from matplotlib.font_manager import findfont, get_font
 from PIL import Image
 from test_plots_careful import comparison_table, curve_table, pairs_table, reliability_tables
 from test_robustness import conditions_table, matrix_table
+from test_timeline import timeline_table
 
 from ser_lib import calibration, claims, comparison, mechanisms, metrics, plots, report
 from ser_lib.labels import EMOTIONS
@@ -176,6 +177,9 @@ PICTURES = {
     "claims_ladder, one": lambda: plots.claims_ladder(claims_table(1), {HOSTILE: 0.9}),
     "occlusion": lambda: plots.occlusion(occlusion_table("time")),
     "occlusion, frequency": lambda: plots.occlusion(occlusion_table("frequency")),
+    "timeline": lambda: plots.timeline(timeline_table(20, silent=[4, 5])),
+    "timeline, no speech": lambda: plots.timeline(timeline_table(4, silent=[0, 1])),
+    "timeline, an hour": lambda: plots.timeline(timeline_table(3600, silent=range(100, 200))),
     "honest_and_leaky": lambda: plots.honest_and_leaky(mechanism_table()),
     "worth_of_mechanisms": lambda: plots.worth_of_mechanisms(mechanisms.worth(mechanism_table())),
     "temperature_reliability, one clip": lambda: plots.temperature_reliability(*reliability_tables(1)),

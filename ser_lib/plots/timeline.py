@@ -57,9 +57,14 @@ def timeline(table: pd.DataFrame) -> Figure:
     below.set(ylim=(0, 1), ylabel="probability", xlim=(edges[0], edges[-1]))
     _time_axis(below, edges[-1] - edges[0])
     seconds = (table["end"] - table["start"]).max()
-    below.set_xlabel(f"{below.get_xlabel()}; each step is a window of {seconds:.3g} s, drawn around its middle")
+    below.set_xlabel(
+        f"{below.get_xlabel()}; each step is a window of {seconds:.3g} s, drawn around its middle"
+    )
     figure.legend(
-        loc="outside lower center", ncols=min(len(emotions) + any_silent, 9), columnspacing=1.2, handlelength=1
+        loc="outside lower center",
+        ncols=min(len(emotions) + any_silent, 9),
+        columnspacing=1.2,
+        handlelength=1,
     )
     put_title(figure, _story(table, edges))
     return figure
