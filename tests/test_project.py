@@ -29,6 +29,7 @@ ORDER = [
     "errors",
     "files",
     "labels",
+    "file_lists",
     "corpora",
     "audio",
     "clips",
@@ -59,15 +60,24 @@ ORDER = [
     "robustness",
     "plots",
     "recipes",
+    "reading",
+    "predictor",
+    "speech",
+    "timeline",
+    "explain",
+    "predict",
     "runs",
     "fitting",
     "unfinished",
     "experiments",
     "afterwards",
+    "transfer",
     "results",
     "claims",
+    "record",
     "display",
     "report",
+    "demo",
     "bench",
     "cli",
     "__main__",
@@ -116,17 +126,32 @@ class TestEnvironments:
 
     def test_every_import_of_the_package_is_a_dependency(self):
         modules = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
-        wanted = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+        extras = {name: texts for name, texts in PROJECT["optional-dependencies"].items() if name != "dev"}
+        always = named(PROJECT["dependencies"])
+        in_functions = always.union(*map(named, extras.values()))  # users without an extra never come there
         for path in (ROOT / "ser_lib").rglob("*.py"):
-            for name in imported(path):
-                top = name.split(".")[0]
-                if top not in sys.stdlib_module_names and top != "ser_lib":
-                    found = canonicalize_name(modules.get(top, top))
-                    assert found in wanted, (path.name, top)
+            for walk, wanted in ((when_imported, always), (ast.walk, in_functions)):
+                for name in imported(path, walk):
+                    top = name.split(".")[0]
+                    if top not in sys.stdlib_module_names and top != "ser_lib":
+                        found = canonicalize_name(modules.get(top, top))
+                        assert found in wanted, (path.name, top)
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def named(requirements):
+    return {canonicalize_name(Requirement(text).name) for text in requirements}
+
+
+def when_imported(tree):
+    """Every node that runs when the module is imported: none within a function."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from when_imported(node)
+
+
+def imported(path, walk=ast.walk):
+    for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
