@@ -15,6 +15,7 @@ from ser_lib.runs import Run, git_commit
 logger = logging.getLogger(__name__)
 
 ALL = "all"
+OWN = "own test clips: "
 COLUMNS = [
     *("recipe", "variant", "encoder", "protocol", "corpus", "emotion", "n_test", "test_speakers"),
     *("recall", "recall_low", "recall_high", "taken_for", "taken_for_share", "commit"),
@@ -53,30 +54,19 @@ def answers_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: boo
 
 
 def score_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
-    """Recall of every emotion of each corpus, and their mean, with intervals.
+    """Recall of every emotion of each corpus, and their mean, with intervals; first of the run's own test clips.
 
     Returns:
         `COLUMNS`, one row a corpus and emotion, and one "all" whose recall is the UAR: 95 % intervals over speakers, or
         over clips where they are few; taken_for is the wrong answer that was given most often, to what share of the
-        clips.
+        clips. The run's own corpora, with the answers of all folds, are told by `OWN` and their names.
     """
     predictions = answers_on(run, clips, fold, progress)
     about = clips.set_index("clip_id").loc[predictions["clip_id"]]
-    rows = []
+    rows = _rows(OWN + "+".join(run.corpora.values()), run.predictions, run.test_clips()["speaker"])
     for corpus in dict.fromkeys(about["corpus"]):
         own = (about["corpus"] == corpus).to_numpy()
-        told, speakers = predictions[own].reset_index(drop=True), about["speaker"][own].to_numpy()
-        overall = metrics.score(told, speakers)
-        rows.append(_row(corpus, ALL, overall, "uar"))
-        by_emotion = metrics.by_group(told, told["truth"], speakers)
-        confused = metrics.confusion(told)
-        for emotion in in_order(told["truth"]):
-            wrong = confused.loc[emotion].drop(emotion)
-            row = _row(corpus, emotion, by_emotion.loc[emotion], "accuracy")
-            row["test_speakers"] = pd.Series(speakers)[told["truth"] == emotion].nunique()
-            if wrong.max() > 0:
-                row |= {"taken_for": wrong.idxmax(), "taken_for_share": wrong.max() / row["n_test"]}
-            rows.append(row)
+        rows += _rows(corpus, predictions[own].reset_index(drop=True), about["speaker"][own])
     table = pd.DataFrame(rows).assign(
         recipe=run.recipe.name,
         variant=run.recipe.variant_label,
@@ -85,6 +75,21 @@ def score_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool 
         commit=git_commit(),
     )
     return table.reindex(columns=COLUMNS)
+
+
+def _rows(corpus: str, predictions: pd.DataFrame, speakers: pd.Series) -> list[dict]:
+    speakers = speakers.reset_index(drop=True)
+    rows = [_row(corpus, ALL, metrics.score(predictions, speakers), "uar")]
+    by_emotion = metrics.by_group(predictions, predictions["truth"], speakers)
+    confused = metrics.confusion(predictions)
+    for emotion in in_order(predictions["truth"]):
+        row = _row(corpus, emotion, by_emotion.loc[emotion], "accuracy")
+        row["test_speakers"] = speakers[predictions["truth"] == emotion].nunique()
+        wrong = confused.loc[emotion].drop(emotion)
+        if wrong.max() > 0:
+            row |= {"taken_for": wrong.idxmax(), "taken_for_share": wrong.max() / row["n_test"]}
+        rows.append(row)
+    return rows
 
 
 def _row(corpus: str, emotion: str, score, name: str) -> dict:

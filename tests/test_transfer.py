@@ -89,6 +89,10 @@ def known_answers(monkeypatch):
 def test_recall_and_what_is_taken_for_what(run, known_answers):
     table = transfer.score_on(run, known_answers)
     assert list(table.columns) == transfer.COLUMNS
+    own = table[table["corpus"] == "own test clips: sample"]
+    assert own["recall"].iloc[0] == pytest.approx(run.metrics["overall"]["uar"])
+    assert own["emotion"].tolist() == ["all", "neutral", "happy", "sad"]
+    table = table.drop(own.index)
     assert table["corpus"].tolist() == ["savee"] * 3 + ["tess"] * 3
     assert table["emotion"].tolist() == ["all", "happy", "sad"] * 2
     recall = table.set_index(["corpus", "emotion"])["recall"]
