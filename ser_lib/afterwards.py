@@ -79,7 +79,9 @@ def validation_predictions(
 
         def answer(clip_ids: pd.Series, model: Predictor = model) -> np.ndarray:
             rows = row_of[clip_ids].to_numpy()
-            return model.of_inputs([inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows])
+            return model.of_inputs(
+                [inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows]
+            )
 
         again = answer(checked["clip_id"])
         gap = np.abs(again - recorded.loc[checked["clip_id"], run.emotions].to_numpy()).max()

@@ -158,9 +158,7 @@ def samples_of(recording: Recording) -> np.ndarray:
     return samples.astype(np.float32).reshape(len(samples), samples.shape[1] if samples.ndim == 2 else 1)
 
 
-def _checked(
-    path: str | Path | Recording, samples: np.ndarray, sampling_rate: int
-) -> tuple[np.ndarray, int]:
+def _checked(path: str | Path | Recording, samples: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, int]:
     """What was decoded, or an error where no model can hear it."""
     if len(samples) < MIN_SECONDS * sampling_rate:
         raise SerError(
@@ -332,7 +330,9 @@ def prepare(
     return waveform
 
 
-def prepare_all(paths: Iterable[str | Path | Recording], settings: dict, progress: bool = True) -> list[np.ndarray]:
+def prepare_all(
+    paths: Iterable[str | Path | Recording], settings: dict, progress: bool = True
+) -> list[np.ndarray]:
     """`prepare` for many files, over all cores, in the order of `paths`."""
     paths = list(paths)
     # Threads: decoding and resampling leave Python's lock, and waveforms need not travel between processes.

@@ -108,7 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--seeds", nargs="+", type=int, default=[0], help="the runs' seeds (default: 0)")
     command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
     command = add("predict", predict, "say which emotion is heard in recordings, by a finished run")
-    command.add_argument("model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub")
+    command.add_argument(
+        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
+    )
     command.add_argument("files", nargs="+", metavar="FILE", help="audio files, or folders of them")
     command.add_argument("--json", action="store_true", help="one line of JSON a file in place of the table")
     command.add_argument(
@@ -116,14 +118,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_timeline_options(command)
     command = add("score", score, "score a finished run on corpora that it never heard, emotion by emotion")
-    command.add_argument("model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub")
+    command.add_argument(
+        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
+    )
     command.add_argument(
         "corpora",
         nargs="+",
         metavar="CORPUS",
         help="registered corpora, or a CSV with the columns path, emotion, speaker",
     )
-    command.add_argument("--fold", default="0", metavar="K", help='whose model: a number, or "all" (default: 0)')
+    command.add_argument(
+        "--fold", default="0", metavar="K", help='whose model: a number, or "all" (default: 0)'
+    )
     command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
     command.add_argument("--csv", metavar="FILE", help="write the table there as well")
     command = add("compare", compare, "compare finished runs on the same test clips: which is better?")
@@ -153,14 +159,26 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--readme", metavar="FILE", help="replace the table between this file's markers")
     command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
     command = add("demo", demo, "serve a page on this computer that answers a voice, by a finished run")
-    command.add_argument("model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub")
+    command.add_argument(
+        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
+    )
     command.add_argument("--port", type=int, help="of 127.0.0.1 (default: the first that is free from 7860)")
-    command.add_argument("--no-browser", action="store_true", help="do not open the page, only print its address")
-    command = add("export", export, "write a finished run's model as ONNX, or as a folder for the Hugging Face Hub")
-    command.add_argument("model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub")
+    command.add_argument(
+        "--no-browser", action="store_true", help="do not open the page, only print its address"
+    )
+    command = add(
+        "export", export, "write a finished run's model as ONNX, or as a folder for the Hugging Face Hub"
+    )
+    command.add_argument(
+        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
+    )
     command.add_argument("--to", required=True, choices=["onnx", "hub"], help="onnx: runs without PyTorch")
-    command.add_argument("--int8", action="store_true", help="onnx: a smaller model too, and what it loses, measured")
-    command.add_argument("--output", metavar="DIR", help="the folder to write (default: onnx or hub in the run folder)")
+    command.add_argument(
+        "--int8", action="store_true", help="onnx: a smaller model too, and what it loses, measured"
+    )
+    command.add_argument(
+        "--output", metavar="DIR", help="the folder to write (default: onnx or hub in the run folder)"
+    )
     command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
     command = add("bench", bench, "measure feature extraction, embedding, the store, training and streams")
     command.add_argument(
@@ -204,10 +222,16 @@ def add_experiment_options(command, seed: bool = True, optional: bool = False) -
 def add_timeline_options(command) -> None:
     own = command.add_argument_group("which emotion is heard when")
     own.add_argument(
-        "--timeline", action="store_true", help="write FILE-timeline.csv and .png, and print what is heard when"
+        "--timeline",
+        action="store_true",
+        help="write FILE-timeline.csv and .png, and print what is heard when",
     )
-    own.add_argument("--window", type=float, metavar="S", help="seconds heard at once (default: as the recipe)")
-    own.add_argument("--hop", type=float, metavar="S", help="seconds from one window to the next (default: 1)")
+    own.add_argument(
+        "--window", type=float, metavar="S", help="seconds heard at once (default: as the recipe)"
+    )
+    own.add_argument(
+        "--hop", type=float, metavar="S", help="seconds from one window to the next (default: 1)"
+    )
     own.add_argument("--smoothing", type=float, metavar="S", help="seconds of memory; 0: none (default: 2)")
     own.add_argument(
         "--speech",
@@ -396,7 +420,9 @@ def predict(options) -> None:
     elif len(answered):
         print(answered.drop(columns="error").round(3).to_string(index=False))
     if len(answered) < len(table):  # each was named already
-        raise SerError(f"{len(table) - len(answered)} of {len(table)} files could not be answered, see above.")
+        raise SerError(
+            f"{len(table) - len(answered)} of {len(table)} files could not be answered, see above."
+        )
 
 
 def timeline_settings(options) -> dict:
@@ -443,7 +469,9 @@ def score(options) -> None:
     from ser_lib.files import replacing
     from ser_lib.runs import load_run
 
-    table = transfer.score_on(load_run(options.model), load_clips(options.corpora, options.data_dir), fold_of(options))
+    table = transfer.score_on(
+        load_run(options.model), load_clips(options.corpora, options.data_dir), fold_of(options)
+    )
     print(transfer.markdown(table))
     if options.csv:
         with replacing(Path(options.csv)) as part:
@@ -588,7 +616,8 @@ def export(options) -> None:
     from ser_lib.runs import load_run
 
     run = load_run(options.model)
-    fetched = not Path(options.model).exists()  # into the Hub's cache, which is no place for what is made here
+    # What was fetched lies in the Hub's cache, which is no place for what is made here.
+    fetched = not Path(options.model).exists()
     default = Path(f"{Path(options.model).name}-{options.to}") if fetched else run.folder / options.to
     output = Path(options.output).expanduser() if options.output else default
     if options.to == "hub":

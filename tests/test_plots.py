@@ -117,7 +117,9 @@ def mechanism_table():
 
 def occlusion_table(over):
     low, high = {"time": ("start", "end"), "frequency": ("low_hz", "high_hz")}[over]
-    table = pd.DataFrame({low: [0.0, 0.2], high: [0.4, 0.5], "probability": [0.1, 0.8], "change": [-0.7, 0.0]})
+    table = pd.DataFrame(
+        {low: [0.0, 0.2], high: [0.4, 0.5], "probability": [0.1, 0.8], "change": [-0.7, 0.0]}
+    )
     table.attrs = {"over": over, "emotion": "sad", "probability": 0.8}
     table.attrs |= {"waveform": array("f", tone(0.5)), "sampling_rate": RATE}
     return table

@@ -105,7 +105,13 @@ class TestWhatIsHeard:
         (tmp_path / "in" / "sub").mkdir(parents=True)
         shutil.copy(files[0], tmp_path / "in" / "sub" / "one.wav")
         (tmp_path / "in" / "notes.txt").write_text("no audio")
-        kinds = [files[0], Recording(samples, rate), samples, tmp_path / "in", Recording(samples, rate, "mine")]
+        kinds = [
+            files[0],
+            Recording(samples, rate),
+            samples,
+            tmp_path / "in",
+            Recording(samples, rate, "mine"),
+        ]
         told = run.predict(kinds, sampling_rate=rate)
         assert told["path"].tolist() == [
             files[0],
@@ -192,7 +198,9 @@ class TestWhatIsHeard:
             run.predict(np.zeros(16000, dtype="float32"))
         with pytest.raises(SerError, match="there is no fold 7"):
             run.predict(files[0], fold=7)
-        told = run.predict([np.zeros(16000, dtype="int16"), np.zeros((2, 2, 2)), np.zeros(0)], sampling_rate=16000)
+        told = run.predict(
+            [np.zeros(16000, dtype="int16"), np.zeros((2, 2, 2)), np.zeros(0)], sampling_rate=16000
+        )
         assert all("expected floats of shape" in error for error in told["error"][:2])
         assert "expected at least 0.02 s of audio" in told["error"][2]
 

@@ -74,6 +74,7 @@ ORDER = [
     "transfer",
     "results",
     "claims",
+    "export",
     "record",
     "display",
     "report",

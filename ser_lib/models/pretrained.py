@@ -170,7 +170,9 @@ def load_frozen_encoder(folder: Path, device: str | torch.device = "cpu") -> Enc
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise SerError(f"{folder} holds no encoder with its network ({error}). Train the run again.") from error
+        raise SerError(
+            f"{folder} holds no encoder with its network ({error}). Train the run again."
+        ) from error
     name = checkpoints.label(config["encoder_config"]["_name_or_path"])
     checkpoint = checkpoints.Checkpoint(folder, name, "", config["encoder_config"])
     model = checkpoints.load_model(checkpoint, SpeechEmotionModel)
