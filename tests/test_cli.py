@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_lib import cli, experiments
+from ser_lib import cli, commands, experiments
 from ser_lib.cli import EXAMPLES, main
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ def test_train_then_evaluate_then_results(tmp_path, capsys):
 def test_set_takes_one_text_or_several_and_lists_with_spaces():
     for given in (["corpora=[a, b] training.epochs=3"], ["corpora=[a, b]", "training.epochs=3"]):
         options = cli.build_parser().parse_args(["train", "demo", "--set", *given])
-        assert cli.overrides_of(options) == ["corpora=[a, b]", "training.epochs=3"]
+        assert commands.overrides_of(options) == ["corpora=[a, b]", "training.epochs=3"]
 
 
 def test_a_closed_pipe_is_no_error(monkeypatch, capsys):

@@ -245,7 +245,8 @@ def test_a_head_that_the_checkpoint_brings_is_not_used(tones, tmp_path):
 
 def test_a_relative_folder_is_found_from_anywhere(tmp_path, monkeypatch):
     """The notebooks run in a folder of their own."""
-    from ser_lib.cli import build_parser, recipe_of
+    from ser_lib.cli import build_parser
+    from ser_lib.commands import recipe_of
 
     tiny_checkpoint(tmp_path / "models" / "tiny", "wav2vec2")
     monkeypatch.chdir(tmp_path)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from ser_lib import corpora
 from ser_lib.audit import audit, has_leaks
-from ser_lib.cli import build_parser, main, overrides_of
+from ser_lib.cli import build_parser, main
 from ser_lib.clips import COLUMNS, check_clips, load_clips
+from ser_lib.commands import overrides_of
 from ser_lib.corpora import CORPORA, find_corpus, get_corpus, lasting_name, own
 from ser_lib.errors import SerError
 from ser_lib.recipes import dump_recipe, load_recipe, read_resolved

@@ -80,6 +80,7 @@ ORDER = [
     "report",
     "demo",
     "bench",
+    "commands",
     "cli",
     "__main__",
     "registration",
