@@ -51,7 +51,7 @@ format: .venv/installed ## Format the code
 notebooks: .venv/installed ## Make notebooks/*.ipynb anew from notebooks/*.py, the side that is edited
 	$(BIN)/python scripts/pair_notebooks.py
 
-bench: .venv/installed ## Measure features, store and training on the bundled corpus
+bench: .venv/installed ## Measure features, embedding, store, training and streams on the bundled corpus
 	@$(BIN)/ser bench
 
 sample: .venv/installed ## Make the bundled corpus anew (needs espeak-ng)

@@ -159,7 +159,7 @@ no_answer = "Not shown: a model of speaker-adapted needs many clips of a speaker
 predictor = None if run.protocol == "speaker-adapted" else run.predictor()
 if predictor:
     answers = predict(predictor, heard, progress=False).rename(columns={"path": "clip_id"})
-plots.probability_plot(answers) if predictor else no_answer
+plots.probability_plot(answers[answers["error"] == ""]) if predictor else no_answer
 
 # %% [markdown]
 # ## Moment by moment
@@ -179,16 +179,17 @@ plots.timeline(timeline(predictor, record.joined(heard), progress=False)) if pre
 # stretch; where it rises, the stretch spoke against it.
 
 # %%
-if predictor:
-    surest = heard[int(answers[predictor.emotions].max(axis=1).argmax())]
-plots.occlusion(explain.occlusion(predictor, surest)) if predictor else no_answer
+surest = explain.surest(answers, heard) if predictor else None
+plots.occlusion(
+    explain.occlusion(predictor, surest)
+) if surest else "Not shown: no short recording has an answer."
 
 # %% [markdown]
 # The same for frequencies: the line shows what becomes of the answer without the octave around it. The pitch of a voice
 # lies below 500 Hz, what tells its vowels apart between 300 and 3,000 Hz, breath and hiss above that.
 
 # %%
-plots.occlusion(explain.occlusion(predictor, surest, over="frequency")) if predictor else no_answer
+plots.occlusion(explain.occlusion(predictor, surest, over="frequency")) if surest else "Not shown, as above."
 
 # %% [markdown]
 # **Do not read too much into it.** A covered clip is unlike anything that the model learned from, so a part of each

@@ -5,6 +5,7 @@ already may stand, in the column `path` of a clip table as well.
 """
 
 import io
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ import soxr
 from tqdm import tqdm
 
 from ser_lib.errors import SerError
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 MIN_SECONDS = 0.02  # one frame of the usual features; nothing shorter is speech
@@ -105,13 +108,25 @@ def blocks(source: str | Path | Recording, seconds: float) -> Iterator[tuple[np.
         _check_whole(source, file.frames, there)
 
 
+def expand(path: str | Path) -> list[Path]:
+    """The file itself; of a folder all audio files, and a logged line where there are none."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    files = files_in(path)
+    if not files:
+        logger.warning("%s: no audio (%s) in this folder", path, " ".join(SUFFIXES))
+    return files
+
+
 def seconds_of(source: str | Path | Recording) -> float:
     """How long a recording says that it is; 0 where it cannot be read, of which `decode` says why."""
-    if isinstance(source, Recording):
-        return len(source.samples) / source.sampling_rate
     try:
-        return soundfile.info(source).duration
-    except (soundfile.SoundFileError, TypeError):
+        if isinstance(source, Recording):
+            return len(samples_of(source)) / source.sampling_rate
+        with _opened(source) as file:
+            return file.frames / file.samplerate
+    except SerError:
         return 0.0
 
 
@@ -123,9 +138,9 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         if path.stat().st_size == 0:
             raise SerError(f"{path}: expected audio, but the file is empty (0 bytes). Copy it again.")
         source = _check_wav_length(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path can have a NUL
         raise SerError(
-            f"{path}: cannot be read: {error.strerror or error}. Check path and rights."
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}. Check path and rights."
         ) from error
     try:
         with soundfile.SoundFile(source) as file:
@@ -149,6 +164,8 @@ def _check_whole(path: str | Path, promised: int, there: int) -> None:
 
 def samples_of(recording: Recording) -> np.ndarray:
     """A recording's samples as `decode` gives a file's: float32 of shape (n_samples, n_channels)."""
+    if not recording.sampling_rate > 0:
+        raise SerError(f"{recording}: a sampling rate must be above 0 Hz, not {recording.sampling_rate}.")
     samples = np.asarray(recording.samples)
     if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
         raise SerError(

@@ -4,6 +4,7 @@
 are made of. The notebook Claims_Audit shows all three.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -156,7 +157,7 @@ def _planned(
                 lacking[reads] = None
             except SerError as error:
                 lacking[reads] = str(error)
-        if lacking.get(reads):
+        if recipe.input.encoder != "mfcc" and lacking.get(reads):
             say(f"{name} is left out: {lacking[reads]}")
             continue
         for key, column in columns_of(recipe).items():
@@ -175,7 +176,7 @@ def _train_side_by_side(planned: Iterable[tuple[Recipe, str, int, Path]], data_d
     planned = [
         (recipe, *where)
         for recipe, *where in planned
-        if recipe.input.encoder == "mfcc" and _finished(recipe, *where) is None
+        if recipe.input.encoder == "mfcc" and _is_missing(recipe, *where)
     ]
     if len(planned) < 2:
         return
@@ -188,9 +189,22 @@ def _train_side_by_side(planned: Iterable[tuple[Recipe, str, int, Path]], data_d
             bar.update()
 
 
+def _is_missing(recipe: Recipe, *where) -> bool:
+    try:
+        return _finished(recipe, *where) is None
+    except SerError:  # a damaged folder: `_run` says why
+        return False
+
+
 def _train_quietly(recipe: Recipe, protocol: str, seed: int, runs_dir: Path, data_dir) -> None:
-    with suppress(SerError):
-        experiments.train(recipe, protocol, seed, data_dir, runs_dir, progress=False)
+    logger = logging.getLogger("ser_lib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # which clips are left out would be told two dozen times
+    try:
+        with suppress(SerError):
+            experiments.train(recipe, protocol, seed, data_dir, runs_dir, progress=False)
+    finally:
+        logger.setLevel(level)
 
 
 def same_split(recipe: Recipe) -> bool:

@@ -55,9 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
             f"{error.strerror or error}{where}. Nothing is left half-written; mend that and run it again."
         )
     except KeyboardInterrupt:
-        print(
-            "\nser: stopped. Finished folds are kept: the same command goes on from there.", file=sys.stderr
-        )
+        resumes = options.run in (commands.train, commands.report, commands.claims)
+        kept = " Finished folds are kept: the same command goes on from there." if resumes else ""
+        print(f"\nser: stopped.{kept}", file=sys.stderr)
         return 130
     return 0
 
@@ -248,7 +248,10 @@ def add_timeline_options(command) -> None:
         "--window", type=float, metavar="S", help="seconds heard at once (default: as the recipe)"
     )
     own.add_argument(
-        "--hop", type=float, metavar="S", help="seconds from one window to the next (default: 1)"
+        "--hop",
+        type=float,
+        metavar="S",
+        help="seconds from one window to the next (default: 1, or the window)",
     )
     own.add_argument("--smoothing", type=float, metavar="S", help="seconds of memory; 0: none (default: 2)")
     own.add_argument(

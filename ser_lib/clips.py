@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ser_lib import audio
 from ser_lib.corpora import CORPORA, find_corpus, get_corpus
 from ser_lib.corpora.base import Corpus
+from ser_lib.corpora.own import refuse_shared_speakers
 from ser_lib.errors import SerError
 from ser_lib.files import cache_dir, replacing
 from ser_lib.labels import EMOTIONS, in_order
@@ -58,7 +59,8 @@ def load_clips(
         a table with `COLUMNS`; its `attrs["shortfall"]` maps each incomplete corpus to (found, expected).
 
     Raises:
-        SerError: a corpus is found nowhere, or holds no usable clip; or two are called the same.
+        SerError: a corpus is found nowhere, or holds no usable clip; two are called the same, or are lists of one's
+            own that share a speaker.
     """
     names = list(dict.fromkeys([corpora] if isinstance(corpora, str) else corpora))
     if not names:
@@ -69,6 +71,7 @@ def load_clips(
         raise SerError(
             f"two of {', '.join(names)} are called the same, {', '.join(called)}: name each once, rename a file."
         )
+    refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
     shortfall, tables = {}, []
     for corpus in chosen:
         table, found = _load_corpus(corpus, find_corpus(corpus.name, data_dir), progress)

@@ -27,8 +27,8 @@ from ser_lib.corpora import CORPORA, known_corpus, label
 from ser_lib.display import audio_player
 from ser_lib.errors import SerError
 from ser_lib.labels import EMOTIONS
-from ser_lib.predict import LONG_SECONDS, heard, predict
-from ser_lib.predictor import Predictor
+from ser_lib.predict import heard, predict
+from ser_lib.predictor import LONG_SECONDS, Predictor
 from ser_lib.results import MIN_SPEAKERS, read_results
 from ser_lib.runs import NOT_FOR, Run, describe_score
 from ser_lib.splits import PROTOCOLS
@@ -102,6 +102,8 @@ def _launch(page, port: int | None) -> str:
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif"]
     mono = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "monospace"]
     theme = _gradio().themes.Default(primary_hue="blue", neutral_hue="slate", font=fonts, font_mono=mono)
+    if port is not None and not 1 <= port <= 65535:
+        raise SerError(f"a port is a number from 1 to 65535, not {port}.")
     try:
         return page.launch(
             server_name="127.0.0.1",
@@ -240,8 +242,8 @@ def _check_size(path: Path) -> None:
     for size, most, unit in ((megabytes, MAX_MEGABYTES, "MB"), (minutes, MAX_MINUTES, "minutes")):
         if size > most:
             raise SerError(
-                f"{path}: {size:.3g} {unit}, but this page takes up to {most} {unit}. Cut out a piece of it, or use "
-                "`ser predict` or `ser timeline`."
+                f"{path}: {size:.4g} {unit}, but this page takes up to {most} {unit}. Cut out a piece of it, or use "
+                "`ser predict RUN FILE --timeline`."
             )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import soundfile
 from torch import nn
 
-from ser_lib import plots
+from ser_lib import audio, plots
 from ser_lib.audit import red_leaks
 from ser_lib.corpora import CORPORA
 from ser_lib.files import project_dir
@@ -41,7 +41,8 @@ def audit_counts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def audio_player(waveform: np.ndarray, sampling_rate: int, label: str) -> str:
-    """HTML of a player that holds its own sound, as OGG (about 6 KB a second at 16 kHz)."""
+    """HTML of a player that holds its own sound, as OGG of one channel (about 6 KB a second at 16 kHz)."""
+    waveform = audio.mix_down(waveform) if waveform.ndim == 2 else waveform
     sound = io.BytesIO()
     # Vorbis: a tenth of WAV, and every browser plays it. Peaks beyond ±1 would wrap.
     with soundfile.SoundFile(sound, "w", sampling_rate, 1, "VORBIS", format="OGG") as file:

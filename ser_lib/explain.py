@@ -11,14 +11,15 @@ What it cannot tell:
 
 import copy
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ser_lib.audio import Recording, prepare
+from ser_lib.audio import Recording, prepare, seconds_of
 from ser_lib.errors import SerError
-from ser_lib.predictor import Predictor
+from ser_lib.predictor import LONG_SECONDS, Predictor
 
 WIDTHS = {"time": 0.25, "frequency": 1.0}  # seconds: a syllable; octaves
 LOWEST_HZ = 50  # no voice is lower: what is below belongs to the lowest band
@@ -66,6 +67,8 @@ def occlusion(
     step = width / 2 if step is None else step
     if not 0 < step <= width:
         raise SerError(f"step must be above 0, and at most the width ({width}), but is {step}.")
+    if seconds_of(recording) > LONG_SECONDS:
+        raise SerError(f"{recording}: longer than {LONG_SECONDS:.0f} s: take a piece of it.")
     whole = predictor.probabilities([recording])[0]
     emotion = predictor.emotions[int(whole.argmax())] if emotion is None else emotion
     if emotion not in predictor.emotions:
@@ -92,6 +95,20 @@ def occlusion(
         "sampling_rate": rate,
     }
     return parts
+
+
+def surest(answers: pd.DataFrame, recordings: Sequence[Recording]) -> Recording | None:
+    """Of the recordings that are short enough for `occlusion`, the one with the highest probability; None of none.
+
+    Args:
+        answers: aligned to the recordings, as `ser_lib.predict.predict` gives them.
+    """
+    sure = (
+        answers.drop(columns=["clip_id", "path", "emotion", "error"], errors="ignore").max(axis=1).to_numpy()
+    )
+    short = [number for number, recording in enumerate(recordings) if seconds_of(recording) <= LONG_SECONDS]
+    answered = [number for number in short if not np.isnan(sure[number])]
+    return recordings[max(answered, key=lambda number: sure[number])] if answered else None
 
 
 def _for_prepared(predictor: Predictor) -> Predictor:

@@ -34,7 +34,7 @@ def read_rows(
         the number of the line in the file, and its cells by column, whose names are in lower case.
 
     Raises:
-        SerError: there is no such file, it is not UTF-8 or not CSV, a column is missing or there twice, a row is
+        SerError: there is no such file, it is not UTF-8 or not CSV, a column is missing, any is there twice, a row is
             of another length than the header, a path is empty, or there is no row.
     """
     text = read_text(path)
@@ -50,6 +50,11 @@ def read_rows(
             raise SerError(
                 f"{path}: expected a header with the columns {' and '.join(columns)}, each once, but the first line "
                 f"is {header[:200]!r}.{advice and ' '}{advice}"
+            )
+        twice = sorted({name for name in names if name and names.count(name) > 1})
+        if twice:
+            raise SerError(
+                f"{path}: {' and '.join(twice)} is there twice in the header: keep one column of each name."
             )
         for cells in lines:
             if not any(cell.strip() for cell in cells):

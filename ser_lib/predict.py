@@ -11,12 +11,11 @@ from tqdm import tqdm
 from ser_lib import audio
 from ser_lib.audio import Recording
 from ser_lib.errors import SerError
-from ser_lib.predictor import Predictor
+from ser_lib.predictor import LONG_SECONDS, Predictor
 from ser_lib.timeline import timeline
 
 logger = logging.getLogger(__name__)
 
-LONG_SECONDS = 30.0  # longer than any clip that models learn from: such a recording is heard in windows
 AT_ONCE = 32  # recordings in memory
 MIN_FOR_BAR = 20
 
@@ -62,8 +61,7 @@ def predict(
     with bar:
         for start in range(0, len(named), AT_ONCE):
             batch = [source for _, source in named[start : start + AT_ONCE]]
-            answers += _answers(predictor, batch)
-            bar.update(len(batch))
+            answers += _answers(predictor, batch, bar)
     rows = []
     for (name, _), answer in zip(named, answers, strict=True):
         failed = isinstance(answer, SerError)
@@ -85,24 +83,32 @@ def _named(
     sources: Source | Iterable[Source], sampling_rate: int | None
 ) -> Iterator[tuple[str, str | Path | Recording]]:
     """Every single recording with the name that it is told by."""
+    if sampling_rate is not None and not sampling_rate > 0:
+        raise SerError(f"a sampling rate must be above 0 Hz, not {sampling_rate}.")
     if isinstance(sources, str | Path | Recording | np.ndarray):
         sources = [sources]
     for number, source in enumerate(sources):
+        name = f"recording {number}"
         if isinstance(source, str | Path):
-            path = Path(source)
-            for file in audio.files_in(path) if path.is_dir() else [path]:
+            for file in audio.expand(source):
                 yield str(file), file
-            continue
-        if isinstance(source, np.ndarray):
+        elif isinstance(source, Recording):
+            named = source.name != Recording._field_defaults["name"]
+            yield source.name if named else name, source if named else source._replace(name=name)
+        elif isinstance(source, np.ndarray):
             if sampling_rate is None:
                 raise SerError("an array does not tell its sampling rate: pass sampling_rate=, in Hz.")
-            source = Recording(source, sampling_rate, f"recording {number}")
-        named = source.name != Recording._field_defaults["name"]
-        yield source.name if named else f"recording {number}", source
+            yield name, Recording(source, sampling_rate, name)
+        else:
+            raise SerError(
+                f"source {number}: expected a path, a Recording or a NumPy array, but came {type(source).__name__}."
+            )
 
 
-def _answers(predictor: Predictor, batch: Sequence[str | Path | Recording]) -> list[np.ndarray | SerError]:
-    """Probabilities of each recording, or the error of what cannot be read."""
+def _answers(
+    predictor: Predictor, batch: Sequence[str | Path | Recording], bar: tqdm
+) -> list[np.ndarray | SerError]:
+    """Probabilities of each recording, or the error of what cannot be read; the bar moves with each that is read."""
     answers: list = [None] * len(batch)
     short = {}
     for number, source in enumerate(batch):
@@ -113,6 +119,7 @@ def _answers(predictor: Predictor, batch: Sequence[str | Path | Recording]) -> l
                 short[number] = heard(source)
         except SerError as error:
             answers[number] = error
+        bar.update()
     try:
         found = predictor.probabilities(list(short.values())) if short else []
     except SerError:  # one by one, so that it spoils no other's answer

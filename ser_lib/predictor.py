@@ -10,6 +10,8 @@ from ser_lib import models, reading, training
 from ser_lib.audio import Recording, prepare_all
 from ser_lib.recipes import Recipe
 
+LONG_SECONDS = 30.0  # longer than any clip that models learn from: such a recording is to be heard in windows
+
 
 class Predictor:
     """One fold's model of a run, or the mean of several folds'.

@@ -4,12 +4,14 @@ import copy
 import importlib.resources
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 
-from ser_lib.corpora import CORPORA, known_corpus
+from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
 from ser_lib.errors import SerError
+from ser_lib.file_lists import is_file_list
 from ser_lib.files import project_dir, replacing
 from ser_lib.recipes import load_recipe
 from ser_lib.results import read_results, result_rows, update_results
@@ -73,8 +75,10 @@ def make_report(
         )
         seconds[name] = time.monotonic() - started
     run = load_run(run_folder(recipe, protocol, seed, runs_dir))
+    shown = shown_paths(recipe.corpora, given)
     for name in NOTEBOOKS:
-        write_page(executed[name], page_context(run, name, seconds[name]), folder / f"{name}.html")
+        page = without_folders(executed[name], shown)
+        write_page(page, page_context(run, name, seconds[name]), folder / f"{name}.html")
     update_results(result_rows([run]), reports)
     write_index(reports)
     return folder
@@ -111,7 +115,8 @@ def make_claims_audit(parameters: dict, reports_dir: str | Path | None = None) -
         "pages": [],
         "index_href": "index.html",
     }
-    write_page(executed, context, reports / f"{CLAIMS}.html", MAX_AUDIT_BYTES)
+    page = without_folders(executed, shown_paths([], given))
+    write_page(page, context, reports / f"{CLAIMS}.html", MAX_AUDIT_BYTES)
     write_index(reports)
     return reports / f"{CLAIMS}.html"
 
@@ -157,6 +162,46 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     executed = nbformat.read(failed_copy, as_version=4)
     failed_copy.unlink()
     return executed
+
+
+def shown_paths(corpora: Iterable[str], parameters: dict) -> dict[str, str]:
+    """What a page says in place of each path that tells how somebody's computer is laid out.
+
+    A CSV that lists a corpus of one's own goes by its name alone. Its clips' folder, and folders and files that the
+    parameters name, go by their last part; not so below the home folder, which pages write as `~`.
+    """
+    shown = {name: label(name) for name in corpora if is_file_list(name)}
+    places = [find_corpus(name, parameters.get("data_dir")) for name in shown]
+    places += [Path(value) for value in parameters.values() if isinstance(value, str)]
+    for place in places:
+        if place.is_absolute() and place.name and not place.is_relative_to(Path.home()):
+            shown[str(place)] = place.name
+    return shown
+
+
+def without_folders(notebook, shown: dict[str, str]):
+    """A copy of a notebook whose cells and outputs have, for each path, what is shown in its place."""
+    spellings = {}
+    for path, name in shown.items():
+        in_python = path.encode("unicode_escape").decode()  # as papermill writes parameters
+        spellings |= {path: name, in_python: name, escape(path): escape(name)}
+    patterns = {
+        # No part of a longer path or word, so no chance hit in a picture's base64. YAML breaks lines at spaces.
+        rf"(?<![\w/+.~-]){re.escape(path)}(?![\w+-])".replace("\\ ", r"\s+"): spellings[path]
+        for path in sorted(spellings, key=len, reverse=True)  # files before the folders that they lie in
+    }
+
+    def renamed(value):
+        if isinstance(value, str):
+            for pattern, name in patterns.items():
+                value = re.sub(pattern, lambda _, name=name: name, value)
+        elif isinstance(value, list):
+            value = [renamed(item) for item in value]
+        elif isinstance(value, dict):
+            value = type(value)({key: renamed(item) for key, item in value.items()})
+        return value
+
+    return renamed(notebook)
 
 
 def page_context(run: Run, page: str, seconds: float) -> dict:

@@ -66,7 +66,7 @@ class Run:
 
     folder: Path
     recipe: Recipe
-    split: pd.DataFrame  # the split's rows, without what only the audio files tell
+    split: pd.DataFrame  # the split's rows, without what is read from the files again
     audit: pd.DataFrame
     history: pd.DataFrame
     predictions: pd.DataFrame

@@ -55,6 +55,7 @@ _SAVED = [
     "emotion",
     "intensity",
     "sentence",
+    "audio_hash",  # not in the folders of older runs
     "protocol",
     "seed",
 ]
@@ -147,6 +148,8 @@ def save_split(split: pd.DataFrame, path: str | Path) -> None:
 def load_split(path: str | Path, clips: pd.DataFrame | None = None) -> pd.DataFrame:
     """Read a split that `save_split` wrote; with `clips`, give the very table that `make_split` gave.
 
+    Those of older runs have no `audio_hash`.
+
     Raises:
         SerError: there is no such file, it is not a split, or it names clips that `clips` does not hold.
     """
@@ -155,7 +158,7 @@ def load_split(path: str | Path, clips: pd.DataFrame | None = None) -> pd.DataFr
         raise SerError(f"no split at {path}: write one with save_split(make_split(clips), path)")
     try:
         saved = pd.read_csv(path, dtype=str, keep_default_na=False).astype({"fold": int, "seed": int})
-        saved = saved[_SAVED]
+        saved = saved[[name for name in _SAVED if name in saved or name != "audio_hash"]]
     except (KeyError, ValueError) as error:
         raise SerError(f"{path} is not a split: expected CSV with the columns {', '.join(_SAVED)}") from error
     if clips is None:

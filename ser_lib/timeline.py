@@ -25,6 +25,7 @@ from ser_lib.predictor import Predictor
 from ser_lib.recipes import Recipe
 
 WINDOW_SECONDS = 3.0  # where the recipe takes clips of any length
+HOP_SECONDS = 1.0
 MIN_SPEECH = 0.2  # of a window's frames; in less a model would hear an emotion in the room
 BLOCK_SECONDS = 30.0  # of a file in memory
 AT_ONCE = 32  # windows that the model gets together
@@ -39,7 +40,8 @@ class Stream:
     Args:
         sampling_rate: of what is pushed, in Hz; None: the predictor's, to which all else is resampled.
         window_seconds: None: as much as the recipe reads of a clip, or `WINDOW_SECONDS`.
-        hop_seconds: from one window's start to the next one's; no more than a window.
+        hop_seconds: from one window's start to the next one's, no more than a window; None: `HOP_SECONDS`, or a window
+            where that is shorter.
         smoothing_seconds: time constant of an exponential mean over the windows so far; 0: each by itself. After a
             pause earlier windows count as much less as it was long.
         detector: of speech, as of `ser_lib.speech.detector`.
@@ -54,11 +56,12 @@ class Stream:
         sampling_rate: int | None = None,
         *,
         window_seconds: float | None = None,
-        hop_seconds: float = 1.0,
+        hop_seconds: float | None = None,
         smoothing_seconds: float = 2.0,
         detector: str = "energy",
     ):
         window_seconds = default_window(predictor.recipe) if window_seconds is None else window_seconds
+        hop_seconds = min(HOP_SECONDS, window_seconds) if hop_seconds is None else hop_seconds
         if not 0.1 <= window_seconds < np.inf:
             raise SerError(f"a window must be 0.1 s or more, not {window_seconds} s.")
         if not 0.01 <= hop_seconds <= window_seconds:
@@ -210,7 +213,7 @@ def timeline(
     source: str | Path | Recording,
     *,
     window_seconds: float | None = None,
-    hop_seconds: float = 1.0,
+    hop_seconds: float | None = None,
     smoothing_seconds: float = 2.0,
     detector: str = "energy",
     progress: bool = True,
@@ -324,9 +327,7 @@ def write_timelines(
     from ser_lib import plots
 
     Stream(predictor, **settings)  # settings that cannot be are told once, not of every file
-    paths = [
-        file for path in map(Path, files) for file in (audio.files_in(path) if path.is_dir() else [path])
-    ]
+    paths = [file for path in files for file in audio.expand(path)]
     if not paths:
         raise SerError(f"there is nothing to hear: expected audio files ({' '.join(audio.SUFFIXES)}).")
     taken: set[str] = set()

@@ -25,16 +25,23 @@ COLUMNS = [
 def answers_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
     """The run's answers for clips, a predictions table: clip_id, truth and one probability an emotion.
 
-    Left out, and told of in a logged line: clips of speakers whom the model learned from, clips of emotions that it
-    cannot name, and files that cannot be read.
+    Left out, and told of in a logged line: clips that the model learned from, under whatever name, or of whose
+    speakers it did, clips of emotions that it cannot name, and files that cannot be read.
 
     Raises:
         SerError: nothing is left.
     """
     learned = run.split if fold == "all" else run.split[run.split["fold"] == fold]
-    known = learned.loc[learned["subset"] != "test", "speaker"]
+    learned = learned[learned["subset"] != "test"]
+    if "audio_hash" not in learned:
+        logger.warning(
+            "%s is of an older version, without the hashes of its audio: whether the model learned from these clips "
+            "under other names cannot be checked",
+            run.folder,
+        )
     reasons = {
-        "of speakers whom this model learned from": clips["speaker"].isin(set(known)),
+        "of speakers whom this model learned from": clips["speaker"].isin(learned["speaker"]),
+        "which this model learned from": clips["audio_hash"].isin(learned.get("audio_hash", ())),
         f"of emotions other than {', '.join(run.emotions)}": ~clips["emotion"].isin(run.emotions),
     }
     for reason, left_out in reasons.items():

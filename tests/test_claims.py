@@ -198,3 +198,20 @@ def test_people_are_told_of_as_far_as_they_were_asked():
     told = {name: claims.people(load_recipe(name)) for name in claims.claimed_recipes()}
     assert told["ravdess-wav2vec2-frozen-mlp"] == "0.624" and told["tess-mfcc-gru"] == "—"
     assert told["four-corpora-xlsr53-finetune"] == "0.624 (ravdess), 0.409 (crema_d)"
+
+
+def test_mfcc_recipes_do_not_miss_an_encoder_that_others_lack(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    told = []
+    planned = list(claims._planned(None, "nobody/none", [], None, told.append))
+    assert {name for name, *_ in planned} == {name for name in claims.claimed_recipes() if "mfcc" in name}
+    assert len(told) == 4 and all("nobody/none" in line for line in told)
+
+
+def test_a_damaged_run_folder_is_told_and_the_others_are_measured(tones, tmp_path):
+    told = []
+    folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
+    (tmp_path / "runs" / NAMES[0] / "published" / "0").mkdir(parents=True)
+    runs = claims.measure(NAMES[:1], overrides=SMALL, say=told.append, **folders)
+    assert set(runs) == {(NAMES[0], key) for key in ("without-copies", "new-speakers", "strictest", "floor")}
+    assert "is not a run folder" in told[-1]

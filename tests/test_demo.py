@@ -151,7 +151,7 @@ class TestItsAnswer:
             (lambda path: os.truncate(tone(path), 30_000_000), "30 MB, but this page takes up to 20 MB"),
             (
                 lambda path: tone(path, 601.2, format="FLAC"),
-                "10 minutes, but this page takes up to 10 minutes",
+                "10.02 minutes, but this page takes up to 10 minutes",
             ),
         ],
         ids=["text", "silence", "nothing", "large", "long"],
@@ -216,6 +216,8 @@ class TestServing:
         assert (
             f"port {port} is taken by another program: name a free one with --port" in capsys.readouterr().err
         )
+        assert cli.main(["demo", str(run.folder), "--port", "99999"]) == 1
+        assert "a port is a number from 1 to 65535, not 99999" in capsys.readouterr().err
 
     @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH")
     def test_in_a_browser(self, run, tmp_path):

@@ -33,6 +33,14 @@ def test_a_player_holds_its_own_sound():
     assert rate == 16000 and len(decoded) == 16000 and np.abs(decoded).max() < 1.2
 
 
+def test_a_player_mixes_channels_down():
+    left = np.full(16000, 0.5, np.float32)
+    html = display.audio_player(np.stack([left, -left], axis=1), 16000, "stereo")
+    sound = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])
+    decoded, _ = soundfile.read(io.BytesIO(sound))
+    assert decoded.ndim == 1 and np.abs(decoded).max() < 0.01
+
+
 def test_a_player_holds_minutes():
     html = display.audio_player(np.full(16000 * 300, 0.1, np.float32), 16000, "long")
     sound = base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])

@@ -198,3 +198,12 @@ def test_tables_can_be_put_together_and_drawn():
 def test_an_argument_out_of_range_is_refused(arguments, message):
     with pytest.raises(SerError, match=message):
         explain.occlusion(LoudnessOf(seconds_of(0, 1)), voice(), **arguments)
+
+
+def test_the_surest_of_the_short_ones_is_explained():
+    recordings = [Recording(np.zeros(seconds), 1, str(seconds)) for seconds in (5, 40, 9, 7)]
+    answers = pd.DataFrame(
+        {"clip_id": list("abcd"), "emotion": ["sad"] * 4, "sad": [0.6, 0.9, np.nan, 0.7], "error": [""] * 4}
+    )
+    assert explain.surest(answers, recordings).name == "7"
+    assert explain.surest(answers.iloc[1:3], recordings[1:3]) is None

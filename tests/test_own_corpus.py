@@ -193,6 +193,10 @@ class TestRefused:
                 "file,emotion\na.wav,sad\n",
                 r"columns path and emotion \(or label\), each once.*'file,emotion'",
             ),
+            (
+                "path,emotion,Speaker,speaker\nanna/1.wav,sad,anna,bert\n",
+                "my.csv: speaker is there twice in the header: keep one column of each name",
+            ),
             ("path,speaker\na.wav,anna\n", r"columns path and emotion \(or label\)"),
             ("path,emotion,speaker\n", "no rows"),
             (
@@ -226,6 +230,18 @@ class TestRefused:
             noise(tmp_path / place / "anna" / "1.wav", 1)
         with pytest.raises(SerError, match="called the same, my, my"):
             load(first, second)
+
+    def test_two_lists_with_one_speaker(self, tmp_path, rows):
+        one = write(tmp_path / "one.csv", rows[:3])
+        two = write(tmp_path / "two.csv", [rows[3] | {"speaker": " Bert"}])
+        with pytest.raises(SerError, match="^bert speaks in both one and two: put both lists into one CSV"):
+            load("sample", one, two)
+        write(tmp_path / "two.csv", [rows[3] | {"speaker": "berta"}])
+        assert load(one, two)["speaker"].tolist() == ["one-anna", "one-anna", "one-bert", "two-berta"]
+        for path, some in ((one, rows[:3]), (two, rows[3:])):  # whom nobody names may be one person
+            write(path, [{"path": row["path"], "emotion": "sad"} for row in some])
+        with pytest.raises(SerError, match="^unknown speaks in both one and two"):
+            load(one, two)
 
     def test_audio_none_of_which_can_be_read(self, tmp_path, rows):
         for row in rows:

@@ -1,14 +1,16 @@
 """The notebooks, executed from end to end on the bundled corpus, and the pages made of them."""
 
+import copy
 import re
 from dataclasses import replace
+from html import escape
 
 import nbformat
 import pytest
 
 from ser_lib import experiments, report
 from ser_lib.errors import SerError
-from ser_lib.recipes import load_recipe
+from ser_lib.recipes import dump_recipe, load_recipe
 from ser_lib.report import MAX_PAGE_BYTES, NOTEBOOKS, execute_notebook, make_report, write_index, write_page
 from ser_lib.results import read_results
 from ser_lib.runs import load_run, run_folder
@@ -148,6 +150,72 @@ def test_a_transductive_page_says_so(folders):
     adapted = replace(run, split=run.split.assign(protocol="speaker-adapted"))
     assert "Transductive" in report.page_context(adapted, "Run_Model", 1.0)["notice"]
     assert "Transductive" not in report.page_context(run, "Run_Model", 1.0)["notice"]
+
+
+class TestPathsThatAreNobodysBusiness:
+    @pytest.fixture
+    def clinic(self, tmp_path):
+        """A CSV beside its audio, under names that HTML, Python and YAML each write in another way."""
+        folder = tmp_path / "Möller & sons clinic, where a line of YAML is long enough to break"
+        (folder / "audio").mkdir(parents=True)
+        (folder / "audio" / "a.wav").touch()
+        (folder / "patients.csv").write_text("path,emotion,speaker\naudio/a.wav,sad,anna\n", encoding="utf-8")
+        return folder
+
+    def test_are_told_by_their_last_part(self, clinic, tmp_path, folders):
+        from papermill.translators import PythonTranslator
+
+        path = str(clinic / "patients.csv")
+        recipe = load_recipe("demo", overrides=[f"corpora=['{path}']"])
+        given = {
+            "overrides": list(recipe.overrides),
+            "runs_dir": str(tmp_path / "runs"),
+            "protocol": "speaker",
+        }
+        made = notebook(PythonTranslator.codify(given))
+        html = f"<td>{escape(path)}</td><td>{escape(str(clinic / 'audio'))}</td>"
+        made.cells[0].outputs = [
+            nbformat.v4.new_output("stream", text=f"{clinic}/audio/a.wav: silent\n{dump_recipe(recipe)}"),
+            nbformat.v4.new_output("display_data", {"text/html": html}),
+        ]
+        before = copy.deepcopy(made)
+        shown = report.shown_paths(recipe.corpora, given)
+        assert set(shown.values()) == {"patients.csv", "audio", "runs"}
+        run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+        write_page(
+            report.without_folders(made, shown), report.page_context(run, "Run_Model", 1.0), tmp_path / "x"
+        )
+        page = (tmp_path / "x").read_text(encoding="utf-8")
+        assert made == before and page.count("patients.csv") >= 3 and "audio/a.wav: silent" in page
+        for part in ("ller", "clinic", str(tmp_path)):
+            assert part not in page
+
+    def test_are_hidden_whenever_a_report_is_made(self, clinic, tmp_path, monkeypatch, folders):
+        written = {}
+        run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+        monkeypatch.setattr(report, "execute_notebook", lambda _, given, __: notebook(repr(given)))
+        monkeypatch.setattr(report, "load_run", lambda _: run)
+        monkeypatch.setattr(
+            report, "write_page", lambda page, _, path, *__: written.update({path.name: page})
+        )
+        corpora = f"corpora=['{clinic / 'patients.csv'}']"
+        places = {"runs_dir": str(tmp_path / "runs"), "reports_dir": str(tmp_path / "reports")}
+        make_report("demo", overrides=[corpora], data_dir=str(clinic), **places)
+        report.make_claims_audit(
+            {"data_dir": str(clinic), "runs_dir": places["runs_dir"]}, places["reports_dir"]
+        )
+        assert len(written) == 4
+        for page in written.values():
+            assert str(tmp_path) not in page.cells[0].source and "'runs_dir': 'runs'" in page.cells[0].source
+
+    def test_below_home_and_by_chance_stay_as_they_are(self, monkeypatch):
+        monkeypatch.setenv("HOME", "/home/ada")
+        given = {"data_dir": "/data", "runs_dir": "/home/ada/runs", "seed": 0, "protocol": "speaker"}
+        shown = report.shown_paths(["ravdess"], given)
+        assert shown == {"/data": "data"}
+        kept = "https://host/data /database ~/data base64,abc/data+/dataA=="
+        made = report.without_folders(notebook(f"{kept} '/data' /data/ravdess"), shown)
+        assert made.cells[0].source == f"{kept} 'data' data/ravdess"
 
 
 def test_a_failing_cell_is_named_and_its_executed_copy_kept(tmp_path):

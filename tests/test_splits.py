@@ -111,7 +111,21 @@ def test_a_saved_split_comes_back_as_it_was(protocol, tmp_path):
     pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv", clips.iloc[::-1]), split)
     saved = load_split(tmp_path / "split.csv")
     assert {"fold", "subset", "clip_id", "corpus", "speaker", "emotion", "protocol", "seed"} <= set(saved)
+    assert "audio_hash" in saved
     pd.testing.assert_frame_equal(saved, split[list(saved)])
+
+
+def test_a_split_of_an_older_run_has_no_hashes_and_is_read_all_the_same(tmp_path):
+    clips = make_clips()
+    split = make_split(clips)
+    save_split(split, tmp_path / "split.csv")
+    older = pd.read_csv(tmp_path / "split.csv").drop(columns="audio_hash")
+    older.to_csv(tmp_path / "split.csv", index=False)
+    pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv"), split[list(older)])
+    pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv", clips), split)
+    older.drop(columns="speaker").to_csv(tmp_path / "split.csv", index=False)
+    with pytest.raises(SerError, match="is not a split"):
+        load_split(tmp_path / "split.csv")
 
 
 def test_a_split_is_the_same_on_every_platform():

@@ -110,6 +110,14 @@ class TestWindows:
         ):
             assert timelines.default_window(load_recipe("demo", overrides=overrides)) == seconds
 
+    def test_shorter_than_a_second_follow_each_other(self):
+        recipe = load_recipe("demo", overrides=["input.audio.max_seconds=0.8"])
+        predictor = SimpleNamespace(
+            recipe=recipe, emotions=EMOTIONS, sampling_rate=RATE, probabilities=Loudness().probabilities
+        )
+        table = timeline(predictor, Recording(babble(3.2), RATE), detector="none", progress=False)
+        assert np.allclose(table["start"], [0, 0.8, 1.6, 2.4]) and np.allclose(table["end"].iloc[-1], 3.2)
+
     def test_are_heard_as_clips(self):
         predictor, samples = Loudness(), babble(7)
         table = pushed(Stream(predictor, detector="none", smoothing_seconds=0, hop_seconds=0.5), [samples])

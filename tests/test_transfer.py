@@ -10,7 +10,7 @@ from conftest import make_clips, tone_clips
 from ser_lib import cli, experiments, transfer
 from ser_lib.errors import SerError
 from ser_lib.recipes import load_recipe
-from ser_lib.runs import Run, read_table
+from ser_lib.runs import load_run, read_table
 
 
 @pytest.fixture
@@ -65,6 +65,31 @@ def test_speakers_it_learned_from_and_emotions_it_cannot_name_are_left_out(run, 
         transfer.answers_on(run, clips, "all", progress=False)
 
 
+def test_clips_it_learned_from_are_known_under_another_name(run, tmp_path, caplog):
+    clips = elsewhere(tmp_path / "savee")
+    rows = run.split.query("fold == 0").drop_duplicates("subset").set_index("subset")
+    heard = rows["audio_hash"][["train", "validation", "test"]].tolist()
+    clips.loc[clips.index[:3], "audio_hash"] = heard
+    with caplog.at_level(logging.WARNING):
+        answers = transfer.answers_on(run, clips, 0, progress=False)
+    assert (
+        answers["clip_id"].tolist() == clips["clip_id"].iloc[2:].tolist()
+    )  # fold 0 has not heard its test clip
+    assert caplog.messages == [f"2 of {len(clips)} clips left out, which this model learned from"]
+    assert len(transfer.answers_on(run, clips, "all", progress=False)) == len(clips) - 3
+
+
+def test_of_an_older_run_it_is_said_that_nobody_knows(run, tmp_path, caplog):
+    table = pd.read_csv(run.folder / "split.csv")
+    table.drop(columns="audio_hash").to_csv(run.folder / "split.csv", index=False)
+    clips = elsewhere(tmp_path / "savee")
+    with caplog.at_level(logging.WARNING):
+        answers = transfer.answers_on(load_run(run.folder), clips, progress=False)
+    assert len(answers) == len(clips)
+    (message,) = caplog.messages
+    assert "under other names cannot be checked" in message
+
+
 def test_a_file_that_cannot_be_read_is_left_out(run, tmp_path):
     clips = elsewhere(tmp_path / "savee")
     (tmp_path / "bad.wav").write_text("no audio")
@@ -111,4 +136,4 @@ def test_the_command_prints_and_writes_what_can_be_read_again(run, tmp_path, cap
     printed = capsys.readouterr().out
     table = read_table(tmp_path / "unheard.csv")
     assert transfer.markdown(table) in printed and "| **all** (UAR) |" in printed
-    assert isinstance(run, Run) and set(table["recipe"]) == {"demo"}
+    assert set(table["recipe"]) == {"demo"}

@@ -200,6 +200,7 @@ class TestRefused:
             ("", "columns path and subset"),
             ("file,subset\nclip-0.wav,train\n", r"columns path and subset, each once.*'file,subset'"),
             ("path,subset,Path\na,b,c\n", "each once"),
+            ("path,subset,speaker,Speaker\na,train,x,y\n", "speaker is there twice"),
             ("path,subset\n", "no rows"),
             ("path,subset\nclip-0.wav,trian\n", "line 2: unknown subset 'trian'. Subsets are train"),
             ("path,subset\nclip-0.wav,\n", "line 2: expected the subset of the clip, got ''"),

@@ -12,6 +12,8 @@ Speakers  without that column all clips count as one person's: nothing can then 
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 from ser_lib.corpora.base import Corpus
@@ -87,6 +89,22 @@ def name_of(path: Path) -> str:
     return re.sub(r"[^\w.-]+", "-", path.stem).strip("-.") or "own"
 
 
+def refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
+    """Raise SerError where two lists name the same speaker, who would count as two people, one on each side of a split."""
+    speakers = {
+        corpus.name: {_plain(corpus.parse(file)["speaker"]) for file in corpus.files}  # UNKNOWN is one too
+        for corpus in corpora
+    }
+    for first, second in combinations(speakers, 2):
+        shared = sorted(speakers[first] & speakers[second])
+        if shared:
+            told = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
+            raise SerError(
+                f"{told} {'speak' if len(shared) > 1 else 'speaks'} in both {first} and {second}: put both lists into "
+                "one CSV, or name them apart."
+            )
+
+
 def _read_facts(path: Path) -> tuple[dict[Path, dict], dict[Path, list[int]]]:
     """What the CSV says of each file, and in which lines."""
     facts: dict[Path, dict] = {}
@@ -140,7 +158,7 @@ def _check_speakers(path: Path, facts: dict[Path, dict], lines: dict[Path, list[
     speakers = {row["speaker"] for row in facts.values()}
     alike = defaultdict(list)
     for speaker in sorted(speakers):
-        alike[" ".join(speaker.lower().split())].append(speaker)
+        alike[_plain(speaker)].append(speaker)
     for spellings in alike.values():
         if len(spellings) > 1:
             names = " and ".join(map(repr, spellings))
@@ -152,6 +170,11 @@ def _check_speakers(path: Path, facts: dict[Path, dict], lines: dict[Path, list[
             len(facts),
             INVENT_NONE,
         )
+
+
+def _plain(speaker: str) -> str:
+    """The same for all spellings of a name that differ in capitals and spaces alone."""
+    return " ".join(speaker.lower().split())
 
 
 def _names(files: list[Path], folder: Path) -> dict[Path, str]:
