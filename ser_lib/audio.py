@@ -23,6 +23,8 @@ from ser_lib.errors import SerError
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+# Audio that is not read here: folders with it are told of.
+NOT_READ = (".m4a", ".aac", ".wma", ".amr", ".opus", ".aif", ".aiff", ".au", ".webm", ".3gp")
 MIN_SECONDS = 0.02  # one frame of the usual features; nothing shorter is speech
 RMS_TARGET = 0.1  # -20 dB below full scale: loud, and most speech then peaks below 1
 
@@ -38,7 +40,7 @@ class Recording(NamedTuple):
         return self.name
 
 
-def files_in(folder: Path) -> list[Path]:
+def files_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """Every audio file in a folder and its subfolders, by path; hidden ones aside."""
     found, seen = [], set()
     for parent, subfolders, names in os.walk(folder, followlinks=True):
@@ -51,7 +53,7 @@ def files_in(folder: Path) -> list[Path]:
         found += [
             Path(parent, name)
             for name in names
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+            if not name.startswith(".") and name.lower().endswith(suffixes)
         ]
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
@@ -113,7 +115,14 @@ def expand(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path]
-    files = files_in(path)
+    files, others = files_in(path), files_in(path, NOT_READ)
+    if others:
+        logger.warning(
+            "%d files left out, which are not %s: %s; convert them (`ffmpeg -i FILE out.wav`)",
+            len(others),
+            " ".join(SUFFIXES),
+            ", ".join(map(str, others[:3])) + (", ..." if len(others) > 3 else ""),
+        )
     if not files:
         logger.warning("%s: no audio (%s) in this folder", path, " ".join(SUFFIXES))
     return files
@@ -138,6 +147,8 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         if path.stat().st_size == 0:
             raise SerError(f"{path}: expected audio, but the file is empty (0 bytes). Copy it again.")
         source = _check_wav_length(path)
+    except SerError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: no path can have a NUL
         raise SerError(
             f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}. Check path and rights."

@@ -274,7 +274,9 @@ def add_own_split_options(command) -> None:
             f"--{subset}", metavar="DIR", help=f"the {subset} files: a folder, or a list of files"
         )
     command.add_argument(
-        "--html", metavar="FILE", help="write the audit as a page (default: NAME-audit.html)"
+        "--html",
+        metavar="FILE",
+        help="write the audit as a page (default: NAME-audit.html of your own split, none of a recipe)",
     )
     command.add_argument("--fail", action="store_true", help="exit with status 1 if a red leak is found")
 

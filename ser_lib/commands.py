@@ -168,7 +168,7 @@ def predict(options) -> None:
             told = {emotion: round(row[emotion], 6) for emotion in run.emotions}
             print(json.dumps({"path": row["path"], "emotion": row["emotion"], "probabilities": told}))
     elif len(answered):
-        print(answered.drop(columns="error").round(3).to_string(index=False))
+        print(answered.drop(columns="error").to_string(index=False, float_format="%.3f"))
     if len(answered) < len(table):  # each was named already
         raise SerError(
             f"{len(table) - len(answered)} of {len(table)} files could not be answered, see above."
@@ -384,7 +384,10 @@ def export(options) -> None:
     )
     if options.int8:
         print(f"int8: {describe_int8(settings)}")
-    print(f"use it, without PyTorch: python {folder / 'run_onnx.py'} my-voice.wav")
+    print(
+        f"use it where there is no PyTorch: python {folder / 'run_onnx.py'} my-voice.wav\n"
+        f"what it needs there is in {folder / 'README.md'}"
+    )
 
 
 def bench(options) -> None:

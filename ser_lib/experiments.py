@@ -22,7 +22,7 @@ from ser_lib.clips import load_clips, select_emotions
 from ser_lib.corpora import get_corpus
 from ser_lib.errors import SerError
 from ser_lib.labels import in_order
-from ser_lib.recipes import Recipe, dump_recipe
+from ser_lib.recipes import Recipe, dump_recipe, read_resolved
 from ser_lib.runs import (
     Run,
     environment,
@@ -97,6 +97,7 @@ def train(
     if unknown:
         raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
     final = run_folder(recipe, protocol, seed, runs_dir)
+    _warn_of_another(final, recipe)
     partial = unfinished.partial_of(final)
     identity = unfinished.identity(recipe, split, inputs)
     if parallel.is_first():
@@ -127,6 +128,21 @@ def train(
                     unfinished.fold_lock(partial, fold).unlink(missing_ok=True)
                 (final / unfinished.IDENTITY).unlink()
     return load_run(final) if parallel.from_first(joined) else None
+
+
+def _warn_of_another(final: Path, recipe: Recipe) -> None:
+    """Overrides do not name a folder of their own: a run that they tell apart would be gone unnoticed."""
+    if not parallel.is_first() or not (final / "recipe.yaml").is_file():
+        return
+    before = read_resolved(final / "recipe.yaml")
+    if before != recipe:
+        logger.warning(
+            "%s holds a run of other settings (%s), which this one (%s) replaces once it is finished: to keep both, stop "
+            "here and give another --runs-dir",
+            final,
+            before.variant_label,
+            recipe.variant_label,
+        )
 
 
 def _train_fold(

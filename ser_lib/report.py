@@ -16,7 +16,7 @@ from ser_lib.files import project_dir, replacing
 from ser_lib.recipes import load_recipe
 from ser_lib.results import read_results, result_rows, update_results
 from ser_lib.runs import Run, git_commit, load_run, run_folder
-from ser_lib.splits import PROTOCOLS
+from ser_lib.splits import PROTOCOLS, check_protocol
 
 NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
 CLAIMS = "Claims_Audit"
@@ -52,6 +52,7 @@ def make_report(
             copy lies beside the pages as `<Notebook>.failed.ipynb`. Earlier pages stay as they were.
     """
     recipe = load_recipe(recipe_name, variant, overrides)
+    check_protocol(protocol)
     reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
     folder = reports / recipe.folder_name / protocol
     folder.mkdir(parents=True, exist_ok=True)

@@ -63,6 +63,14 @@ _SAVED = [
 Fold = dict[str, np.ndarray]  # subset -> row numbers in the clip table
 
 
+def check_protocol(protocol: str) -> None:
+    """Raise SerError where there is no such protocol; the message names the nearest."""
+    if protocol not in PROTOCOLS:
+        near = get_close_matches(str(protocol), PROTOCOLS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SerError(f"unknown protocol {protocol!r}: {hint}The protocols are {', '.join(PROTOCOLS)}.")
+
+
 def make_split(
     clips: pd.DataFrame,
     protocol: str = "speaker",
@@ -93,10 +101,7 @@ def make_split(
     Raises:
         SerError: the protocol is unknown, an option does not belong to it, or these clips cannot give it.
     """
-    if protocol not in PROTOCOLS:
-        near = get_close_matches(str(protocol), PROTOCOLS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SerError(f"unknown protocol {protocol!r}: {hint}The protocols are {', '.join(PROTOCOLS)}.")
+    check_protocol(protocol)
     at_random = protocol in ("published", "deduplicated")
     if (select_on_test or train_on_test) and not at_random:
         raise SerError(
@@ -232,8 +237,8 @@ def _speakers(clips: pd.DataFrame) -> list[str]:
     if len(speakers) < 2:
         raise SerError(
             f"a split by speaker needs at least 2 speakers, got {len(speakers)} ({', '.join(speakers)}): "
-            "add a corpus, or to your own CSV the column speaker; or use the protocol 'deduplicated' and know what it "
-            "leaks"
+            "add a corpus, or recordings of other people (whose they are, a CSV says in its column speaker); or use the "
+            "protocol 'deduplicated' and know what it leaks"
         )
     return speakers
 

@@ -33,8 +33,6 @@ COLUMNS = (
     "augmented_from",
 )  # read where they are, besides the label
 _SUBSET_OF = {word: subset for subset, words in SUBSETS.items() for word in words}
-# Listed with the readable ones, so that they are reported and not passed over.
-_UNREADABLE = (".m4a", ".aac", ".wma", ".amr", ".opus", ".aif", ".aiff", ".au")
 
 
 def is_split(text: str) -> bool:
@@ -162,7 +160,8 @@ def _audio_below(folder: Path):
         seen.add(real)
         subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
         for name in names:
-            if not name.startswith(".") and name.lower().endswith((*audio.SUFFIXES, *_UNREADABLE)):
+            # Those too that are not read, so that they are reported and not passed over.
+            if not name.startswith(".") and name.lower().endswith((*audio.SUFFIXES, *audio.NOT_READ)):
                 yield Path(place, name)
 
 

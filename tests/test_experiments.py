@@ -354,3 +354,12 @@ def test_nothing_is_learned_from_permuted_labels(tones, tmp_path):
     assert learned.metrics["overall"]["uar"] > 0.9 > 0.6 > permuted.metrics["overall"]["uar"]
     assert permuted.predictions["truth"].tolist() == learned.predictions["truth"].tolist()
     assert "split.permute_labels=true" in permuted.recipe.variant_label
+
+
+def test_a_run_of_other_settings_is_not_replaced_without_a_word(tones, tmp_path, caplog):
+    train(tmp_path)
+    train(tmp_path)
+    assert "holds a run of other settings" not in caplog.text
+    train(tmp_path, "training.learning_rate=0.01")
+    assert "holds a run of other settings" in caplog.text
+    assert "training.learning_rate=0.01) replaces" in caplog.text

@@ -214,7 +214,8 @@ def _readme(run: Run, settings: dict) -> str:
     ]
     if "int8" in settings:
         lines.append(f"- **int8** `model.int8.onnx`: {quantised.describe(settings)}")
-    if settings["input"] == "waveform" and run.recipe.model.name != "finetune":
+    given = run.recipe
+    if settings["input"] == "waveform" and given.model.name != "finetune" and given.input.precision == "auto":
         lines.append(
             "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by some thousandths"
         )
