@@ -36,8 +36,8 @@ results: .venv/installed ## Write reports/index.html and the README's table from
 	@$(BIN)/ser results --readme README.md
 
 test: .venv/installed ## Run all tests; those of a real corpus skip, with a reason, where it is not there
-	@# One thread a process: more of them would fight over the same cores.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -rs
+	@# One thread a process: more of them would fight over the same cores. Files with few tests hold the longest: not last.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs
 
 lint: .venv/installed ## Check format, style, and that the notebooks' two sides agree
 	$(BIN)/ruff format --check .

@@ -277,12 +277,3 @@ class TestCommand:
     def test_errors_say_what_to_do(self, run, files, tmp_path, capsys):
         assert "is not a run folder" in self.ser(capsys, tmp_path / "none", files[0])[2]
         assert '--fold expects a number or "all"' in self.ser(capsys, run.folder, files[0], "--fold", "x")[2]
-
-
-@pytest.mark.real
-def test_real_clips_come_out_as_the_run_has_them(real, tmp_path):
-    real("savee")
-    changes = ["corpora=[savee]", "training.epochs=2", "input.pooling=sequence", "split.folds=2"]
-    recipe = load_recipe("tess-mfcc-cnn", overrides=changes)
-    run = experiments.train(recipe, "speaker", 0, None, tmp_path, progress=False)
-    reproduced(run, experiments.clips_of(recipe, "speaker", progress=False), 1)

@@ -1,5 +1,6 @@
 """The chain from audio to scores on the real TESS: what its copies and its two speakers are worth."""
 
+import numpy as np
 import pytest
 
 from ser_lib import experiments
@@ -23,6 +24,12 @@ def test_tess_scores_fall_when_its_leaks_are_closed(real, tmp_path):
     assert published["uar"] > 0.85 and speaker["uar"] < 0.75
     assert published["uar_low"] - speaker["uar_high"] > 0.15
     assert speaker["interval_over"] == "clips" and speaker["test_speakers"] == 2
+    run = runs["speaker"]
+    clips = experiments.clips_of(recipe, "speaker", progress=False).set_index("clip_id")
+    tested = run.test_clips().query("fold == 1")["clip_id"].iloc[::7]
+    told = run.predict(clips.loc[tested, "path"].tolist(), fold=1)[run.emotions]
+    recorded = run.predictions.set_index("clip_id").loc[tested, run.emotions]
+    np.testing.assert_allclose(told, recorded, atol=1e-4, rtol=0)
 
 
 @pytest.mark.real
