@@ -110,30 +110,22 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--seeds", nargs="+", type=int, default=[0], help="the runs' seeds (default: 0)")
     command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
     command = add("predict", commands.predict, "say which emotion is heard in recordings, by a finished run")
-    command.add_argument(
-        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
-    )
+    add_run(command)
     command.add_argument("files", nargs="+", metavar="FILE", help="audio files, or folders of them")
     command.add_argument("--json", action="store_true", help="one line of JSON a file in place of the table")
-    command.add_argument(
-        "--fold", default="0", metavar="K", help='whose model: a number, or "all" for their mean (default: 0)'
-    )
+    add_fold(command)
     add_timeline_options(command)
     command = add(
         "score", commands.score, "score a finished run on corpora that it never heard, emotion by emotion"
     )
-    command.add_argument(
-        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
-    )
+    add_run(command)
     command.add_argument(
         "corpora",
         nargs="+",
         metavar="CORPUS",
         help="registered corpora, or a CSV with the columns path, emotion, speaker",
     )
-    command.add_argument(
-        "--fold", default="0", metavar="K", help='whose model: a number, or "all" (default: 0)'
-    )
+    add_fold(command)
     command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
     command.add_argument("--csv", metavar="FILE", help="write the table there as well")
     command = add(
@@ -173,9 +165,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add(
         "demo", commands.demo, "serve a page on this computer that answers a voice, by a finished run"
     )
-    command.add_argument(
-        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
-    )
+    add_run(command)
     command.add_argument("--port", type=int, help="of 127.0.0.1 (default: the first that is free from 7860)")
     command.add_argument(
         "--no-browser", action="store_true", help="do not open the page, only print its address"
@@ -185,9 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
         commands.export,
         "write a finished run's model as ONNX, or as a folder for the Hugging Face Hub",
     )
-    command.add_argument(
-        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
-    )
+    add_run(command)
     command.add_argument("--to", required=True, choices=["onnx", "hub"], help="onnx: runs without PyTorch")
     command.add_argument(
         "--int8", action="store_true", help="onnx: a smaller model too, and what it loses, measured"
@@ -204,6 +192,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--corpus", default="sample", help="clips to embed (default: the bundled corpus)")
     return parser
+
+
+def add_run(command) -> None:
+    command.add_argument(
+        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
+    )
+
+
+def add_fold(command) -> None:
+    command.add_argument(
+        "--fold", default="0", metavar="K", help='whose model: a number, or "all" for their mean (default: 0)'
+    )
 
 
 def add_experiment_options(command, seed: bool = True, optional: bool = False) -> None:

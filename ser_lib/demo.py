@@ -226,7 +226,7 @@ def _heard_in(predictor: Predictor, path: Path) -> dict:
             for emotion in sorted(predictor.emotions, key=row.get, reverse=True)
         ],
     }
-    if seconds <= LONG_SECONDS:  # minutes of OGG in one piece are more than libvorbis's stack holds
+    if seconds <= LONG_SECONDS:  # in the page itself, where minutes would be megabytes
         waveform, rate = audio.load(recording, predictor.sampling_rate)
         shown["player"] = audio_player(waveform, rate, f"As the model hears it: one channel, {rate} Hz")
     if seconds > TIMELINE_SECONDS:

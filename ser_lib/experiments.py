@@ -83,6 +83,8 @@ def train(
     """
     started = time.monotonic()
     fitting.refuse_idle_overrides(recipe)
+    final = run_folder(recipe, protocol, seed, runs_dir)
+    _warn_of_another(final, recipe)
     clips = parallel.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
     split = split_of(recipe, clips, protocol, seed)
     # Cross-corpus splits keep fewer emotions than the recipe names.
@@ -96,8 +98,6 @@ def train(
     unknown = sorted(set(folds or []) - set(every))
     if unknown:
         raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
-    final = run_folder(recipe, protocol, seed, runs_dir)
-    _warn_of_another(final, recipe)
     partial = unfinished.partial_of(final)
     identity = unfinished.identity(recipe, split, inputs)
     if parallel.is_first():
@@ -134,7 +134,10 @@ def _warn_of_another(final: Path, recipe: Recipe) -> None:
     """Overrides do not name a folder of their own: a run that they tell apart would be gone unnoticed."""
     if not parallel.is_first() or not (final / "recipe.yaml").is_file():
         return
-    before = read_resolved(final / "recipe.yaml")
+    try:
+        before = read_resolved(final / "recipe.yaml")
+    except SerError:  # damaged: nothing is lost with it
+        return
     if before != recipe:
         logger.warning(
             "%s holds a run of other settings (%s), which this one (%s) replaces once it is finished: to keep both, stop "

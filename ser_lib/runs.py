@@ -137,7 +137,9 @@ class Run:
         folders = [model_folder(self.folder, number) for number in folds]
         return Predictor(self.recipe, self.emotions, folders, first, device)
 
-    def predict(self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True):
+    def predict(
+        self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True
+    ) -> pd.DataFrame:
         """A table of what is heard in files, folders, recordings or arrays: `ser_lib.predict.predict`.
 
         >>> load_run("runs/demo/speaker/0").predict(["a.wav", "b.mp3"])  # doctest: +SKIP

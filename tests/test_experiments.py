@@ -363,3 +363,5 @@ def test_a_run_of_other_settings_is_not_replaced_without_a_word(tones, tmp_path,
     train(tmp_path, "training.learning_rate=0.01")
     assert "holds a run of other settings" in caplog.text
     assert "training.learning_rate=0.01) replaces" in caplog.text
+    (tmp_path / "runs/demo/speaker/0/recipe.yaml").write_text("damaged: [")
+    train(tmp_path)  # what cannot be read keeps nobody from training

@@ -152,7 +152,7 @@ class TestCopies:
         read = claims.reader()
         copies = mechanisms.features_of_copies(clips, read, claims.AUDIO, ["noise 20 dB"])
         originals = read(clips.assign(audio_hash=clips["clip_id"]))
-        assert copies["noise 20 dB"].shape == originals.reshape(len(clips), -1).shape
+        assert copies["noise 20 dB"].shape == originals.reshape(len(clips), -1).shape == (len(clips), 80)
         assert 0 < np.abs(copies["noise 20 dB"] - originals.reshape(len(clips), -1)).mean() < 20
 
 

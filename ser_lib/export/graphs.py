@@ -15,7 +15,7 @@ from torch import nn
 
 from ser_lib.forward import samples_of, way_of
 from ser_lib.models import Network
-from ser_lib.models.sequences import Convolutions, Recurrence, inside, read_sequence
+from ser_lib.models.sequences import Recurrence, read_sequence
 
 
 class OfFeatures(nn.Module):
@@ -147,19 +147,6 @@ class FineTuned(nn.Module):
         return torch.softmax(self.model(self.front(waveform)).logits, dim=1)
 
 
-class _Convolutions(Convolutions):
-    """The same, but for `ceil_mode`, which the exporter knows only of a fixed number of frames."""
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        sequence, lengths = read_sequence(features)
-        sequence = sequence.transpose(1, 2)
-        for convolution in (self.first, self.second):
-            sequence = torch.relu(convolution(sequence)) * inside(sequence.shape[2], lengths)[:, None, :]
-            sequence = nn.functional.max_pool2d(sequence[:, :, None], (1, 2), ceil_mode=True)[:, :, 0]
-            lengths = (lengths + 1) // 2
-        return sequence.sum(dim=2) / lengths[:, None]
-
-
 class _Recurrence(nn.Module):
     """The same as one ONNX operator, which knows where each clip ends; the exporter would unroll every step.
 
@@ -214,6 +201,4 @@ def exportable(model: nn.Module) -> nn.Module:
     body = getattr(model, "body", None)
     if isinstance(body, Recurrence):
         model.body = _Recurrence(body)
-    elif isinstance(body, Convolutions):
-        body.__class__ = _Convolutions
     return model.eval()

@@ -40,7 +40,8 @@ class Convolutions(nn.Module):
             # Zeroing what lies behind a clip's end makes padding look like the convolution's own zero border;
             # with ceil_mode the pooled maximum of a ReLU output and such a zero is the output itself.
             sequence = torch.relu(convolution(sequence)) * inside(sequence.shape[2], lengths)[:, None, :]
-            sequence = nn.functional.max_pool1d(sequence, 2, ceil_mode=True)
+            # In two dimensions: the ONNX exporter knows `ceil_mode` in one only of a fixed number of frames.
+            sequence = nn.functional.max_pool2d(sequence[:, :, None], (1, 2), ceil_mode=True)[:, :, 0]
             lengths = (lengths + 1) // 2
         return sequence.sum(dim=2) / lengths[:, None]
 
