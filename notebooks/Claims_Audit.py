@@ -45,7 +45,7 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 import pandas as pd
 from IPython.display import Markdown, display
 
-from ser_lib import afterwards, calibration, claims, comparison, mechanisms, plots, robustness
+from ser_lib import afterwards, calibration, claims, comparison, mechanisms, plots, probe_inputs, robustness
 from ser_lib import display as show
 from ser_lib.recipes import load_recipe
 from ser_lib.results import read_results
@@ -71,7 +71,8 @@ runs = claims.measure(
 # code where that differs. *Without copies* drops files that stand in the archive twice. *New speakers* are never trained
 # on. *Strictest*: neither voice nor sentence was heard in training, or, for several corpora at once, not one clip of the
 # tested corpus. *Labels shuffled*: the same training on labels that mean nothing. *People* named the emotion from the
-# audio alone.
+# audio alone. In brackets is what was made smaller for want of a GPU: the fewer epochs, the less is learned, with leaks
+# and without.
 
 # %%
 table = claims.claims_table(read_results(reports_dir), overrides)
@@ -114,9 +115,9 @@ for name in dict.fromkeys(name for name, _ in runs):
 # the condition above them.
 
 # %%
-archive = claims.corpora_at_hand(corpora, data_dir)
+archive = probe_inputs.corpora_at_hand(corpora, data_dir)
 clips = archive.drop_duplicates("audio_hash").reset_index(drop=True)
-read = claims.reader(encoder)
+read = probe_inputs.reader(encoder)
 main = clips[clips["corpus"] == corpora[0]].reset_index(drop=True)
 features = read(main).reshape(len(main), -1)
 print(
@@ -149,7 +150,7 @@ measured.append(show.mechanism(mechanisms.same_speaker(main, features)))
 measured.append(show.mechanism(mechanisms.epoch_chosen_on_test(main, features)))
 
 # %%
-layers = claims.reader(encoder, "all")(main)
+layers = probe_inputs.reader(encoder, "all")(main)
 if layers.ndim == 3:
     measured.append(show.mechanism(mechanisms.layer_chosen_on_test(main, layers)))
 else:
@@ -166,7 +167,7 @@ measured.append(show.mechanism(mechanisms.best_of_many(main, features)))
 # **Augmentation before the split.** Altered copies of test clips get into training.
 
 # %%
-copies = mechanisms.features_of_copies(main, read, claims.AUDIO)
+copies = mechanisms.features_of_copies(main, read, probe_inputs.AUDIO)
 measured.append(show.mechanism(mechanisms.copies_before_split(main, features, copies)))
 
 # %% [markdown]
@@ -227,7 +228,7 @@ else:
 # %%
 split = make_split(main, "speaker", 0)
 conditions = robustness.CONDITIONS
-survived = robustness.under_conditions(main, split, read, conditions, audio=claims.AUDIO, progress=False)
+survived = robustness.under_conditions(main, split, read, conditions, audio=probe_inputs.AUDIO, progress=False)
 display(plots.noise_curves(survived))
 
 # %%

@@ -145,25 +145,6 @@ class TestTheTable:
         assert "the same split" in text and "0.125" in text
 
 
-def test_corpora_that_are_not_there_or_not_whole_are_said_to_be(tones, monkeypatch):
-    def load(names, *_, **__):
-        if names == ["tess"]:
-            raise SerError("found nowhere")
-        clips = tones.copy()
-        clips.attrs["shortfall"] = {"sample": (48, 256)}
-        return clips
-
-    monkeypatch.setattr(claims, "load_clips", load)
-    told = []
-    assert len(claims.corpora_at_hand(["sample", "tess"], say=told.append)) == len(tones)
-    assert told == [
-        "sample is a slice here, 48 of 256 clips: do not quote its scores",
-        "tess is left out: found nowhere",
-    ]
-    with pytest.raises(SerError, match="none of the corpora tess can be found"):
-        claims.corpora_at_hand(["tess"], say=told.append)
-
-
 @pytest.mark.parametrize("gpu", [False, True])
 def test_what_takes_too_long_without_a_gpu_is_measured_in_small(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)

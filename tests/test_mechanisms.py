@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from conftest import make_clips, tone_clips
 
-from ser_lib import audio, claims, mechanisms, metrics, plots
+from ser_lib import audio, mechanisms, metrics, plots, probe_inputs
 from ser_lib.errors import SerError
 from ser_lib.mechanisms import choosing
 from ser_lib.mechanisms.folds import random_split, speaker_split
@@ -149,8 +149,8 @@ class TestCopies:
 
     def test_features_of_copies_are_what_reads_the_originals(self, tmp_path):
         clips = tone_clips(tmp_path, speakers=2, takes=2)
-        read = claims.reader()
-        copies = mechanisms.features_of_copies(clips, read, claims.AUDIO, ["noise 20 dB"])
+        read = probe_inputs.reader()
+        copies = mechanisms.features_of_copies(clips, read, probe_inputs.AUDIO, ["noise 20 dB"])
         originals = read(clips.assign(audio_hash=clips["clip_id"]))
         assert copies["noise 20 dB"].shape == originals.reshape(len(clips), -1).shape == (len(clips), 80)
         assert 0 < np.abs(copies["noise 20 dB"] - originals.reshape(len(clips), -1)).mean() < 20

@@ -60,6 +60,7 @@ ORDER = [
     "robustness",
     "plots",
     "recipes",
+    "probe_inputs",
     "reading",
     "predictor",
     "speech",
