@@ -210,8 +210,8 @@ display(plots.worth_of_mechanisms(worth), worth.round(3))
 #
 # ### Another corpus
 #
-# Trained on the row, tested on the column, on the emotions that both have. The diagonal is folds by speaker within one
-# corpus.
+# Trained on all speakers of the row, tested on the column, on the emotions that both have. The diagonal is folds by
+# speaker within one corpus.
 
 # %%
 if clips["corpus"].nunique() > 1:
@@ -228,7 +228,9 @@ else:
 # %%
 split = make_split(main, "speaker", 0)
 conditions = robustness.CONDITIONS
-survived = robustness.under_conditions(main, split, read, conditions, audio=probe_inputs.AUDIO, progress=False)
+survived = robustness.under_conditions(
+    main, split, read, conditions, audio=probe_inputs.AUDIO, progress=False
+)
 display(plots.noise_curves(survived))
 
 # %%

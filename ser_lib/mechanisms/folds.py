@@ -7,14 +7,13 @@ import pandas as pd
 
 from ser_lib.draws import shuffled
 from ser_lib.labels import in_order
-from ser_lib.probes import probe
+from ser_lib.probes import probe, without_validation
 from ser_lib.splits import make_split
 
 
 def speaker_split(clips: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
     """Folds by speaker, their validation clips in training."""
-    split = make_split(clips, "speaker", seed, folds=folds)
-    return split.assign(subset=split["subset"].replace("validation", "train"))
+    return without_validation(make_split(clips, "speaker", seed, folds=folds))
 
 
 def random_split(clips: pd.DataFrame, folds: int, seed: int) -> pd.DataFrame:
