@@ -76,13 +76,16 @@ def claimed_recipes() -> list[str]:
     return [name for name in recipe_names() if load_recipe(name).claim is not None]
 
 
-def changed(name: str, key: str, encoder: str | None, overrides: Iterable[str] = ()) -> Recipe | None:
+def changed(
+    name: str, key: str, encoder: str | None, overrides: Iterable[str] = (), in_full: bool = False
+) -> Recipe | None:
     """The recipe as a column measures it here; None where its source has no such variant.
 
     Args:
         key: of `columns_of`.
         encoder: stands in for the recipe's pretrained encoder; None: its own.
         overrides: of all recipes.
+        in_full: with a GPU or without.
     """
     import torch
 
@@ -93,7 +96,7 @@ def changed(name: str, key: str, encoder: str | None, overrides: Iterable[str] =
     except SerError:
         return None
     given = [f"input.encoder={encoder}"] if encoder and recipe.input.encoder != "mfcc" else []
-    if not torch.cuda.is_available():
+    if not in_full and not torch.cuda.is_available():
         given += ON_A_CPU.get((name, key), ())
     by_key = {
         item.partition("=")[0]: item for item in [*given, *overrides, *column.overrides]
@@ -113,7 +116,8 @@ def measure(
 ) -> dict[tuple[str, str], list[Run]]:
     """Have every recipe measured in every column: finished runs are read, the others trained, rows go to `results.csv`.
 
-    A run that lies there is believed: delete its folder where corpora, encoder or code have changed since.
+    A run that lies there is believed: delete its folder where corpora, encoder or code have changed since. One in full
+    is read where without a GPU one of the size that `ON_A_CPU` states would be trained.
 
     Args:
         names: recipes; None: all that have a claim.
@@ -124,9 +128,12 @@ def measure(
     Returns:
         the runs, one a seed, by recipe and key of `columns_of`. What cannot be measured is left out.
     """
+    seeds = list(seeds)
     experiments_of = {
         (name, key): [(recipe, protocol, seed, folder) for seed in seeds]
-        for name, key, recipe, protocol, folder in _planned(names, encoder, list(overrides), runs_dir, say)
+        for name, key, recipe, protocol, folder in _planned(
+            names, encoder, list(overrides), seeds, runs_dir, say
+        )
     }
     _train_side_by_side(chain.from_iterable(experiments_of.values()), data_dir, say)
     measured = {}
@@ -142,7 +149,12 @@ def measure(
 
 
 def _planned(
-    names: Iterable[str] | None, encoder: str | None, overrides: list[str], runs_dir, say
+    names: Iterable[str] | None,
+    encoder: str | None,
+    overrides: list[str],
+    seeds: list[int],
+    runs_dir,
+    say,
 ) -> Iterator[tuple[str, str, Recipe, str, Path]]:
     """What is to be measured: recipe's name, key of the column, recipe as changed for it, protocol, folder of runs."""
     lacking = {}
@@ -163,7 +175,13 @@ def _planned(
             if recipe is None or (key == "without-copies" and same_split(recipe)):
                 continue
             root = runs_root(runs_dir)
-            yield name, key, recipe, column.protocol, root / "permuted" if FLOOR in column.overrides else root
+            if FLOOR in column.overrides:
+                root /= "permuted"
+            whole = changed(name, key, encoder, overrides, in_full=True)
+            with suppress(SerError):  # a damaged folder: `_run` says why
+                if all(_finished(whole, column.protocol, seed, root) for seed in seeds):
+                    recipe = whole
+            yield name, key, recipe, column.protocol, root
 
 
 def _train_side_by_side(planned: Iterable[tuple[Recipe, str, int, Path]], data_dir, say) -> None:

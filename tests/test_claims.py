@@ -1,5 +1,7 @@
 """The claims, measured in every column and told from the table of results alone."""
 
+import shutil
+
 import joblib
 import pandas as pd
 import pytest
@@ -156,6 +158,25 @@ def test_what_takes_too_long_without_a_gpu_is_measured_in_small(gpu, monkeypatch
     assert floor.split.permute_labels and floor.training.epochs == 1 and (floor.split.folds == 2) == (not gpu)
 
 
+def test_a_run_in_full_is_read_where_a_small_one_would_be_trained(tones, tmp_path, monkeypatch):
+    folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
+    (whole,) = claims.measure(NAMES[:1], overrides=SMALL, **folders)[NAMES[0], "new-speakers"]
+    smaller = ("training.learning_rate=0.001",)
+    monkeypatch.setattr(claims, "ON_A_CPU", {(NAMES[0], "new-speakers"): smaller})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert claims.changed(NAMES[0], "new-speakers", None, SMALL) != whole.recipe
+
+    def again():
+        (run,) = claims.measure(NAMES[:1], overrides=SMALL, say=lambda _: None, **folders)[
+            NAMES[0], "new-speakers"
+        ]
+        return run.recipe
+
+    assert again() == whole.recipe
+    shutil.rmtree(whole.folder)
+    assert again() == claims.changed(NAMES[0], "new-speakers", None, SMALL) != whole.recipe
+
+
 def test_networks_on_mfcc_are_trained_side_by_side_and_then_read(tones, tmp_path, monkeypatch):
     trained = []
     train = experiments.train
@@ -184,7 +205,7 @@ def test_people_are_told_of_as_far_as_they_were_asked():
 def test_mfcc_recipes_do_not_miss_an_encoder_that_others_lack(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     told = []
-    planned = list(claims._planned(None, "nobody/none", [], None, told.append))
+    planned = list(claims._planned(None, "nobody/none", [], [0], None, told.append))
     assert {name for name, *_ in planned} == {name for name in claims.claimed_recipes() if "mfcc" in name}
     assert len(told) == 4 and all("nobody/none" in line for line in told)
 
