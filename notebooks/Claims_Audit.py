@@ -60,7 +60,7 @@ corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
 # What is missing is trained; runs that are finished are read. A recipe whose encoder or corpus cannot be had is left
 # out, and said to be.
 
-# %%
+# %% tags=["log"]
 runs = claims.measure(
     encoder=encoder, overrides=overrides, data_dir=data_dir, runs_dir=runs_dir, reports_dir=reports_dir
 )

@@ -392,7 +392,9 @@ def explained(name: str, runs: dict[str, Run], data_dir: str | Path | None = Non
             said.append(text + ".")
         leaks = red_leaks(stated.audit).set_index("leak")
         if "same speaker" in leaks.index:
-            said.append(f"{leaks.loc['same speaker', 'share']:.0%} are of speakers that were trained on.")
+            said.append(
+                f"{leaks.loc['same speaker', 'share']:.0%} of the test clips are of speakers that were trained on."
+            )
     if {"as-stated", "new-speakers"} <= runs.keys():
         honest, without = accuracy["new-speakers"], accuracy.get("without-copies")
         points = 100 * (accuracy["as-stated"] - honest)

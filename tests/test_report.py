@@ -253,6 +253,18 @@ def one_speaker(tmp_path):
     return tmp_path / "data"
 
 
+def test_what_a_cell_tagged_log_says_is_folded_and_what_another_says_is_not(tmp_path, folders):
+    run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+    made = notebook("1", "2")
+    for cell, text in zip(made.cells, ("training the first", "a result"), strict=True):
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    made.cells[0].metadata["tags"] = ["log"]
+    write_page(made, report.page_context(run, "Run_Model", 1.0), tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    (folded,) = re.findall(r'<details class="told">.*?</details>', html, re.DOTALL)
+    assert "training the first" in folded and "a result" not in folded and "a result" in html
+
+
 def test_a_page_that_grew_too_large_is_refused(tmp_path, folders):
     run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
     context = report.page_context(run, "Run_Model", 1.0)

@@ -14,13 +14,15 @@ for (const table of document.querySelectorAll("table.dataframe")) {
     second.remove();
   }
   // Columns of numbers stand on the right, where their digits line up; long text does not wrap to a sliver.
+  // Counted from the right: on the left, one cell of the index may stand for several rows.
   const rows = [...table.tBodies[0].rows];
   const columns = rows.length ? rows[0].cells.length : 0;
+  const fromRight = (row, i) => row.cells[row.cells.length - 1 - i];
   for (let i = 0; i < columns; i++) {
-    const cells = rows.map((row) => row.cells[i]).filter((cell) => cell && cell.tagName === "TD");
+    const cells = rows.map((row) => fromRight(row, i)).filter((cell) => cell && cell.tagName === "TD");
     cells.filter((cell) => cell.textContent.length > 32).forEach((cell) => cell.classList.add("long"));
     if (!cells.length || !cells.every((cell) => /^[-+−]?[\d.,]+( ?%)?$|^(nan|NaN|<NA>|—)?$/.test(cell.textContent.trim()))) continue;
-    const heads = [...table.tHead.rows].map((row) => row.cells[i]).filter(Boolean);
+    const heads = [...table.tHead.rows].map((row) => fromRight(row, i)).filter(Boolean);
     [...cells, ...heads].forEach((cell) => cell.classList.add("num"));
   }
 }
