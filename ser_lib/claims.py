@@ -379,17 +379,9 @@ def explained(name: str, runs: dict[str, Run], data_dir: str | Path | None = Non
             + (f", as its notebook ran {accuracy['as-run']:.3f}" if "as-run" in runs else "")
             + "."
         )
-        clips = experiments.clips_of(stated.recipe, "published", data_dir, progress=False)
-        found = twins(stated, clips)
-        if "twin in training" in found.index:
-            with_twin = found.loc["twin in training"]
-            text = f"{with_twin['share']:.0%} of the test clips have a copy in training"
-            if "no twin" in found.index:
-                text += (
-                    f": the accuracy is {with_twin['accuracy']:.3f} on them and "
-                    f"{found.loc['no twin', 'accuracy']:.3f} on the others"
-                )
-            said.append(text + ".")
+        said += _told_of_twins("", stated, data_dir)
+        if "as-run" in runs:
+            said += _told_of_twins("As its notebook ran, ", runs["as-run"], data_dir)
         leaks = red_leaks(stated.audit).set_index("leak")
         if "same speaker" in leaks.index:
             said.append(
@@ -398,12 +390,24 @@ def explained(name: str, runs: dict[str, Run], data_dir: str | Path | None = Non
     if {"as-stated", "new-speakers"} <= runs.keys():
         honest, without = accuracy["new-speakers"], accuracy.get("without-copies")
         points = 100 * (accuracy["as-stated"] - honest)
-        text = f"On new speakers it gives {honest:.3f}, {points:.1f} points less"
+        text = f"On new speakers it gives {honest:.3f}, {points:.1f} points less than as stated"
         if without is not None:
             text += f": {100 * (accuracy['as-stated'] - without):.1f} for the copies"
             text += f" and {100 * (without - honest):.1f} for the speakers"
         said.append(text + ".")
     return " ".join(said)
+
+
+def _told_of_twins(where: str, run: Run, data_dir: str | Path | None) -> list[str]:
+    """A sentence on the copies that a run under `published` was tested on; none where it was tested on none."""
+    found = twins(run, experiments.clips_of(run.recipe, "published", data_dir, progress=False))
+    if "twin in training" not in found.index:
+        return []
+    share, accuracy = found.loc["twin in training", ["share", "accuracy"]]
+    text = f"{where}{share:.0%} of the test clips have a copy in training"
+    if "no twin" in found.index:
+        text += f": the accuracy is {accuracy:.3f} on them and {found.loc['no twin', 'accuracy']:.3f} on the others"
+    return [text + "."]
 
 
 def on_the_same_clips(runs: dict[str, Run]) -> list[dict[str, Run]]:
