@@ -179,7 +179,7 @@ def _planned(
                 root /= "permuted"
             whole = changed(name, key, encoder, overrides, in_full=True)
             with suppress(SerError):  # a damaged folder: `_run` says why
-                if all(_finished(whole, column.protocol, seed, root) for seed in seeds):
+                if whole != recipe and all(_finished(whole, column.protocol, seed, root) for seed in seeds):
                     recipe = whole
             yield name, key, recipe, column.protocol, root
 

@@ -1,8 +1,10 @@
 """What the small probes of the claims audit are given: clips of the corpora at hand, and a way to read them.
 
-clips = corpora_at_hand(["ravdess", "tess"])
-read = reader("openai/whisper-base")
-probe(clips, read(clips).reshape(len(clips), -1), split)
+    clips = corpora_at_hand(["ravdess", "tess"])
+    read = reader("openai/whisper-base")
+    probe(clips, read(clips).reshape(len(clips), -1), split)
+
+Whatever is read, and under whatever condition, every clip is heard as `AUDIO` says.
 """
 
 from collections.abc import Callable, Iterable

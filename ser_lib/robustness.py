@@ -59,8 +59,8 @@ def cross_corpus_matrix(
 ) -> pd.DataFrame:
     """Train on each corpus and test on each other; within a corpus on other speakers; and train on all the others.
 
-    The regularisation is fixed, so that all speakers of the corpora trained on train: of a corpus with two, such as
-    TESS, validation would take one, and half of what its model carries over to other corpora.
+    The regularisation is fixed, so that no speaker is spared for choosing it: of a corpus with two, such as TESS,
+    validation would take one, and the model would have heard a single voice.
 
     Args:
         clips: clip table of two corpora or more.
