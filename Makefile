@@ -42,6 +42,7 @@ test: .venv/installed ## Run all tests; those of a real corpus skip, with a reas
 lint: .venv/installed ## Check format, style, and that the notebooks' two sides agree
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/python scripts/pair_notebooks.py --check
 
 format: .venv/installed ## Format the code

@@ -45,11 +45,13 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 import pandas as pd
 from IPython.display import Markdown, display
 
-from ser_lib import afterwards, calibration, claims, comparison, mechanisms, plots, probe_inputs, robustness
-from ser_lib import display as show
+from ser_lib.evaluation import calibration, comparison, run_analysis
+from ser_lib.evaluation.results import read_results
+from ser_lib.protocols.splits import make_split
 from ser_lib.recipes import load_recipe
-from ser_lib.results import read_results
-from ser_lib.splits import make_split
+from ser_lib.reports import notebook_display as show
+from ser_lib.reports import plots
+from ser_lib.studies import claims, leaks, probe_inputs, robustness
 
 overrides = list(claims.BUNDLED) if bundled else []
 corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
@@ -84,9 +86,7 @@ display(Markdown(claims.markdown(table, overrides)))
 # %%
 scores = ["accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high"]
 shown = ["protocol", "encoder", *scores, "n_test", "test_speakers", "seeds"]
-table.set_index(["recipe", "column"])[shown].map(
-    lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell
-)
+table.set_index(["recipe", "column"])[shown].map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell)
 
 # %% [markdown]
 # Black strokes are claims. Red is measured with leaks, blue without.
@@ -102,9 +102,7 @@ plots.claims_ladder(table, claimed)
 for name in dict.fromkeys(name for name, _ in runs):
     own = {key: seeds[0] for (recipe, key), seeds in runs.items() if recipe == name}
     display(
-        Markdown(
-            f"**{name}** ([source]({load_recipe(name).claim.source})). {claims.explained(name, own, data_dir)}"
-        )
+        Markdown(f"**{name}** ([source]({load_recipe(name).claim.source})). {claims.explained(name, own, data_dir)}")
     )
 
 # %% [markdown]
@@ -120,9 +118,7 @@ clips = archive.drop_duplicates("audio_hash").reset_index(drop=True)
 read = probe_inputs.reader(encoder)
 main = clips[clips["corpus"] == corpora[0]].reset_index(drop=True)
 features = read(main).reshape(len(main), -1)
-print(
-    f"{corpora[0]}: {len(main)} clips of {main['speaker'].nunique()} speakers, {features.shape[1]} features a clip"
-)
+print(f"{corpora[0]}: {len(main)} clips of {main['speaker'].nunique()} speakers, {features.shape[1]} features a clip")
 measured = []
 
 # %% [markdown]
@@ -132,27 +128,27 @@ measured = []
 # %%
 files = archive[archive["corpus"] == corpora[0]].reset_index(drop=True)
 if files["audio_hash"].duplicated().any():
-    measured.append(show.mechanism(mechanisms.twins(files, read(files).reshape(len(files), -1))))
+    measured.append(show.mechanism(leaks.twins(files, read(files).reshape(len(files), -1))))
 else:
     print(f"{corpora[0]} holds no copies: every clip is doubled here, to show what copies would do.")
-    measured.append(show.mechanism(mechanisms.twins(*mechanisms.doubled(main, features))))
+    measured.append(show.mechanism(leaks.twins(*leaks.doubled(main, features))))
 
 # %% [markdown]
 # **The same speaker.** A random split lets the model know each test speaker's way of being angry.
 
 # %%
-measured.append(show.mechanism(mechanisms.same_speaker(main, features)))
+measured.append(show.mechanism(leaks.same_speaker(main, features)))
 
 # %% [markdown]
 # **Choosing on test clips.** The best epoch, or the best layer of an encoder, picked by the test score.
 
 # %%
-measured.append(show.mechanism(mechanisms.epoch_chosen_on_test(main, features)))
+measured.append(show.mechanism(leaks.epoch_chosen_on_test(main, features)))
 
 # %%
 layers = probe_inputs.reader(encoder, "all")(main)
 if layers.ndim == 3:
-    measured.append(show.mechanism(mechanisms.layer_chosen_on_test(main, layers)))
+    measured.append(show.mechanism(leaks.layer_chosen_on_test(main, layers)))
 else:
     print("MFCC have no layers to choose from.")
 
@@ -161,21 +157,21 @@ else:
 # sees the features through noise of its own.
 
 # %%
-measured.append(show.mechanism(mechanisms.best_of_many(main, features)))
+measured.append(show.mechanism(leaks.best_of_many(main, features)))
 
 # %% [markdown]
 # **Augmentation before the split.** Altered copies of test clips get into training.
 
 # %%
-copies = mechanisms.features_of_copies(main, read, probe_inputs.AUDIO)
-measured.append(show.mechanism(mechanisms.copies_before_split(main, features, copies)))
+copies = leaks.features_of_copies(main, read, probe_inputs.AUDIO)
+measured.append(show.mechanism(leaks.copies_before_split(main, features, copies)))
 
 # %% [markdown]
 # **Normalising with test clips.** Mean and deviation taken before the split, or of each speaker by themselves. The
 # latter is a protocol of its own, transductive: it needs many clips of the new speaker, though no labels.
 
 # %%
-measured.append(show.mechanism(mechanisms.normalised_with_test(main, features)))
+measured.append(show.mechanism(leaks.normalised_with_test(main, features)))
 
 # %% [markdown]
 # **Labels decided by corpus.** Joined corpora do not share all emotions, and hearing the room narrows the answer.
@@ -183,7 +179,7 @@ measured.append(show.mechanism(mechanisms.normalised_with_test(main, features)))
 # %%
 everything = read(clips).reshape(len(clips), -1)
 if clips["corpus"].nunique() > 1:
-    measured.append(show.mechanism(mechanisms.label_decided_by_corpus(clips, everything)))
+    measured.append(show.mechanism(leaks.label_decided_by_corpus(clips, everything)))
 else:
     print("One corpus alone decides no labels.")
 
@@ -194,15 +190,13 @@ else:
 # %%
 few = clips["corpus"] == ("savee" if "savee" in set(clips["corpus"]) else corpora[0])
 few &= clips["speaker"].isin(sorted(clips.loc[few, "speaker"].unique())[:8])
-measured.append(
-    show.mechanism(mechanisms.speaker_as_label(clips[few].reset_index(drop=True), everything[few]))
-)
+measured.append(show.mechanism(leaks.speaker_as_label(clips[few].reset_index(drop=True), everything[few])))
 
 # %% [markdown]
 # All of them, and what each is worth in points of UAR.
 
 # %%
-worth = mechanisms.worth(pd.concat(measured, ignore_index=True))
+worth = leaks.worth(pd.concat(measured, ignore_index=True))
 display(plots.worth_of_mechanisms(worth), worth.round(3))
 
 # %% [markdown]
@@ -228,9 +222,7 @@ else:
 # %%
 split = make_split(main, "speaker", 0)
 conditions = robustness.CONDITIONS
-survived = robustness.under_conditions(
-    main, split, read, conditions, audio=probe_inputs.AUDIO, progress=False
-)
+survived = robustness.under_conditions(main, split, read, conditions, audio=probe_inputs.AUDIO, progress=False)
 display(plots.noise_curves(survived))
 
 # %%
@@ -256,8 +248,8 @@ print(f"{run.recipe.name}: {len(tested)} test clips of {tested['speaker'].nuniqu
 # accuracy and changes no decision.
 
 # %%
-before = afterwards.test_predictions(run)
-validation = afterwards.validation_predictions(run, data_dir=data_dir, progress=False)
+before = run_analysis.test_predictions(run)
+validation = run_analysis.validation_predictions(run, data_dir=data_dir, progress=False)
 after = calibration.calibrated(before, validation)
 reliability = [calibration.reliability_table(told, tested["speaker"]) for told in (run.predictions, after)]
 display(plots.temperature_reliability(*reliability))
@@ -292,7 +284,7 @@ plots.confused_pairs(comparison.confused_pairs(run.predictions, tested["speaker"
 # %%
 alike = claims.on_the_same_clips(honest)
 for group in alike:
-    pairs = afterwards.compare_runs(group)
+    pairs = run_analysis.compare_runs(group)
     shown = ["first", "second", "uar_difference", "uar_p_holm", "mcnemar_p_holm", "n_test", "interval_over"]
     display(plots.paired_differences(pairs), pairs[shown].round(4))
 if not alike:
@@ -303,7 +295,7 @@ if not alike:
 
 # %%
 seeds = [claims.again(run, seed, data_dir, runs_dir) for seed in (0, 1, 2)]
-afterwards.seed_spread(seeds).round(3)
+run_analysis.seed_spread(seeds).round(3)
 
 # %% [markdown]
 # ## How to read a number in speech emotion recognition

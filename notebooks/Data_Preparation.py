@@ -50,12 +50,14 @@ import time
 import pandas as pd
 from IPython.display import Markdown
 
-from ser_lib import audio, experiments, features, plots, reading
-from ser_lib import display as show
-from ser_lib.audit import audit
+from ser_lib.audio import features, reading
 from ser_lib.corpora import find_corpus, get_corpus
-from ser_lib.labels import EMOTIONS
+from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.protocols.leak_audit import audit
 from ser_lib.recipes import dump_recipe, load_recipe
+from ser_lib.recipes.inputs import clips_of, inputs_of, overview_of, split_of
+from ser_lib.reports import notebook_display as show
+from ser_lib.reports import plots
 
 pd.set_option("display.max_colwidth", None)
 
@@ -76,7 +78,7 @@ Markdown(f"```yaml\n{dump_recipe(recipe)}```")
 # each with a line that counts them; only the protocol `published` keeps copies, where its source kept them.
 
 # %%
-clips = experiments.clips_of(recipe, protocol, data_dir)
+clips = clips_of(recipe, protocol, data_dir)
 clips.drop(columns=["path", "audio_hash"]).sample(5, random_state=seed).set_index("clip_id").round(2)
 
 # %% [markdown]
@@ -121,7 +123,7 @@ speaker = clips.groupby("speaker")["emotion"].nunique().idxmax()
 examples = clips[clips["speaker"] == speaker].drop_duplicates("emotion")
 examples = examples.sort_values("emotion", key=lambda emotion: emotion.map(EMOTIONS.index))
 rate = recipe.input.audio.sampling_rate
-waveforms = [audio.prepare(path, **recipe.input.audio.model_dump()) for path in examples["path"]]
+waveforms = [reading.prepare(path, **recipe.input.audio.model_dump()) for path in examples["path"]]
 titles = examples["clip_id"].str.split("/", n=1).str[1]
 plots.emotion_gallery(list(zip(waveforms, [rate] * len(examples), examples["emotion"], titles, strict=True)))
 
@@ -134,7 +136,7 @@ show.audio_players(examples, waveforms, rate)
 # Who is learned from, who chooses the best epoch (validation), and who is tested.
 
 # %%
-split = experiments.split_of(recipe, clips, protocol, seed)
+split = split_of(recipe, clips, protocol, seed)
 plots.split_sizes(split)
 
 # %%
@@ -166,13 +168,11 @@ pd.DataFrame(found.explode()) if len(found) else "No examples: nothing was found
 
 # %%
 started = time.monotonic()
-inputs = reading.inputs_of(recipe, clips, protocol)
+inputs = inputs_of(recipe, clips, protocol)
 seconds = time.monotonic() - started
 size = " × ".join(map(str, (len(inputs), *getattr(inputs, "shape", ())[1:])))
 print(f"{size}: {recipe.features_label}, {recipe.input_label}")
-print(
-    f"{seconds:.1f} s, {len(clips) / seconds:,.0f} clips a second; what lay in the store cost no more than reading"
-)
+print(f"{seconds:.1f} s, {len(clips) / seconds:,.0f} clips a second; what lay in the store cost no more than reading")
 
 # %% [markdown]
 # ## Who lies beside whom
@@ -182,7 +182,7 @@ print(
 # model that is fine-tuned, this is its encoder before that.)
 
 # %%
-overview = reading.overview_of(recipe, clips, protocol)
+overview = overview_of(recipe, clips, protocol)
 shown = clips.sample(min(2000, len(clips)), random_state=seed).index
 points = features.project(overview[shown])
 plots.embedding_map(points, clips.loc[shown, "emotion"], clips.loc[shown, "speaker"])

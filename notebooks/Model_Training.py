@@ -48,10 +48,12 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 import pandas as pd
 from IPython.display import Markdown
 
-from ser_lib import display as show
-from ser_lib import experiments, metrics, plots
+from ser_lib.evaluation import metrics
+from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.recipes import load_recipe
-from ser_lib.splits import PROTOCOLS
+from ser_lib.reports import notebook_display as show
+from ser_lib.reports import plots
+from ser_lib.training import experiment
 
 recipe = load_recipe(recipe_name, variant, overrides)
 print(f"{recipe.title}\n{protocol}: {PROTOCOLS[protocol]}")
@@ -63,10 +65,8 @@ print(f"{recipe.title}\n{protocol}: {PROTOCOLS[protocol]}")
 # same seed, clips and versions it gives the same numbers to the last digit on a CPU.
 
 # %%
-run = experiments.train(recipe, protocol, seed, data_dir, runs_dir)
-print(
-    f"{len(run.metrics['by_fold'])} folds in {run.environment['seconds']:.0f} s on {run.environment['device']}"
-)
+run = experiment.train(recipe, protocol, seed, data_dir, runs_dir)
+print(f"{len(run.metrics['by_fold'])} folds in {run.environment['seconds']:.0f} s on {run.environment['device']}")
 
 # %% [markdown]
 # ## The model

@@ -45,17 +45,21 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
     drive.mount("/content/drive")
 
 # %%
-from ser_lib import display as show
-from ser_lib import experiments, explain, metrics, plots, record
-from ser_lib.predict import predict
+from ser_lib.evaluation import metrics
+from ser_lib.inference import explain
+from ser_lib.inference.predict import predict
+from ser_lib.inference.run import load_run, run_folder
+from ser_lib.inference.streaming import timeline
 from ser_lib.recipes import load_recipe
-from ser_lib.runs import load_run, run_folder
-from ser_lib.timeline import timeline
+from ser_lib.reports import notebook_display as show
+from ser_lib.reports import notebook_recorder, plots
+from ser_lib.training import experiment
 
+# %%
 recipe = load_recipe(recipe_name, variant, overrides)
 folder = run_folder(recipe, protocol, seed, runs_dir)
 if not folder.is_dir():  # opened before Model_Training, or in a fresh Colab
-    experiments.train(recipe, protocol, seed, data_dir, runs_dir)
+    experiment.train(recipe, protocol, seed, data_dir, runs_dir)
 run = load_run(folder)
 predictions, tested = run.predictions, run.test_clips()
 show.audit_verdict(run.audit)
@@ -145,8 +149,8 @@ plots.scores_by_group(by_sex, "UAR by sex", chance)
 
 # %%
 own = None
-mine = record.own_audio(own)
-heard = record.bundled_clips(run) if mine is None else mine
+mine = notebook_recorder.own_audio(own)
+heard = notebook_recorder.bundled_clips(run) if mine is None else mine
 show.Html(f'<div class="players">{"".join(show.audio_player(*recording) for recording in heard)}</div>')
 
 # %% [markdown]
@@ -169,7 +173,7 @@ plots.probability_plot(answers[answers["error"] == ""]) if predictor else no_ans
 # of silence between.
 
 # %%
-plots.timeline(timeline(predictor, record.joined(heard), progress=False)) if predictor else no_answer
+plots.timeline(timeline(predictor, notebook_recorder.joined(heard), progress=False)) if predictor else no_answer
 
 # %% [markdown]
 # ## Why?
@@ -180,9 +184,7 @@ plots.timeline(timeline(predictor, record.joined(heard), progress=False)) if pre
 
 # %%
 surest = explain.surest(answers, heard) if predictor else None
-plots.occlusion(
-    explain.occlusion(predictor, surest)
-) if surest else "Not shown: no short recording has an answer."
+plots.occlusion(explain.occlusion(predictor, surest)) if surest else "Not shown: no short recording has an answer."
 
 # %% [markdown]
 # The same for frequencies: the line shows what becomes of the answer without the octave around it. The pitch of a voice

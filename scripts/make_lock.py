@@ -29,9 +29,7 @@ def main() -> None:
         python = str(Path(folder) / "bin" / "python")
         subprocess.run([python, "-m", "pip", "install", "--quiet", f"torch=={TORCH}"], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
-        frozen = subprocess.run(
-            [python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True
-        ).stdout
+        frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
     # A local build tag (2.13.0+cpu) is found on no public index.
     pins = [line.split("+")[0] for line in frozen.splitlines() if not line.startswith(("nvidia-", "triton"))]
     (ROOT / "requirements.lock").write_text(HEADER + "\n".join(pins) + "\n")

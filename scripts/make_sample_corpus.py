@@ -40,8 +40,8 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from ser_lib.errors import SerError
-from ser_lib.files import replacing
+from ser_lib.common.errors import SerError
+from ser_lib.common.files import replacing
 
 ESPEAK_VERSION = "1.51"
 SEED = 1996
@@ -56,18 +56,7 @@ STEP = 16
 # pitch: semitones; range: semitones from the lowest to the highest; rate: octaves (1 is twice as fast);
 # level: dB; tilt: dB per octave; formants: percent; breath, roughness, flutter: espeak-ng's own units;
 # tremor: percent of the amplitude.
-QUALITIES = (
-    "pitch",
-    "range",
-    "rate",
-    "level",
-    "tilt",
-    "formants",
-    "breath",
-    "roughness",
-    "flutter",
-    "tremor",
-)
+QUALITIES = ("pitch", "range", "rate", "level", "tilt", "formants", "breath", "roughness", "flutter", "tremor")
 
 # What is added to a voice's own qualities, and the mark that ends the sentence (it chooses the melody).
 EMOTIONS = {
@@ -185,14 +174,7 @@ def speak(actor: int, emotion: str, statement: int, repetition: int, data: Path)
     qualities = qualities_of(actor, emotion, statement, repetition)
     (data / "espeak-ng-data" / "voices" / "!v" / "take").write_text(voice_variant(qualities))
     wav = data / "take.wav"
-    command = [
-        "espeak-ng",
-        f"--path={data}",
-        "-v",
-        f"{VOICES[actor][0]}+take",
-        "-s",
-        f"{qualities['rate']:.0f}",
-    ]
+    command = ["espeak-ng", f"--path={data}", "-v", f"{VOICES[actor][0]}+take", "-s", f"{qualities['rate']:.0f}"]
     command += ["-w", str(wav), STATEMENTS[statement - 1] + EMOTIONS[emotion][1]]
     subprocess.run(command, check=True)
     waveform, rate = soundfile.read(wav)
@@ -213,18 +195,14 @@ def make_voice(actor: int, output: Path, data: Path, done=lambda: None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the bundled sample corpus with espeak-ng.")
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).resolve().parent.parent / "data" / "sample"
-    )
+    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent.parent / "data" / "sample")
     output = parser.parse_args().output
     try:
         version, source = find_espeak()
     except SerError as error:
         sys.exit(str(error))
     if version != ESPEAK_VERSION:
-        warning = (
-            f"espeak-ng {version}: the committed files were made with {ESPEAK_VERSION}, these will differ"
-        )
+        warning = f"espeak-ng {version}: the committed files were made with {ESPEAK_VERSION}, these will differ"
         print(warning, file=sys.stderr)
     clips = len(VOICES) * len(EMOTIONS) * len(STATEMENTS) * REPETITIONS
     with tempfile.TemporaryDirectory() as folder, tqdm(total=clips, unit="clip") as bar:

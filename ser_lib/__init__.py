@@ -3,7 +3,7 @@
 import warnings
 from importlib import import_module
 
-from ser_lib.registration import register
+from ser_lib.models.hf_registration import register
 
 __version__ = "0.1.0"
 
@@ -15,22 +15,18 @@ register()
 
 # Imported where they are first used, so that `ser --help` answers at once.
 _PUBLIC = {
-    "EMOTIONS": "labels",
-    "SerError": "errors",
-    "load_clips": "clips",
-    "load_recipe": "recipes",
-    "load_run": "runs",
-    "make_split": "splits",
-    "train": "experiments",
+    "EMOTIONS": "corpora.labels",
+    "SerError": "common.errors",
+    "load_clips": "corpora.clips",
+    "load_recipe": "recipes.recipe",
+    "load_run": "inference.run",
+    "make_split": "protocols.splits",
+    "train": "training.experiment",
 }
 __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str):
     if name in _PUBLIC:
-        value = getattr(import_module(f"ser_lib.{_PUBLIC[name]}"), name)
-        globals()[name] = (
-            value  # `audit` is a function here, though importing its module first bound the module
-        )
-        return value
+        return getattr(import_module(f"ser_lib.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module 'ser_lib' has no attribute {name!r}")

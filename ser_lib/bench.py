@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ser_lib import fitting, models, reading, training
-from ser_lib.audio import load, prepare
-from ser_lib.clips import load_clips
-from ser_lib.labels import EMOTIONS
-from ser_lib.predictor import Predictor
+from ser_lib.audio.reading import load, prepare
+from ser_lib.corpora.clips import load_clips
+from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.inference.predictor import Predictor
+from ser_lib.inference.streaming import Stream
+from ser_lib.models import network_training
+from ser_lib.models import networks as models
 from ser_lib.recipes import Recipe, load_recipe
-from ser_lib.timeline import Stream
+from ser_lib.recipes.inputs import inputs_of, inputs_of_recordings
+from ser_lib.training import fold
 
 AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
 FEW = 16  # clips on which the slow ways are measured
@@ -33,7 +36,7 @@ def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
     """Print the clip table, features, store and one epoch of every network, each with its rate; embedding; streams.
 
     Args:
-        encoder: as of `ser_lib.checkpoints.locate`; None: `$SER_WHISPER_BASE`, else random weights of its shape.
+        encoder: as of `ser_lib.models.encoder_weights.locate`; None: `$SER_WHISPER_BASE`, else random weights of its shape.
         corpus: what is embedded.
     """
     with _empty_cache() as folder:
@@ -55,22 +58,22 @@ def features_and_networks() -> None:
     show("clip table, decoding every file", len(clips), seconds, "clips")
     again = timed(lambda: load_clips("sample", progress=False))[1]
     show("clip table again", len(clips), again, "clips")
-    inputs, seconds = timed(lambda: reading.inputs_of(recipe, clips, "speaker", progress=False))
+    inputs, seconds = timed(lambda: inputs_of(recipe, clips, "speaker", progress=False))
     show("MFCC, over all cores, processes started", len(clips), seconds, "clips")
-    again = timed(lambda: reading.inputs_of(recipe, clips, "speaker", progress=False))[1]
+    again = timed(lambda: inputs_of(recipe, clips, "speaker", progress=False))[1]
     show("MFCC from the store", len(clips), again, "clips")
 
     labels = clips["emotion"].map(EMOTIONS.index).to_numpy()
     rows = clips.index.to_numpy()
-    taken = inspect.signature(training.fit).parameters
+    taken = inspect.signature(network_training.fit).parameters
     settings = {name: value for name, value in recipe.training.model_dump().items() if name in taken}
     settings |= {"epochs": 3, "progress": False}
     for name in ("cnn", "lstm", "bilstm", "gru"):
         changed = load_recipe("demo", overrides=[f"model.name={name}"])
-        with training.seeded(0):
-            network = fitting.build_model(changed, list(EMOTIONS), inputs)
-            training.fit(network, inputs, labels, rows, rows[:0], **settings | {"epochs": 1})  # warm-up
-            seconds = timed(lambda: training.fit(network, inputs, labels, rows, rows[:0], **settings))[1]  # noqa: B023
+        with network_training.seeded(0):
+            network = fold.build_model(changed, list(EMOTIONS), inputs)
+            network_training.fit(network, inputs, labels, rows, rows[:0], **settings | {"epochs": 1})  # warm-up
+            seconds = timed(partial(network_training.fit, network, inputs, labels, rows, rows[:0], **settings))[1]
         show(f"one epoch of {name}, {inputs.shape[1]} frames", len(clips), seconds / 3, "clips")
 
 
@@ -78,12 +81,12 @@ def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
     """A frozen encoder over a corpus: the usual loop, Hugging Face's batches, ours; and how near that is to the most."""
     import torch
 
-    from ser_lib import encoders
-    from ser_lib.devices import pick_device, pick_precision
+    from ser_lib.common.devices import pick_device, pick_precision
+    from ser_lib.models import embeddings
 
     device = pick_device()
     precision = pick_precision("auto", device)
-    loaded = encoders.load_encoder(encoder, device=device)
+    loaded = embeddings.load_encoder(encoder, device=device)
     few = clips.iloc[np.linspace(0, len(clips) - 1, FEW).astype(int)]
     waveforms = [prepare(path, **AUDIO) for path in few["path"]]
     print(
@@ -97,18 +100,14 @@ def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
     batched = timed(lambda: huggingface(loaded, [prepare(path, **AUDIO) for path in few["path"]], 16))[1]
     show("batches of 16, float32, as padded", FEW, batched, "clips")
     most = ceiling(precision, device)
-    embed = partial(encoders.embed, clips, encoder, audio=AUDIO, device=str(device), progress=False)
+    embed = partial(embeddings.embed, clips, encoder, audio=AUDIO, device=str(device), progress=False)
     ours = timed(embed)[1]
-    most = max(
-        most, ceiling(precision, device)
-    )  # whatever else the machine does, it did at one of both times
+    most = max(most, ceiling(precision, device))  # whatever else the machine does, it did at one of both times
     show(f"ours, {precision}, model and files to load", len(clips), ours, "clips")
     show("ours again, from the store", len(clips), timed(embed)[1], "clips")
     each, reached = ours / len(clips), flops(loaded, waveforms) / FEW * len(clips) / ours
     print(f"ours is {loop / FEW / each:.1f} x the loop, {batched / FEW / each:.1f} x the batches")
-    print(
-        f"{reached / 1e9:,.0f} of {most / 1e9:,.0f} GFLOP/s of large {precision} products: {reached / most:.0%}"
-    )
+    print(f"{reached / 1e9:,.0f} of {most / 1e9:,.0f} GFLOP/s of large {precision} products: {reached / most:.0%}")
 
 
 def streaming(recipe: Recipe, folder: Path) -> None:
@@ -133,15 +132,15 @@ def streaming(recipe: Recipe, folder: Path) -> None:
 def untrained(recipe: Recipe, clip: str, folder: Path) -> Predictor:
     """A predictor with random weights, which is as fast as a trained one."""
     if recipe.input.encoder == "mfcc":
-        network = fitting.build_model(recipe, list(EMOTIONS), reading.inputs_of_recordings(recipe, [clip]))
+        network = fold.build_model(recipe, list(EMOTIONS), inputs_of_recordings(recipe, [clip]))
         models.save(network, folder)
     else:
-        from ser_lib import encoders
-        from ser_lib.models.pretrained import save_frozen
+        from ser_lib.models import embeddings
+        from ser_lib.models.frozen_encoder import save_frozen
 
-        encoder = encoders.load_encoder(recipe.input.encoder, device="cpu")
-        inputs = reading.inputs_of_recordings(recipe, [clip], encoder)
-        network = fitting.build_model(recipe, list(EMOTIONS), inputs)
+        encoder = embeddings.load_encoder(recipe.input.encoder, device="cpu")
+        inputs = inputs_of_recordings(recipe, [clip], encoder)
+        network = fold.build_model(recipe, list(EMOTIONS), inputs)
         save_frozen(encoder, network, recipe.input.layers, recipe.input.frames_or_pooled, folder)
     return Predictor(recipe, list(EMOTIONS), [folder], folder)
 
@@ -153,9 +152,7 @@ def huggingface(encoder, waveforms: list[np.ndarray], batch_size: int) -> list[n
     pooled = []
     for start in range(0, len(waveforms), batch_size):
         batch = waveforms[start : start + batch_size]
-        padding = (
-            "max_length" if encoder.model.config.model_type == "whisper" else True
-        )  # 30 s; or the longest
+        padding = "max_length" if encoder.model.config.model_type == "whisper" else True  # 30 s; or the longest
         inputs = encoder.feature_extractor(batch, sampling_rate=16000, padding=padding, return_tensors="pt")
         with torch.no_grad():
             output = encoder.model(**inputs.to(encoder.model.device), output_hidden_states=True)
@@ -172,7 +169,7 @@ def flops(encoder, waveforms: list[np.ndarray]) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from ser_lib.encoders import hidden_states
+    from ser_lib.models.embeddings import hidden_states
 
     encoder.model.set_attn_implementation("eager")  # of the fused kernels not all are counted
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -190,9 +187,7 @@ def ceiling(precision: str, device) -> float:
     best = 0.0
     for rows, inner, columns in [(2048, 512, 2048), (2048, 2048, 2048)]:
         left = torch.randn(rows, inner, device=device).to(kind)
-        right = (
-            torch.randn(columns, inner, device=device).to(kind).T
-        )  # as a layer of a network has its weights
+        right = torch.randn(columns, inner, device=device).to(kind).T  # as a layer of a network has its weights
         one = 2 * rows * inner * columns
         times = 1 + int((1e14 if device.type == "cuda" else 5e10) / one)
         for _ in range(4):  # the first is the warm-up

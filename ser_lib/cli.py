@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ser_lib import commands
-from ser_lib.errors import SerError
+from ser_lib.common.errors import SerError
 
 EXAMPLES = {
     "corpora": "ser corpora\nser corpora ravdess --data-dir ~/corpora",
@@ -51,9 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         if error.filename is None and error.errno is None:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        return fail(
-            f"{error.strerror or error}{where}. Nothing is left half-written; mend that and run it again."
-        )
+        return fail(f"{error.strerror or error}{where}. Nothing is left half-written; mend that and run it again.")
     except KeyboardInterrupt:
         resumes = options.run in (commands.train, commands.report, commands.claims)
         kept = " Finished folds are kept: the same command goes on from there." if resumes else ""
@@ -103,9 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
                 metavar="0,1",
                 help="train these folds alone, as one of several jobs; the last to finish joins them",
             )
-    command = add(
-        "evaluate", commands.evaluate, "score finished runs and put their row into reports/results.csv"
-    )
+    command = add("evaluate", commands.evaluate, "score finished runs and put their row into reports/results.csv")
     add_experiment_options(command, seed=False)
     command.add_argument("--seeds", nargs="+", type=int, default=[0], help="the runs' seeds (default: 0)")
     command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
@@ -115,9 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="one line of JSON a file in place of the table")
     add_fold(command)
     add_timeline_options(command)
-    command = add(
-        "score", commands.score, "score a finished run on corpora that it never heard, emotion by emotion"
-    )
+    command = add("score", commands.score, "score a finished run on corpora that it never heard, emotion by emotion")
     add_run(command)
     command.add_argument(
         "corpora",
@@ -128,25 +122,19 @@ def build_parser() -> argparse.ArgumentParser:
     add_fold(command)
     command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
     command.add_argument("--csv", metavar="FILE", help="write the table there as well")
-    command = add(
-        "compare", commands.compare, "compare finished runs on the same test clips: which is better?"
-    )
+    command = add("compare", commands.compare, "compare finished runs on the same test clips: which is better?")
     command.add_argument("runs", nargs="+", metavar="RUN", help="run folders, two or more: all pairs of them")
     command.add_argument(
         "--shared", action="store_true", help="where test clips differ, compare on those that all runs share"
     )
     command = add(
-        "report",
-        commands.report,
-        "execute the notebooks for a recipe and write their HTML pages and the index",
+        "report", commands.report, "execute the notebooks for a recipe and write their HTML pages and the index"
     )
     add_experiment_options(command, optional=True)
     command.add_argument("--reports-dir", metavar="DIR", help="where the pages go (default: reports)")
     command.add_argument("--index", action="store_true", help="write only the index page over what is there")
     command = add(
-        "claims",
-        commands.claims,
-        "measure every published claim again, leak by leak, and write the claims audit",
+        "claims", commands.claims, "measure every published claim again, leak by leak, and write the claims audit"
     )
     command.add_argument(
         "--encoder", help="read this one in place of the recipes' pretrained encoders, which cannot be had"
@@ -156,37 +144,23 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--runs-dir", metavar="DIR", help="where run folders go (default: runs)")
     command.add_argument("--reports-dir", metavar="DIR", help="where the page goes (default: reports)")
     command = add(
-        "results",
-        commands.show_results,
-        "print the table of results as Markdown, or write it into the README",
+        "results", commands.show_results, "print the table of results as Markdown, or write it into the README"
     )
     command.add_argument("--readme", metavar="FILE", help="replace the table between this file's markers")
     command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
-    command = add(
-        "demo", commands.demo, "serve a page on this computer that answers a voice, by a finished run"
-    )
+    command = add("demo", commands.demo, "serve a page on this computer that answers a voice, by a finished run")
     add_run(command)
     command.add_argument("--port", type=int, help="of 127.0.0.1 (default: the first that is free from 7860)")
-    command.add_argument(
-        "--no-browser", action="store_true", help="do not open the page, only print its address"
-    )
+    command.add_argument("--no-browser", action="store_true", help="do not open the page, only print its address")
     command = add(
-        "export",
-        commands.export,
-        "write a finished run's model as ONNX, or as a folder for the Hugging Face Hub",
+        "export", commands.export, "write a finished run's model as ONNX, or as a folder for the Hugging Face Hub"
     )
     add_run(command)
     command.add_argument("--to", required=True, choices=["onnx", "hub"], help="onnx: runs without PyTorch")
-    command.add_argument(
-        "--int8", action="store_true", help="onnx: a smaller model too, and what it loses, measured"
-    )
-    command.add_argument(
-        "--output", metavar="DIR", help="the folder to write (default: onnx or hub in the run folder)"
-    )
+    command.add_argument("--int8", action="store_true", help="onnx: a smaller model too, and what it loses, measured")
+    command.add_argument("--output", metavar="DIR", help="the folder to write (default: onnx or hub in the run folder)")
     command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
-    command = add(
-        "bench", commands.bench, "measure feature extraction, embedding, the store, training and streams"
-    )
+    command = add("bench", commands.bench, "measure feature extraction, embedding, the store, training and streams")
     command.add_argument(
         "--encoder", help="embed with this one (default: $SER_WHISPER_BASE, else one of random weights)"
     )
@@ -195,9 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_run(command) -> None:
-    command.add_argument(
-        "model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub"
-    )
+    command.add_argument("model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub")
 
 
 def add_fold(command) -> None:
@@ -207,12 +179,8 @@ def add_fold(command) -> None:
 
 
 def add_experiment_options(command, seed: bool = True, optional: bool = False) -> None:
-    command.add_argument(
-        "recipe", nargs="?" if optional else None, help="a recipe's name, or your own recipe.yaml"
-    )
-    command.add_argument(
-        "--protocol", default="speaker", help="how train and test are split (default: speaker)"
-    )
+    command.add_argument("recipe", nargs="?" if optional else None, help="a recipe's name, or your own recipe.yaml")
+    command.add_argument("--protocol", default="speaker", help="how train and test are split (default: speaker)")
     if seed:
         command.add_argument("--seed", type=int, default=0, help="seed of split and training (default: 0)")
     command.add_argument(
@@ -226,12 +194,7 @@ def add_experiment_options(command, seed: bool = True, optional: bool = False) -
         help="in place of the recipe's: registered corpora, or a CSV with the columns path, emotion, speaker",
     )
     command.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        action="extend",
-        help="override fields of the recipe",
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="override fields of the recipe"
     )
     command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
     command.add_argument("--runs-dir", metavar="DIR", help="where run folders go (default: runs)")
@@ -240,18 +203,11 @@ def add_experiment_options(command, seed: bool = True, optional: bool = False) -
 def add_timeline_options(command) -> None:
     own = command.add_argument_group("which emotion is heard when")
     own.add_argument(
-        "--timeline",
-        action="store_true",
-        help="write FILE-timeline.csv and .png, and print what is heard when",
+        "--timeline", action="store_true", help="write FILE-timeline.csv and .png, and print what is heard when"
     )
+    own.add_argument("--window", type=float, metavar="S", help="seconds heard at once (default: as the recipe)")
     own.add_argument(
-        "--window", type=float, metavar="S", help="seconds heard at once (default: as the recipe)"
-    )
-    own.add_argument(
-        "--hop",
-        type=float,
-        metavar="S",
-        help="seconds from one window to the next (default: 1, or the window)",
+        "--hop", type=float, metavar="S", help="seconds from one window to the next (default: 1, or the window)"
     )
     own.add_argument("--smoothing", type=float, metavar="S", help="seconds of memory; 0: none (default: 2)")
     own.add_argument(
@@ -270,9 +226,7 @@ def add_own_split_options(command) -> None:
         "and augmented_from. Or its parts, each a folder, a text file with one path a line, or a CSV:",
     )
     for subset in ("train", "test", "validation"):
-        own.add_argument(
-            f"--{subset}", metavar="DIR", help=f"the {subset} files: a folder, or a list of files"
-        )
+        own.add_argument(f"--{subset}", metavar="DIR", help=f"the {subset} files: a folder, or a list of files")
     command.add_argument(
         "--html",
         metavar="FILE",

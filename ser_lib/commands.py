@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from ser_lib.errors import SerError
+from ser_lib.common.errors import SerError
 
 
 def recipe_of(options):
@@ -52,7 +52,7 @@ def show_corpora(options) -> None:
     from ser_lib.corpora import CORPORA
 
     if options.names:
-        from ser_lib.clips import load_clips
+        from ser_lib.corpora.clips import load_clips
 
         clips = load_clips(options.names, options.data_dir)
         print(
@@ -75,28 +75,28 @@ def show_corpora(options) -> None:
 
 
 def prepare(options) -> None:
-    from ser_lib import experiments, reading
+    from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
 
     recipe = recipe_of(options)
-    clips = experiments.clips_of(recipe, options.protocol, options.data_dir)
-    split = experiments.split_of(recipe, clips, options.protocol, options.seed)
-    inputs = reading.inputs_of(recipe, clips, options.protocol)
+    clips = clips_of(recipe, options.protocol, options.data_dir)
+    split = split_of(recipe, clips, options.protocol, options.seed)
+    inputs = inputs_of(recipe, clips, options.protocol)
     print(split.groupby(["fold", "subset"])["clip_id"].count().unstack(fill_value=0).to_string())
     size = f"{len(inputs)} waveforms" if isinstance(inputs, list) else " × ".join(map(str, inputs.shape))
     print(f"inputs: {size} ({recipe.features_label}, {recipe.input_label})")
 
 
 def train(options) -> None:
-    from ser_lib import experiments, parallel
-    from ser_lib.runs import describe_score, run_folder
-    from ser_lib.unfinished import unfinished_folds
+    from ser_lib.common import distributed
+    from ser_lib.inference.model_card import describe_score
+    from ser_lib.inference.run import run_folder
+    from ser_lib.training import experiment
+    from ser_lib.training.resume import unfinished_folds
 
     recipe = recipe_of(options)
     folds = folds_of(options)
-    run = experiments.train(
-        recipe, options.protocol, options.seed, options.data_dir, options.runs_dir, folds=folds
-    )
-    if not parallel.is_first():
+    run = experiment.train(recipe, options.protocol, options.seed, options.data_dir, options.runs_dir, folds=folds)
+    if not distributed.is_first():
         return
     if run is None:
         missing = unfinished_folds(run_folder(recipe, options.protocol, options.seed, options.runs_dir))
@@ -120,9 +120,9 @@ def folds_of(options) -> list[int] | None:
 
 
 def evaluate(options) -> None:
-    from ser_lib.results import markdown, result_rows, update_results
-    from ser_lib.runs import load_run, run_folder
-    from ser_lib.unfinished import unfinished_folds
+    from ser_lib.evaluation.results import markdown, result_rows, update_results
+    from ser_lib.inference.run import load_run, run_folder
+    from ser_lib.training.resume import unfinished_folds
 
     recipe = recipe_of(options)
     folders = [run_folder(recipe, options.protocol, seed, options.runs_dir) for seed in options.seeds]
@@ -131,8 +131,7 @@ def evaluate(options) -> None:
         folds = ",".join(map(str, missing))
         if missing and folder.is_dir():
             print(
-                f"ser: {folder} is scored as it was before; a newer run still lacks the folds {folds}",
-                file=sys.stderr,
+                f"ser: {folder} is scored as it was before; a newer run still lacks the folds {folds}", file=sys.stderr
             )
         elif missing:
             raise SerError(
@@ -154,7 +153,7 @@ def evaluate(options) -> None:
 def predict(options) -> None:
     import json
 
-    from ser_lib.runs import load_run
+    from ser_lib.inference.run import load_run
 
     run = load_run(options.model)
     settings = timeline_settings(options)
@@ -170,19 +169,12 @@ def predict(options) -> None:
     elif len(answered):
         print(answered.drop(columns="error").to_string(index=False, float_format="%.3f"))
     if len(answered) < len(table):  # each was named already
-        raise SerError(
-            f"{len(table) - len(answered)} of {len(table)} files could not be answered, see above."
-        )
+        raise SerError(f"{len(table) - len(answered)} of {len(table)} files could not be answered, see above.")
 
 
 def timeline_settings(options) -> dict:
-    """What of the timeline's options was given, by the names that `ser_lib.timeline.timeline` has for it."""
-    names = {
-        "window": "window_seconds",
-        "hop": "hop_seconds",
-        "smoothing": "smoothing_seconds",
-        "speech": "detector",
-    }
+    """What of the timeline's options was given, by the names that `ser_lib.inference.streaming.timeline` has for it."""
+    names = {"window": "window_seconds", "hop": "hop_seconds", "smoothing": "smoothing_seconds", "speech": "detector"}
     given = [option for option in [*names, "output"] if getattr(options, option) is not None]
     if given and not options.timeline:
         raise SerError(f"--{given[0]} is about a timeline: give --timeline with it.")
@@ -192,7 +184,8 @@ def timeline_settings(options) -> dict:
 def show_timelines(predictor, options, settings: dict) -> None:
     import json
 
-    from ser_lib.timeline import stretches, write_timelines
+    from ser_lib.inference.streaming import stretches
+    from ser_lib.reports.timelines import write_timelines
 
     bad = files = 0
     for path, table, csv in write_timelines(predictor, options.files, options.output or ".", **settings):
@@ -214,15 +207,15 @@ def show_timelines(predictor, options, settings: dict) -> None:
 
 
 def score(options) -> None:
-    from ser_lib import transfer
-    from ser_lib.clips import load_clips
-    from ser_lib.files import replacing
-    from ser_lib.runs import load_run
+    from ser_lib.common.files import replacing
+    from ser_lib.corpora.clips import load_clips
+    from ser_lib.evaluation import unseen_corpora
+    from ser_lib.inference.run import load_run
 
-    table = transfer.score_on(
+    table = unseen_corpora.score_on(
         load_run(options.model), load_clips(options.corpora, options.data_dir), fold_of(options)
     )
-    print(transfer.markdown(table))
+    print(unseen_corpora.markdown(table))
     if options.csv:
         with replacing(Path(options.csv)) as part:
             table.to_csv(part, index=False, float_format="%.4f")
@@ -240,15 +233,15 @@ def fold_of(options) -> int | str:
 
 
 def compare(options) -> None:
-    from ser_lib.afterwards import describe_comparison
-    from ser_lib.runs import load_run
+    from ser_lib.evaluation.run_analysis import describe_comparison
+    from ser_lib.inference.run import load_run
 
     print(describe_comparison([load_run(folder) for folder in options.runs], options.shared))
 
 
 def show_audit(options) -> None:
-    from ser_lib.audit import audit, red_leaks
-    from ser_lib.audit_page import unknown_red, write_page
+    from ser_lib.protocols.leak_audit import audit, red_leaks
+    from ser_lib.reports.audit_page import unknown_red, write_page
 
     split, title, page = audited_split(options)
     table = audit(split)
@@ -268,8 +261,8 @@ def show_audit(options) -> None:
 
 def audited_split(options):
     """The split to audit, its title, and where its page goes (None: nowhere, as long as it is not asked for)."""
+    from ser_lib.protocols.user_split import is_split, read_split, split_name
     from ser_lib.recipes import recipe_names
-    from ser_lib.user_splits import is_split, read_split, split_name
 
     parts = {"train": options.train, "test": options.test}
     given = options.recipe
@@ -278,19 +271,18 @@ def audited_split(options):
         title = split_name(given, **parts)
         return split, title, options.html or f"{title}-audit.html"
     if not given:
-        raise SerError(
-            "name a recipe, a CSV or a folder, such as `ser audit demo`, or give --train and --test."
-        )
-    from ser_lib import experiments
+        raise SerError("name a recipe, a CSV or a folder, such as `ser audit demo`, or give --train and --test.")
+
+    from ser_lib.recipes.inputs import clips_of, split_of
 
     recipe = recipe_of(options)
-    clips = experiments.clips_of(recipe, options.protocol, options.data_dir)
-    split = experiments.split_of(recipe, clips, options.protocol, options.seed)
+    clips = clips_of(recipe, options.protocol, options.data_dir)
+    split = split_of(recipe, clips, options.protocol, options.seed)
     return split, f"{recipe.folder_name} under {options.protocol}", options.html
 
 
 def report(options) -> None:
-    from ser_lib.report import NOTEBOOKS, make_report, write_index
+    from ser_lib.reports.build import NOTEBOOKS, make_report, write_index
 
     if options.index:
         print(write_index(options.reports_dir))
@@ -313,8 +305,8 @@ def report(options) -> None:
 
 
 def claims(options) -> None:
-    from ser_lib.files import project_dir
-    from ser_lib.report import make_claims_audit
+    from ser_lib.common.files import project_dir
+    from ser_lib.reports.build import make_claims_audit
 
     encoder = options.encoder
     if encoder and Path(encoder).is_dir():  # the notebook runs in another folder
@@ -333,9 +325,10 @@ def claims(options) -> None:
 
 
 def show_results(options) -> None:
-    from ser_lib import claims, transfer
-    from ser_lib.results import markdown, read_results, results_path, write_into_readme
-    from ser_lib.runs import read_table
+    from ser_lib.evaluation import unseen_corpora
+    from ser_lib.evaluation.results import markdown, read_results, results_path, write_into_readme
+    from ser_lib.inference.run import read_table
+    from ser_lib.studies import claims
 
     table = read_results(options.reports_dir)
     if options.readme:
@@ -344,7 +337,7 @@ def show_results(options) -> None:
         write_into_readme(Path(options.readme), "claims", claims.markdown(claims.claims_table(table)))
         unheard = results_path(options.reports_dir).with_name("unheard.csv")
         if unheard.is_file():  # of `ser score … --csv reports/unheard.csv`
-            write_into_readme(Path(options.readme), "unheard", transfer.markdown(read_table(unheard)))
+            write_into_readme(Path(options.readme), "unheard", unseen_corpora.markdown(read_table(unheard)))
     else:
         print(markdown(table))
 
@@ -352,8 +345,8 @@ def show_results(options) -> None:
 def demo(options) -> None:
     import signal
 
-    from ser_lib.demo import serve
-    from ser_lib.runs import load_run
+    from ser_lib.deploy.demo import serve
+    from ser_lib.inference.run import load_run
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no recording outlives `kill` either
     serve(load_run(options.model), options.port, not options.no_browser)
@@ -362,8 +355,8 @@ def demo(options) -> None:
 def export(options) -> None:
     import json
 
-    from ser_lib.export import describe_int8, to_hub, to_onnx
-    from ser_lib.runs import load_run
+    from ser_lib.deploy import describe_int8, to_hub, to_onnx
+    from ser_lib.inference.run import load_run
 
     run = load_run(options.model)
     # What was fetched lies in the Hub's cache, which is no place for what is made here.

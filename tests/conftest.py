@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import soundfile
 
+from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA, find_corpus
-from ser_lib.errors import SerError
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +49,7 @@ def make_clips(
     return pd.DataFrame(rows)
 
 
-def tone_clips(
-    folder, speakers=6, emotions=("neutral", "happy", "sad"), takes=4, seconds=0.4
-) -> pd.DataFrame:
+def tone_clips(folder, speakers=6, emotions=("neutral", "happy", "sad"), takes=4, seconds=0.4) -> pd.DataFrame:
     """A clip table with audio: each emotion a pitch, each speaker a shift of it, each take its own noise."""
     clips = make_clips(speakers, emotions, sentences=2, takes=takes // 2)
     time = np.arange(int(seconds * 16000)) / 16000
@@ -77,9 +75,7 @@ def real(monkeypatch):
         for name in names:
             # Only what is there already: a test never starts a download of gigabytes.
             cache = Path(os.environ.get("KAGGLEHUB_CACHE", "~/.cache/kagglehub")).expanduser()
-            in_cache = (
-                cache / "datasets" / f"{CORPORA[name].handle.replace('/versions/', '/')}.complete"
-            ).exists()
+            in_cache = (cache / "datasets" / f"{CORPORA[name].handle.replace('/versions/', '/')}.complete").exists()
             in_folder = "SER_DATA_DIR" in os.environ and Path(os.environ["SER_DATA_DIR"], name).is_dir()
             if not (in_cache or in_folder):
                 pytest.skip(f"{CORPORA[name].title} is neither in kagglehub's cache nor under $SER_DATA_DIR")

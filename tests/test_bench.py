@@ -8,8 +8,9 @@ import pytest
 import torch
 from tiny import tiny_checkpoint
 
-from ser_lib import bench, clips
-from ser_lib.encoders import load_encoder
+from ser_lib import bench
+from ser_lib.corpora import clips
+from ser_lib.models.embeddings import load_encoder
 
 
 @pytest.mark.parametrize("kind", ["whisper", "wav2vec2"])

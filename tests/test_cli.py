@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from ser_lib import cli, commands, experiments
+from ser_lib import cli, commands
 from ser_lib.cli import EXAMPLES, main
+from ser_lib.training import experiment
 
 ROOT = Path(__file__).parents[1]
 
 
 def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "ser_lib", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-m", "ser_lib", *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_help_imports_nothing_heavy():
@@ -89,7 +88,7 @@ def test_a_closed_pipe_is_no_error(monkeypatch, capsys):
     def closed(*_, **__):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(experiments, "train", closed)
+    monkeypatch.setattr(experiment, "train", closed)
     out = sys.stdout
     assert main(["train", "demo"]) == 0
     monkeypatch.setattr(sys, "stdout", out)
@@ -108,7 +107,7 @@ def test_ctrl_c_says_that_finished_folds_are_kept(monkeypatch, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiments, "train", stop)
+    monkeypatch.setattr(experiment, "train", stop)
     assert main(["train", "demo"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -117,13 +116,13 @@ def test_an_operating_system_error_is_named_with_its_file(monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "/disk/file")
 
-    monkeypatch.setattr(experiments, "train", full)
+    monkeypatch.setattr(experiment, "train", full)
     assert main(["train", "demo"]) == 1
     assert "No space left on device (/disk/file)" in capsys.readouterr().err
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(experiments, "train", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(experiment, "train", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["train", "demo"])
 

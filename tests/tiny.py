@@ -10,17 +10,8 @@ KINDS = ("wav2vec2", "wav2vec2-layer-norm", "hubert", "wavlm", "data2vec-audio",
 # The real seven convolutions (kernels and strides are the default), eight channels wide. The weights are larger
 # than the default's, so that attention to what should be masked shows.
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-WAVEFORM = SIZES | {
-    "conv_dim": (8,) * 7,
-    "initializer_range": 0.1,
-    "vocab_size": 8,
-    "num_conv_pos_embedding_groups": 4,
-}
-LAYER_NORM = {
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-    "conv_bias": True,
-}  # as the large ones
+WAVEFORM = SIZES | {"conv_dim": (8,) * 7, "initializer_range": 0.1, "vocab_size": 8, "num_conv_pos_embedding_groups": 4}
+LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}  # as the large ones
 SPECIAL_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 WHISPER = {
     "d_model": 32,
@@ -59,9 +50,7 @@ def tiny_checkpoint(folder, kind: str, dropout: float | None = None, seed: int =
         torch.manual_seed(seed)
         configuration = getattr(transformers, f"{name}Config")(**given | config)
         model = getattr(transformers, f"{name}Model")(configuration)
-        for (
-            parameter
-        ) in model.parameters():  # biases and normalisation start at 0 and 1: too regular to show faults
+        for parameter in model.parameters():  # biases and normalisation start at 0 and 1: too regular to show faults
             if parameter.requires_grad and parameter.ndim == 1:
                 parameter.data += 0.1 * torch.randn_like(parameter)
     model.save_pretrained(folder)

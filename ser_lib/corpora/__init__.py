@@ -1,7 +1,7 @@
 """The corpora: the registry, and where each one's files are.
 
 To add a corpus, write one module like `savee.py` and add one line to `CORPORA`. A corpus of one's own needs neither:
-wherever a corpus is named, a CSV that lists its files may stand (`own.py`).
+wherever a corpus is named, a CSV that lists its files may stand (`csv_corpus.py`).
 """
 
 import logging
@@ -9,11 +9,11 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
-from ser_lib.corpora import crema_d, own, ravdess, sample, savee, tess
+from ser_lib.common.errors import SerError
+from ser_lib.common.files import project_dir
+from ser_lib.corpora import crema_d, csv_corpus, ravdess, sample, savee, tess
 from ser_lib.corpora.base import Corpus
-from ser_lib.errors import SerError
-from ser_lib.file_lists import is_file_list
-from ser_lib.files import project_dir
+from ser_lib.corpora.csv_files import is_file_list
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
     """Return a registered corpus, or one of the reader's own.
 
     Args:
-        name: one of `CORPORA`; or the path of a CSV (see `own`), relative to the working folder, the checkout,
+        name: one of `CORPORA`; or the path of a CSV (see `csv_corpus`), relative to the working folder, the checkout,
             `data_dir` or `$SER_DATA_DIR`, with `~` and `$VARIABLES`; or the name of a corpus that this process has
             read from a CSV.
 
@@ -45,7 +45,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
     """
     if is_file_list(name):
         path = _find_list(name, data_dir)
-        corpus = own.read_corpus(path)
+        corpus = csv_corpus.read_corpus(path)
         if corpus.name in CORPORA:
             raise SerError(
                 f"{path} would be mixed up with {CORPORA[corpus.name].title}, whose name is {corpus.name!r} too: "

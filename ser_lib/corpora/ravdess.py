@@ -21,7 +21,7 @@ import re
 from pathlib import Path
 
 from ser_lib.corpora.base import Corpus
-from ser_lib.labels import EMOTIONS
+from ser_lib.corpora.labels import EMOTIONS
 
 # modality 03 (audio) - channel 01 (speech) - emotion - intensity - sentence - repetition - actor
 NAME = re.compile(r"03-01-(0[1-8])-(0[12])-(0[12])-0[12]-(0[1-9]|1[0-9]|2[0-4])")

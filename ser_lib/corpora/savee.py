@@ -23,15 +23,7 @@ from pathlib import Path
 from ser_lib.corpora.base import Corpus
 
 NAME = re.compile(r"(DC|JE|JK|KL)_(sa|su|a|d|f|h|n)([0-3][0-9])")
-EMOTION = {
-    "a": "angry",
-    "d": "disgust",
-    "f": "fear",
-    "h": "happy",
-    "n": "neutral",
-    "sa": "sad",
-    "su": "surprise",
-}
+EMOTION = {"a": "angry", "d": "disgust", "f": "fear", "h": "happy", "n": "neutral", "sa": "sad", "su": "surprise"}
 
 
 def parse(path: Path) -> dict | None:

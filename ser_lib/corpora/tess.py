@@ -24,11 +24,9 @@ import re
 from pathlib import Path
 
 from ser_lib.corpora.base import Corpus
-from ser_lib.labels import to_emotion
+from ser_lib.corpora.labels import to_emotion
 
-NAME = re.compile(
-    r"(OAF|OA|YAF)_([a-z]+)_(neutral|happy|sad|angry|fear|disgust|ps)", re.IGNORECASE | re.ASCII
-)
+NAME = re.compile(r"(OAF|OA|YAF)_([a-z]+)_(neutral|happy|sad|angry|fear|disgust|ps)", re.IGNORECASE | re.ASCII)
 
 
 def parse(path: Path) -> dict | None:

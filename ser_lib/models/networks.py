@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ser_lib.errors import SerError
+from ser_lib.common.errors import SerError
 from ser_lib.models.heads import AttentivePooling, Vectors, WeightedLayers
 from ser_lib.models.sequences import Convolutions, Recurrence
 
@@ -38,7 +38,7 @@ NETWORKS = {
     "attentive-pooling": ("sequence",),
 }
 WITH_HIDDEN = ("cnn", "lstm", "bilstm", "gru", "attentive-pooling")  # whose body has a width of its own
-# The `model_type` of an encoder and its network in one checkpoint: see `ser_lib.models.pretrained`.
+# The `model_type` of an encoder and its network in one checkpoint: see `ser_lib.models.frozen_encoder`.
 FROZEN_ENCODER = "ser-frozen-encoder"
 
 
@@ -181,7 +181,7 @@ def save(network: Network, folder: Path) -> None:
 def load(folder: Path) -> Network:
     """Read what `save` wrote, in evaluation mode, on the CPU.
 
-    From a folder that `ser_lib.models.pretrained.save_frozen` wrote it reads the network alone: what takes the
+    From a folder that `ser_lib.models.frozen_encoder.save_frozen` wrote it reads the network alone: what takes the
     encoder's embeddings to logits, without the time and memory of the encoder itself.
 
     Raises:

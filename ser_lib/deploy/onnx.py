@@ -1,0 +1,226 @@
+"""A run's model as an ONNX file, checked against PyTorch, with a script that runs it without PyTorch.
+
+    to_onnx(load_run("runs/demo/speaker/0"), "demo-onnx")
+
+demo-onnx/
+    model.onnx         one batch of waveforms, or of MFCC, in; probabilities out: `ser_lib.deploy.onnx_graphs`
+    model.int8.onnx    with `int8=True`, its matrices as 8-bit integers
+    preprocessor.json  how audio is prepared, the emotions, the protocol and its scores, and what int8 lost
+    run_onnx.py        audio files in, lines of JSON out, as `ser predict --json` gives them
+    README.md
+"""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ser_lib.audio.reading import Recording
+from ser_lib.common.errors import SerError
+from ser_lib.common.files import whole_folder
+from ser_lib.deploy import onnx_graphs, onnx_int8
+from ser_lib.deploy.onnx_int8 import quiet
+from ser_lib.inference.model_card import card_of, shareable
+from ser_lib.inference.predictor import Predictor
+from ser_lib.inference.run import Run, model_folder
+from ser_lib.models.hidden_states import MAX_SECONDS
+
+NAMES = ("model.onnx", "model.onnx.data", "model.int8.onnx", "preprocessor.json", "run_onnx.py", "README.md")
+OPSET = 23  # the newest that the exporter writes; in onnxruntime since 1.23
+TOLERANCE = 1e-3  # of a probability
+CHECKED_SECONDS = (0.03, 0.5, 1.7, 3.1, 12.3)
+PROTOBUF_BYTES = 2**31 - 2**24  # what is larger cannot be one file
+
+
+def to_onnx(
+    run: Run,
+    folder: str | Path,
+    int8: bool = False,
+    fold: int = 0,
+    data_dir: str | Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write the model of one fold as ONNX, with a script that needs no PyTorch.
+
+    Args:
+        int8: also write a smaller model, and measure on the fold's test clips what that costs.
+        data_dir: as of `ser_lib.load_clips`, for the test clips.
+
+    Returns:
+        the folder.
+
+    Raises:
+        SerError: a package is missing; the run has no such fold, or no model of its own (`speaker-adapted`); what
+            was exported answers otherwise than PyTorch; or the folder holds something else already.
+    """
+    _refuse_without_packages()
+    reference = _reference(run, fold)
+    with whole_folder(Path(folder), NAMES) as part:
+        graph, name, example = _graph_of(run, fold)
+        _export(graph, name, example, part / "model.onnx")
+        shutil.copy(Path(__file__).with_name("run_onnx.py"), part)
+        settings = _settings(run, fold, name)
+        _write_settings(settings, part)
+        settings["largest_difference"] = _check(reference, part)
+        settings["megabytes"] = _megabytes(part, "model.onnx")
+        if int8:
+            onnx_int8.write(part)
+            settings["int8"] = {"megabytes": _megabytes(part, "model.int8.onnx")}
+            settings["int8"] |= onnx_int8.loss(run, fold, part, data_dir, progress)
+        _write_settings(settings, part)
+        (part / "README.md").write_text(_readme(shareable(run), settings), encoding="utf-8")
+    return Path(folder)
+
+
+def _refuse_without_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise SerError(
+            f"an export to ONNX needs {error.name}, which is not installed: "
+            "`pip install onnx onnxscript onnxruntime`, or this package with its extra, `pip install -e '.[export]'`."
+        ) from error
+
+
+def _reference(run: Run, fold: int) -> Predictor:
+    """What the export must agree with: PyTorch, in float32."""
+    given = run.recipe.input.model_copy(update={"precision": "float32"})
+    exact = replace(run, recipe=run.recipe.model_copy(update={"input": given}))
+    return exact.predictor(fold, device="cpu")
+
+
+def _graph_of(run: Run, fold: int) -> tuple[torch.nn.Module, str, torch.Tensor]:
+    """The model with all that stands before it, the name of its input, and an example of that."""
+    waveform = 0.1 * torch.randn(2, 16001)
+    if run.recipe.model.name == "finetune":
+        from ser_lib.models import finetuned_encoder
+
+        return onnx_graphs.FineTuned(*finetuned_encoder.load(model_folder(run.folder, fold))), "waveform", waveform
+    network = run.model(fold)
+    if run.recipe.input.encoder == "mfcc":
+        frames = (9,) * (network.config["form"] == "sequence")
+        return onnx_graphs.OfFeatures(network), "features", torch.randn(2, *frames, network.config["n_features"])
+    from ser_lib.models.frozen_encoder import SpeechEmotionConfig, load_frozen_encoder
+
+    first = model_folder(run.folder, 0)
+    encoder = load_frozen_encoder(first)
+    config = SpeechEmotionConfig.from_pretrained(first, local_files_only=True)
+    graph = onnx_graphs.FrozenEncoder(encoder.model, encoder.feature_extractor, network, config.layers, config.pooling)
+    return graph, "waveform", waveform
+
+
+def _export(graph: torch.nn.Module, name: str, example: torch.Tensor, path: Path) -> None:
+    """Write a graph whose batch and time axes may have any size."""
+    n_axes = 2 if name == "waveform" or example.ndim == 3 else 1
+    dynamic = dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC)
+    with quiet():
+        program = torch.onnx.export(
+            graph.eval(),
+            (example,),
+            input_names=[name],
+            output_names=["probabilities"],
+            dynamic_shapes=(dynamic,),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    size = sum(weight.nbytes for weight in graph.state_dict().values())
+    program.save(path, external_data=size > PROTOBUF_BYTES)
+
+
+def _settings(run: Run, fold: int, name: str) -> dict:
+    """What `run_onnx.py` needs to prepare audio, and what a reader must know of the model."""
+    given = run.recipe.input
+    return {
+        "input": name,
+        "emotions": run.emotions,
+        "sampling_rate": given.audio.sampling_rate,
+        "audio": given.audio.model_dump(),
+        "features": given.feature_settings() if name == "features" else None,
+        "longest_seconds": MAX_SECONDS,
+        "recipe": run.recipe.folder_name,
+        "protocol": run.protocol,
+        "seed": run.seed,
+        "fold": fold,
+        "scores": run.metrics["overall"],
+    }
+
+
+def _write_settings(settings: dict, folder: Path) -> None:
+    text = json.dumps(settings, indent=2, ensure_ascii=False)
+    (folder / "preprocessor.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def _megabytes(folder: Path, name: str) -> float:
+    return round(sum(path.stat().st_size for path in folder.glob(f"{name}*")) / 1e6, 2)
+
+
+def _check(reference: Predictor, folder: Path) -> float:
+    """The largest difference of a probability from PyTorch's, over sounds of several lengths.
+
+    Raises:
+        SerError: it is above `TOLERANCE`.
+    """
+    from ser_lib.deploy.run_onnx import Model
+
+    model, sampling_rate = Model(folder), reference.sampling_rate
+    differences = {}
+    for seconds in CHECKED_SECONDS:
+        samples = _sound(seconds, sampling_rate)
+        expected = reference.probabilities([Recording(samples, sampling_rate)])[0]
+        differences[seconds] = float(np.abs(model.probabilities(samples[:, None], sampling_rate) - expected).max())
+    worst = max(differences, key=lambda seconds: np.nan_to_num(differences[seconds], nan=np.inf))
+    if not differences[worst] <= TOLERANCE:
+        raise SerError(
+            f"the exported model answers otherwise than PyTorch: a probability for {worst} s of sound is off by "
+            f"{differences[worst]:.4f}, and {TOLERANCE} is allowed. Nothing was written; please report it, with the "
+            "versions of torch, onnxscript and onnxruntime."
+        )
+    return differences[worst]
+
+
+def _sound(seconds: float, sampling_rate: int) -> np.ndarray:
+    """Something like a voice: harmonics of a pitch that falls, in syllables, and a little noise."""
+    time = np.arange(round(seconds * sampling_rate)) / sampling_rate
+    pitch = 2 * np.pi * (180 * time - 10 * np.sin(3 * time))
+    voice = sum(np.sin(number * pitch) / number for number in range(1, 12))
+    noise = np.random.default_rng(0).standard_normal(len(time))
+    return (0.1 * voice * (1 + np.sin(20 * time)) + 0.01 * noise).astype(np.float32)
+
+
+def _readme(run: Run, settings: dict) -> str:
+    """The run's model card, and how its ONNX files are used."""
+    librosa = " librosa" if settings["features"] or settings["audio"]["trim_below_db"] else ""
+    lines = [
+        card_of(run),
+        "## As ONNX",
+        "",
+        "```bash",
+        f"pip install numpy soundfile soxr onnxruntime{librosa}",
+        f"python run_onnx.py {'--int8 ' if 'int8' in settings else ''}my-voice.wav",
+        "```",
+        "",
+        f"- **float32** `model.onnx`: {settings['megabytes']} MB, the model of fold {settings['fold']}, opset {OPSET}; at "
+        f"most {settings['largest_difference']:.0e} away from PyTorch's probabilities",
+    ]
+    if "int8" in settings:
+        lines.append(f"- **int8** `model.int8.onnx`: {onnx_int8.describe(settings)}")
+    given = run.recipe
+    if settings["input"] == "waveform" and given.model.name != "finetune" and given.input.precision == "auto":
+        lines.append(
+            "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by some thousandths"
+        )
+    lines += [
+        f"- **Input** `{settings['input']}`, **output** `probabilities` of {', '.join(settings['emotions'])}; batch and "
+        "time may have any size",
+        "",
+        "Audio must be prepared as `preprocessor.json` says and `run_onnx.py` does it; recordings of more than "
+        f"{settings['longest_seconds']:.0f} s must be cut.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,199 @@
+"""What an ONNX file holds: a model from its input to probabilities, with a batch and a time axis of any size.
+
+`ser_lib.models.hidden_states`, `ser_lib.models.finetuned_encoder` and `ser_lib.models.frozen_encoder` cut every clip to its own length, by loops
+that a graph cannot hold. Here all clips of a batch are equally long, so that the same sums need no loop, and what
+stands before the model is part of it: the normalisation of a waveform, and Whisper's log-mel frames.
+
+    features    (n_clips, n_features), or (n_clips, n_frames, n_features) with NaN behind the shorter clips
+    waveform    (n_clips, n_samples), mono, as `ser_lib.audio.reading.prepare` gives them
+
+    probabilities  (n_clips, n_emotions)
+"""
+
+import torch
+from torch import nn
+
+from ser_lib.models.hidden_states import samples_of, way_of
+from ser_lib.models.networks import Network
+from ser_lib.models.sequences import Recurrence, read_sequence
+
+
+class OfFeatures(nn.Module):
+    """A network that reads MFCC; its standardisation is one of its layers."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = exportable(network)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.network(features), dim=1)
+
+
+class Normalised(nn.Module):
+    """Waveforms as wav2vec2's feature extractor hands them on, no shorter than the convolutions' receptive field."""
+
+    def __init__(self, model: nn.Module, feature_extractor):
+        super().__init__()
+        self.asked, self.at_least = feature_extractor.do_normalize, samples_of(model, 1)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        if self.asked:
+            mean = waveform.mean(dim=1, keepdim=True)
+            variance = (waveform - mean).square().mean(dim=1, keepdim=True)
+            waveform = (waveform - mean) / torch.sqrt(variance + 1e-7)
+        length = torch.sym_max(waveform.shape[1], self.at_least)
+        return nn.functional.pad(waveform, (0, length - waveform.shape[1]))
+
+
+class LogMel(nn.Module):
+    """Whisper's log-mel frames, (n_clips, n_mels, n_samples / hop), as `WhisperFeatureExtractor` computes them.
+
+    The Fourier transform and the mel filters are convolutions: any runtime has these, and int8 leaves them alone.
+    """
+
+    def __init__(self, feature_extractor):
+        super().__init__()
+        self.hop, size = feature_extractor.hop_length, feature_extractor.n_fft
+        self.reach = size // 2  # samples on either side of a frame's centre
+        bins = torch.arange(self.reach + 1, dtype=torch.float64)[:, None]
+        turns = 2 * torch.pi / size * bins * torch.arange(size)
+        waves = torch.cat([torch.cos(turns), torch.sin(turns)]) * torch.hann_window(size, dtype=torch.float64)
+        self.register_buffer("waves", waves[:, None].float())
+        filters = torch.as_tensor(feature_extractor.mel_filters).T[:, :, None]
+        self.register_buffer("filters", filters.float())
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        before = waveform[:, 1 : self.reach + 1].flip(1)
+        behind = waveform[:, -self.reach - 1 : -1].flip(1)
+        mirrored = torch.cat([before, waveform, behind], dim=1)[:, None]
+        parts = nn.functional.conv1d(mirrored, self.waves, stride=self.hop)[:, :, :-1]
+        power = parts.square()
+        power = power[:, : self.reach + 1] + power[:, self.reach + 1 :]
+        levels = nn.functional.conv1d(power, self.filters).clamp(min=1e-10).log10()
+        levels = torch.maximum(levels, levels.amax(dim=(1, 2), keepdim=True) - 8)
+        return (levels + 4) / 4
+
+
+class FrozenEncoder(nn.Module):
+    """An encoder, pooling over all frames, the rounding of the store, and the network: `SpeechEmotionModel`.
+
+    Args:
+        layers: numbers of the hidden states that the network reads.
+        pooling: "mean", "mean+std", or "frames" of one layer.
+    """
+
+    def __init__(self, encoder: nn.Module, feature_extractor, network: Network, layers: list[int], pooling: str):
+        super().__init__()
+        self.encoder, self.network = exportable(encoder), exportable(network)
+        self.layers, self.pooling, self.flat = layers, pooling, network.config["form"] == "vector"
+        self.whisper = way_of(encoder) == "whisper"
+        self.front = LogMel(feature_extractor) if self.whisper else Normalised(encoder, feature_extractor)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        every = self._of_whisper(waveform) if self.whisper else self._of_waveform(waveform)
+        states = torch.stack([every[number] for number in self.layers], dim=1)
+        if self.pooling == "frames":
+            embeddings = states[:, 0]
+        else:
+            embeddings = states.mean(dim=2)
+            if self.pooling == "mean+std":
+                # Written out: the exporter knows `std` only of a fixed number of frames.
+                deviations = (states - embeddings[:, :, None]).square().mean(dim=2).sqrt()
+                embeddings = torch.cat([embeddings, deviations], dim=2)
+            if self.flat:
+                embeddings = embeddings.flatten(1)
+        largest = torch.finfo(torch.float16).max
+        embeddings = embeddings.clamp(-largest, largest).half().float()
+        return torch.softmax(self.network(embeddings), dim=1)
+
+    def _of_waveform(self, waveform: torch.Tensor) -> list[torch.Tensor]:
+        """As `ser_lib.models.hidden_states.hidden_states` of waveforms."""
+        output = self.encoder(self.front(waveform), output_hidden_states=True)
+        return [*output.hidden_states[:-1], output.last_hidden_state]
+
+    def _of_whisper(self, waveform: torch.Tensor) -> list[torch.Tensor]:
+        """As `ser_lib.models.hidden_states.whisper_states`: as long as the clip, not 30 s."""
+        encoder, hop = self.encoder, self.front.hop
+        frames = (waveform.shape[1] + 2 * hop - 1) // (2 * hop)
+        # Behind the clip so much silence that no frame in use sees where it ends.
+        silence = 2 * hop * frames - waveform.shape[1] + 4 * self.front.reach
+        features = self.front(nn.functional.pad(waveform, (0, silence)))
+        hidden = nn.functional.gelu(encoder.conv1(features[:, :, : 2 * frames + 1]))
+        hidden = nn.functional.gelu(encoder.conv2(hidden))[:, :, :frames].transpose(1, 2)
+        layers = [hidden + encoder.embed_positions.weight[:frames]]
+        for layer in encoder.layers:
+            layers.append(layer(layers[-1], None))
+        layers[-1] = encoder.layer_norm(layers[-1])
+        return layers
+
+
+class FineTuned(nn.Module):
+    """A stock class for audio classification; Whisper's input is cut, or filled up with silence, to its one length."""
+
+    def __init__(self, model: nn.Module, feature_extractor):
+        super().__init__()
+        self.model, self.n_samples = exportable(model), None
+        if way_of(model) == "whisper":
+            self.front, self.n_samples = LogMel(feature_extractor), feature_extractor.n_samples
+        else:
+            self.front = Normalised(model, feature_extractor)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        if self.n_samples:
+            silence = waveform.new_zeros(waveform.shape[0], self.n_samples)
+            waveform = torch.cat([waveform, silence], dim=1)[:, : self.n_samples]
+        return torch.softmax(self.model(self.front(waveform)).logits, dim=1)
+
+
+class _Recurrence(nn.Module):
+    """The same as one ONNX operator, which knows where each clip ends; the exporter would unroll every step.
+
+    Outside of a graph the operator gives zeros.
+    """
+
+    ORDER = {"GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}  # of ONNX's gates among PyTorch's
+
+    def __init__(self, recurrence: Recurrence):
+        super().__init__()
+        layers = [layer for layer in (recurrence.forwards, recurrence.backwards) if layer is not None]
+        self.kind, self.width = type(layers[0]).__name__, layers[0].hidden_size
+        self.register_buffer("inputs", self._gates(layers, "weight_ih_l0"))
+        self.register_buffer("states", self._gates(layers, "weight_hh_l0"))
+        biases = [self._gates(layers, name) for name in ("bias_ih_l0", "bias_hh_l0")]
+        self.register_buffer("biases", torch.cat(biases, dim=1))
+
+    def _gates(self, layers: list[nn.Module], name: str) -> torch.Tensor:
+        """One weight of both directions, (n_directions, n_gates × width, …)."""
+        order = self.ORDER[self.kind]
+        parts = [getattr(layer, name).detach().chunk(len(order)) for layer in layers]
+        return torch.stack([torch.cat([own[number] for number in order]) for own in parts])
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        sequence, lengths = read_sequence(features)
+        n_clips, n_frames, n_directions = sequence.shape[0], sequence.shape[1], len(self.inputs)
+        attributes = {"hidden_size": self.width, "direction": "bidirectional" if n_directions == 2 else "forward"}
+        if self.kind == "GRU":
+            attributes["linear_before_reset"] = 1
+        last = (n_directions, n_clips, self.width)
+        _, states, *_ = torch.onnx.ops.symbolic_multi_out(
+            self.kind,
+            (sequence.transpose(0, 1), self.inputs, self.states, self.biases, lengths.int()),
+            attributes,
+            dtypes=[torch.float32] * (2 if self.kind == "GRU" else 3),
+            shapes=[(n_frames, n_directions, n_clips, self.width), last] + [last] * (self.kind == "LSTM"),
+        )
+        return states.transpose(0, 1).flatten(1)
+
+
+def exportable(model: nn.Module) -> nn.Module:
+    """The model, changed so that nothing is left that the exporter cannot write for any number of frames.
+
+    It is then of no other use: a recurrence in it can be exported, not run.
+    """
+    for module in model.modules():
+        if nn.utils.parametrize.is_parametrized(module, "weight"):
+            nn.utils.parametrize.remove_parametrizations(module, "weight")
+    body = getattr(model, "body", None)
+    if isinstance(body, Recurrence):
+        model.body = _Recurrence(body)
+    return model.eval()

@@ -1,7 +1,0 @@
-"""A finished run, handed on: as ONNX, to run without PyTorch, or as a folder for the Hugging Face Hub."""
-
-from ser_lib.export.hub import to_hub
-from ser_lib.export.onnx import to_onnx
-from ser_lib.export.quantised import describe as describe_int8
-
-__all__ = ["describe_int8", "to_hub", "to_onnx"]

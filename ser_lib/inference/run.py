@@ -1,0 +1,248 @@
+"""The run folder: all that training leaves, and all that anything later reads.
+
+runs/<recipe>/<protocol>/<seed>/
+    recipe.yaml       the resolved recipe
+    split.csv         fold, subset, clip_id, …: who was trained on, who was tested
+    audit.csv         what the split leaks
+    history.csv       one row a fold and epoch
+    predictions.csv   clip_id, truth, one probability column an emotion: every test clip of every fold
+    metrics.json      scores with intervals: overall, by fold, by corpus, by emotion
+    model/            config.json and model.safetensors of the first fold; model/fold-1/ … those of the others.
+                      Fine-tuned: what `AutoModelForAudioClassification` loads. A frozen encoder with its head: so is
+                      the first fold's; the other folds hold their heads alone
+    environment.json  versions, device, commit, seconds, corpora as they were found, the size of the model
+    README.md         a model card
+
+On the Hub, and in what `ser_lib.deploy.to_hub` makes for it, the first fold's model lies flat, beside the others.
+"""
+
+import importlib.metadata
+import json
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+
+from ser_lib.common.errors import SerError
+from ser_lib.common.files import project_dir
+from ser_lib.inference.predict import predict
+from ser_lib.inference.predictor import Predictor
+from ser_lib.models import encoder_weights
+from ser_lib.models import networks as models
+from ser_lib.protocols.splits import load_split
+from ser_lib.recipes import Recipe, read_resolved
+
+FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.csv", "metrics.json", "environment.json")
+# Of the first fold, where it lies flat; a network that reads MFCC has no preprocessor_config.json.
+MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+VERSIONS = (
+    *("ser-lib", "numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr"),
+    *("torch", "transformers", "accelerate", "peft"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read from its folder."""
+
+    folder: Path
+    recipe: Recipe
+    split: pd.DataFrame  # the split's rows, without what is read from the files again
+    audit: pd.DataFrame
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    metrics: dict
+    environment: dict
+
+    @property
+    def protocol(self) -> str:
+        return self.split["protocol"].iloc[0]
+
+    @property
+    def seed(self) -> int:
+        return int(self.split["seed"].iloc[0])
+
+    @property
+    def emotions(self) -> list[str]:
+        """The emotions that the model tells apart, in the order of its outputs."""
+        return list(self.predictions.columns[2:])
+
+    @property
+    def corpora(self) -> dict[str, str]:
+        """Each corpus as results name it: `crema_d-part` where clips of the whole were missing."""
+        found = self.environment["corpora"]
+        return {name: name + ("-part" if count["found"] < count["expected"] else "") for name, count in found.items()}
+
+    def test_clips(self) -> pd.DataFrame:
+        """Split rows of the predictions, aligned to them: speaker, corpus, fold of each test clip."""
+        tested = self.split[self.split["subset"] == "test"].set_index("clip_id")
+        return tested.loc[self.predictions["clip_id"]].reset_index()
+
+    def model(self, fold: int = 0) -> nn.Module:
+        """The model of one fold, in evaluation mode, on the CPU: a fine-tuned encoder, or a network.
+
+        Of a frozen encoder with a head it is the head, which reads what `reading.inputs_of` gives.
+        """
+        folder = model_folder(self.folder, fold)
+        if self.recipe.model.name == "finetune":
+            from ser_lib.models import finetuned_encoder
+
+            return finetuned_encoder.load(folder)[0]
+        return models.load(folder)
+
+    def predictor(self, fold: int | str = 0, device: str = "auto") -> Predictor:
+        """The model in memory, to answer for any audio.
+
+        Args:
+            fold: whose model; "all": the mean of all folds' probabilities. The first fold's is also what
+                `pipeline("audio-classification")` loads and what an export holds.
+
+        Raises:
+            SerError: the run has no such fold, or a file of the model is missing or damaged; or the run is
+                `speaker-adapted`, and needs many clips of a speaker at a time.
+        """
+        if self.protocol == "speaker-adapted":
+            raise SerError(
+                f"{self.folder} was trained on features standardised by speaker, which one recording does not tell: "
+                "use a run under another protocol, such as speaker."
+            )
+        first, every = model_folder(self.folder, 0), sorted(set(map(int, self.split["fold"])))
+        folds = every if fold == "all" else [fold]
+        if not set(folds) <= set(every):
+            raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
+        folders = [model_folder(self.folder, number) for number in folds]
+        return Predictor(self.recipe, self.emotions, folders, first, device)
+
+    def predict(
+        self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True
+    ) -> pd.DataFrame:
+        """A table of what is heard in files, folders, recordings or arrays: `ser_lib.inference.predict.predict`.
+
+        >>> load_run("runs/demo/speaker/0").predict(["a.wav", "b.mp3"])  # doctest: +SKIP
+        """
+        return predict(self.predictor(fold), sources, sampling_rate, progress)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder, or a run of the Hugging Face Hub.
+
+    Args:
+        folder: a run folder, or what `ser_lib.deploy.to_hub` made of one; where there is none of that name,
+            "user/name" is the Hub's repository, fetched into the Hub's cache, which later answers without a network.
+
+    Raises:
+        SerError: the folder is no run folder, or one of its files is missing or cannot be read; or the Hub shows no
+            such repository, or cannot be reached.
+    """
+    if HUB_NAME.fullmatch(str(folder)) and not Path(folder).exists():
+        folder = _fetched(str(folder))
+    folder = Path(folder)
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise SerError(
+            f"{folder} is not a run folder: {', '.join(missing)} missing. Expected what `ser train` leaves in "
+            "runs/<recipe>/<protocol>/<seed>; make it with `ser train RECIPE --protocol PROTOCOL`."
+        )
+    try:
+        return Run(
+            folder=folder,
+            recipe=read_resolved(folder / "recipe.yaml"),
+            split=load_split(folder / "split.csv"),
+            audit=read_table(folder / "audit.csv").astype({"clips": "Int64"}),
+            history=read_table(folder / "history.csv"),
+            predictions=read_table(folder / "predictions.csv"),
+            metrics=json.loads((folder / "metrics.json").read_text()),
+            environment=json.loads((folder / "environment.json").read_text()),
+        )
+    except (pd.errors.ParserError, json.JSONDecodeError) as error:
+        raise SerError(f"a file in {folder} cannot be read: {error}. Train the run again.") from error
+
+
+def _fetched(name: str) -> Path:
+    """The folder of a repository in the Hub's cache: as it stands on the Hub, or without a network as it stood."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        with encoder_weights.quiet_hub():
+            # By name: whatever else a repository holds, such as pickled weights, is never fetched.
+            return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, "README.md"]))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        raise SerError(
+            f"{name} is not a run folder, and the Hub shows no repository of that name. Check the name; for a private "
+            "repository, `hf auth login`."
+        ) from error
+    except (OSError, errors.HTTPError) as error:
+        raise SerError(
+            f"{name} is not a run folder, nor in the Hub's cache, and the Hub cannot be reached. Name a folder that "
+            "`ser train` or `ser export` made; or load it once where there is a network, and name that cache in HF_HOME."
+        ) from error
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV of a run folder. `None`, `NA` and the like are names there, not missing values; "" is missing."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def run_folder(recipe: Recipe, protocol: str, seed: int, runs_dir: str | Path | None = None) -> Path:
+    """Where the run of a recipe under a protocol with a seed lies, or will lie."""
+    return runs_root(runs_dir) / recipe.folder_name / protocol / str(seed)
+
+
+def runs_root(runs_dir: str | Path | None = None) -> Path:
+    return Path(runs_dir) if runs_dir else project_dir() / "runs"
+
+
+def model_folder(run: Path, fold: int) -> Path:
+    """The first fold's model lies in `model/` itself, so that tools which expect one model find it.
+
+    What `ser_lib.deploy.to_hub` made holds that one alone, beside the run's other files.
+
+    Raises:
+        SerError: another fold's was asked for there.
+    """
+    if (run / "config.json").is_file():
+        if fold == 0:
+            return run
+        raise SerError(f"{run} holds the model of fold 0 alone, as every export to the Hub: use fold 0.")
+    return run / "model" if fold == 0 else run / "model" / f"fold-{fold}"
+
+
+def environment(device, seconds: float, corpora: dict) -> dict:
+    """What a number depends on besides recipe and data."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "device": device_name(device),
+        "commit": git_commit(),
+        "seconds": round(seconds, 1),
+        "corpora": corpora,
+    }
+
+
+def device_name(device) -> str:
+    """`cpu`, or `cuda` with the name of the GPU."""
+    import torch
+
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return device.type
+
+
+def git_commit() -> str:
+    """The short hash of the checkout, with `+` where the package differs from it; "" outside of git."""
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parents[1]), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

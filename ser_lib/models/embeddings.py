@@ -1,0 +1,324 @@
+"""Pretrained transformers that read speech: loaded from a checkpoint, and clips embedded with them, once.
+
+`embed` keeps every core busy with a batch of its own: a model that is spread over cores waits at each of its
+thousands of small operations for the slowest of them.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ser_lib.audio import reading as audio_module
+from ser_lib.audio.reading import Recording
+from ser_lib.common import cache, distributed
+from ser_lib.common.devices import autocast, pick_device, pick_precision
+from ser_lib.common.errors import SerError
+from ser_lib.common.files import source_hash
+from ser_lib.models import encoder_weights
+from ser_lib.models import hidden_states as hidden_states_module
+from ser_lib.models.hidden_states import hidden_states, windows
+
+logger = logging.getLogger(__name__)
+
+CHUNK_SECONDS = 1200.0  # of audio that is decoded ahead and sorted by length: 77 MB at 16 kHz
+BATCH_SECONDS = {"cpu": 20.0, "cuda": 400.0}  # of audio that a core, or a GPU, computes at a time
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pretrained encoder: float32 weights that ask for no gradient, in evaluation mode."""
+
+    checkpoint: encoder_weights.Checkpoint
+    model: nn.Module  # Wav2Vec2Model, HubertModel, WavLMModel, Data2VecAudioModel or WhisperEncoder
+    feature_extractor: object
+
+    @property
+    def n_layers(self) -> int:
+        """Hidden states: what enters the first transformer layer, and what leaves each of them."""
+        return self.checkpoint.n_layers
+
+    @property
+    def n_features(self) -> int:
+        return self.model.config.hidden_size
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def sampling_rate(self) -> int:
+        return self.feature_extractor.sampling_rate
+
+
+def load_encoder(encoder: str, revision: str | None = None, device: str | torch.device = "cpu") -> Encoder:
+    """Load an encoder by its name on the Hub or by its folder.
+
+    Raises:
+        SerError: as `ser_lib.models.encoder_weights.locate` and `load_model`.
+    """
+    from transformers import AutoModel, WhisperForAudioClassification
+
+    checkpoint = encoder_weights.locate(encoder, revision)
+    if checkpoint.config["model_type"] == "whisper":
+        # The one class that has Whisper's encoder without its decoder.
+        head = ("classifier", "projector", "layer_weights")
+        model = encoder_weights.load_model(checkpoint, WhisperForAudioClassification, new=head).encoder
+    else:
+        # What some fine-tuned checkpoints put behind the transformer is left out.
+        without = {"add_adapter": False} if checkpoint.config.get("add_adapter") else {}
+        model = encoder_weights.load_model(checkpoint, AutoModel, **without)
+    model = model.requires_grad_(False).to(device)
+    return Encoder(checkpoint, model, encoder_weights.load_feature_extractor(checkpoint))
+
+
+def embed(
+    clips: pd.DataFrame,
+    encoder: str,
+    revision: str | None = None,
+    *,
+    layers: str | Iterable[int] = "all",
+    pooling: str = "mean+std",
+    audio: dict,
+    precision: str = "auto",
+    device: str = "auto",
+    progress: bool = True,
+) -> np.ndarray | list[np.ndarray]:
+    """Embed clips with a frozen encoder, from the store where they are there already.
+
+    One pass serves every choice of layers, since the store holds all of them; "frames" are stored layer by layer.
+    Several processes share the work.
+
+    Args:
+        clips: clip table; rows that share an `audio_hash` are computed once.
+        encoder, revision: as of `ser_lib.models.encoder_weights.locate`.
+        layers: "all", "last", or numbers: 0 is what enters the first transformer layer, -1 the last.
+        pooling: over a clip's frames, "mean" or "mean+std" (the deviation behind the mean); "frames" keeps them.
+        audio: keyword arguments of `ser_lib.audio.reading.prepare`.
+        precision: "auto" (as `ser_lib.common.devices.pick_precision`) or "float32".
+
+    Returns:
+        float32 of shape (n_clips, n_layers, n_features), or 2 * n_features for "mean+std", rounded to float16, within
+        its range; for "frames", of one layer, a list of such arrays (n_frames, n_features), 20 ms a frame.
+
+    Raises:
+        SerError: the encoder cannot be had, has no such layer, or hears another sampling rate; a file cannot be read;
+            a value is not finite; one clip is too much for the GPU's memory.
+    """
+    checkpoint, device = encoder_weights.locate(encoder, revision), pick_device(device)
+    numbers = _layer_numbers(layers, checkpoint)
+    if pooling not in ("mean", "mean+std", "frames"):
+        raise SerError(f'pooling must be "mean", "mean+std" or "frames", not {pooling!r}.')
+    if pooling == "frames" and len(numbers) != 1:
+        raise SerError(f'pooling="frames" keeps the frames of one layer, but {len(numbers)} were asked for.')
+    precision = pick_precision(precision, device)
+    layer = numbers[0] if pooling == "frames" else None
+    kind = "embeddings" if layer is None else "frames"
+    settings = {
+        "encoder": checkpoint.identity,
+        "audio": audio,
+        "layer": layer,
+        "precision": precision,
+        "versions": [version(package) for package in ("torch", "transformers", "soxr", "soundfile")],
+        "code": source_hash(audio_module, encoder_weights, hidden_states_module, sys.modules[__name__]),
+    }
+    rows = clips.drop_duplicates("audio_hash").sort_values("seconds", ascending=False)
+    arrays = {key: cache.get(kind, settings, key) for key in rows["audio_hash"]}
+    # As the first process sees it: another may already have added to the store when a slower one looks.
+    missing = distributed.from_first([key for key, array in arrays.items() if array is None])
+    own = distributed.share(missing)
+    if own:
+        loaded = load_encoder(encoder, revision, device)
+        given = audio.get("sampling_rate", 16000)
+        if given != loaded.sampling_rate:
+            raise SerError(
+                f"{checkpoint.name} reads {loaded.sampling_rate} Hz, but input.audio.sampling_rate is {given}: set it "
+                f"to {loaded.sampling_rate}."
+            )
+        computed = _compute(loaded, rows.set_index("audio_hash").loc[own], audio, precision, layer)
+        bar = tqdm(computed, total=len(own), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
+        for key, array in bar:
+            cache.put(kind, settings, key, array)
+    distributed.wait()
+    arrays |= {key: cache.get(kind, settings, key) for key in missing}
+    return _chosen([arrays[key] for key in clips["audio_hash"]], numbers, pooling)
+
+
+def embed_with(
+    loaded: Encoder,
+    paths: Sequence[str | Path | Recording],
+    *,
+    layers: str | Iterable[int] = "all",
+    pooling: str = "mean+std",
+    audio: dict,
+    precision: str = "auto",
+) -> np.ndarray | list[np.ndarray]:
+    """As `embed`, by an encoder that is loaded already, and without the store: nothing is kept.
+
+    Args:
+        loaded: not to be used for anything else: its weights are rounded to what `precision` multiplies.
+    """
+    device, numbers = next(loaded.model.parameters()).device, _layer_numbers(layers, loaded.checkpoint)
+    # As long as each other, so that their order stays; what is read tells their lengths.
+    rows = pd.DataFrame({"path": pd.Series(list(paths), dtype=object), "seconds": 1.0})
+    computed = _compute(
+        loaded, rows, audio, pick_precision(precision, device), numbers[0] if pooling == "frames" else None
+    )
+    arrays = dict(computed)
+    return _chosen([arrays[row] for row in rows.index], numbers, pooling)
+
+
+def _chosen(arrays: list[np.ndarray], numbers: list[int], pooling: str) -> np.ndarray | list[np.ndarray]:
+    """What was asked for of what the store holds of each clip."""
+    if pooling == "frames":
+        return [array.astype(np.float32) for array in arrays]
+    chosen = np.stack([array[numbers] for array in arrays]).astype(np.float32)
+    return chosen if pooling == "mean+std" else chosen[:, :, : chosen.shape[2] // 2]
+
+
+def _layer_numbers(layers: str | Iterable[int], checkpoint: encoder_weights.Checkpoint) -> list[int]:
+    count = checkpoint.n_layers
+    if layers == "all":
+        return list(range(count))
+    numbers = [-1] if layers == "last" else list(layers)
+    wrong = [number for number in numbers if not -count <= number < count]
+    if wrong or not numbers:
+        raise SerError(
+            f'input.layers={layers}: {checkpoint.name} has the layers 0 to {count - 1}; -1 is the last. "all" and '
+            '"last" are understood as well.'
+        )
+    return [number % count for number in numbers]
+
+
+def _compute(
+    encoder: Encoder, rows: pd.DataFrame, audio: dict, precision: str, layer: int | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each clip's key and what the store holds of it, in no certain order.
+
+    Args:
+        encoder: not to be used for anything else: its weights are rounded to what `precision` multiplies.
+        rows: clips in the order of their length, indexed by `audio_hash`.
+        layer: whose frames to keep, (n_frames, n_features); None: mean and deviation of every layer.
+    """
+    device = next(encoder.model.parameters()).device
+    allowed = BATCH_SECONDS.get(device.type, 20.0) * encoder.sampling_rate
+    _quicken(encoder.model, precision, device)
+
+    def read(path: str) -> list[np.ndarray]:
+        return windows(encoder.feature_extractor, audio_module.prepare(path, **audio))
+
+    def pooled(batch: list[np.ndarray]) -> list:
+        nonlocal allowed
+        samples = len(batch) * max(len(piece) for piece in batch)
+        if len(batch) == 1 or samples <= allowed:
+            try:
+                with torch.no_grad(), autocast(precision, device):
+                    states = hidden_states(encoder.model, encoder.feature_extractor, batch, normalise=False)
+                return [_pool(own, layer) for own in states]
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise SerError(
+                        f"{samples / encoder.sampling_rate:.1f} s of audio are too much for the GPU's memory. Free "
+                        "some of it, or use training.device=cpu."
+                    ) from error
+                logger.warning("out of GPU memory with %d clips a batch: going on with half as many", len(batch))
+                allowed = samples / 2
+            torch.cuda.empty_cache()  # not above, where the error still holds what did not fit
+        half = len(batch) // 2
+        return pooled(batch[:half]) + pooled(batch[half:])
+
+    threads = torch.get_num_threads()
+    workers = threads if device.type == "cpu" else 1
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    try:
+        for chunk in _read_ahead(rows, read):
+            parts = {key: [None] * len(pieces) for key, pieces in chunk}
+            left = [(key, number, piece) for key, pieces in chunk for number, piece in enumerate(pieces)]
+            left.sort(key=lambda item: len(item[2]), reverse=True)  # like lengths share a batch
+            batches = []
+            while left:
+                count = max(1, int(allowed / len(left[0][2])))
+                batches.append(left[:count])
+                left = left[count:]
+            computed = pool.map(lambda batch: pooled([piece for *_, piece in batch]), batches)
+            for batch, found in zip(batches, computed, strict=True):
+                for (key, number, _), part in zip(batch, found, strict=True):
+                    parts[key][number] = part
+                    if all(part is not None for part in parts[key]):
+                        yield key, _join(parts.pop(key), layer, rows.loc[key, "path"], precision)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _quicken(model: nn.Module, precision: str, device: torch.device) -> None:
+    """Change a loaded model so that the same numbers come sooner."""
+    if device.type == "cpu":
+        # The fused kernel's blocks are too large for clips of a few seconds: it takes twice the time.
+        model.set_attn_implementation("eager")
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    # Autocast would round these weights again for every batch: a sixth of the time on a CPU.
+    for module in model.modules() if kind else ():
+        if isinstance(module, nn.Linear | nn.Conv1d):
+            if nn.utils.parametrize.is_parametrized(module, "weight"):
+                nn.utils.parametrize.remove_parametrizations(module, "weight")
+            module.to(kind)
+
+
+def _read_ahead(rows: pd.DataFrame, read) -> Iterator[list[tuple[str, list[np.ndarray]]]]:
+    """Yield (key, windows) of every clip, some minutes of audio at a time; threads read the next meanwhile."""
+    number = (rows["seconds"].cumsum() // CHUNK_SECONDS).to_numpy()
+    pool, coming = ThreadPoolExecutor(os.cpu_count()), []
+    try:
+        for _, chunk in rows["path"].groupby(number):
+            coming.append((chunk.index, [pool.submit(read, path) for path in chunk]))
+            if len(coming) == 2:
+                keys, futures = coming.pop(0)
+                yield [(key, future.result()) for key, future in zip(keys, futures, strict=True)]
+        for keys, futures in coming:
+            yield [(key, future.result()) for key, future in zip(keys, futures, strict=True)]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(states: torch.Tensor, layer: int | None) -> np.ndarray:
+    """Of one window: the frames of a layer, or (3, n_layers, n_features) of count, mean and variance over frames.
+
+    Args:
+        states: (n_layers, n_frames, n_features).
+    """
+    if layer is not None:
+        return states[layer].float().cpu().numpy()
+    states = states.float()
+    # As products of matrices: ten times faster on a CPU than `var_mean`.
+    share = states.new_full((1, states.shape[1]), 1 / states.shape[1])
+    mean = share @ states
+    variance = share @ (states - mean).square_()
+    return torch.cat([torch.full_like(mean, states.shape[1]), mean, variance], dim=1).transpose(0, 1).cpu().numpy()
+
+
+def _join(parts: list[np.ndarray], layer: int | None, path: str, precision: str) -> np.ndarray:
+    """What the store holds of a clip, from its windows."""
+    if layer is not None:
+        joined = np.concatenate(parts)
+    else:
+        counts, means, variances = np.stack(parts, axis=1).astype(np.float64)
+        shares = counts / counts.sum(axis=0)
+        mean = (shares * means).sum(axis=0)
+        variance = (shares * (variances + (means - mean) ** 2)).sum(axis=0)
+        joined = np.concatenate([mean, np.sqrt(variance)], axis=1)
+    if not np.isfinite(joined).all():
+        advice = "Look at its audio." if precision == "float32" else "Use input.precision=float32."
+        raise SerError(f"{path}: its embedding holds NaN or infinite values, computed in {precision}. {advice}")
+    return joined.clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)

@@ -1,0 +1,313 @@
+"""Where the weights of a pretrained encoder lie: a folder, or a commit of a Hugging Face repository.
+
+Weights are read from safetensors alone: pickled weights could run any program while they are read.
+"""
+
+import hashlib
+import json
+import os
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ser_lib.common.errors import SerError
+from ser_lib.common.files import cache_dir, replacing
+
+ARCHITECTURES = {
+    "wav2vec2": "wav2vec2, XLSR-53 and XLS-R",
+    "hubert": "HuBERT",
+    "wavlm": "WavLM",
+    "data2vec-audio": "data2vec-audio",
+    "whisper": "Whisper",
+}
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+# The Hub's own converter opens a pull request that adds safetensors to a repository of pickled weights.
+CONVERTER = "SFconvertbot"
+
+
+REFUSED = "could run any program while they are read, and are refused"
+CONVERT = "https://huggingface.co/spaces/safetensors/convert"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights on this disk, with their configuration."""
+
+    folder: Path
+    name: str  # as tables show it: `label`
+    identity: str  # what results computed with it are keyed by: the Hub's commit, or a hash of the folder's files
+    config: dict = field(repr=False, compare=False)
+
+    @property
+    def n_layers(self) -> int:
+        """Hidden states: what enters the first transformer layer, and what leaves each of them."""
+        kind = "encoder_layers" if self.config["model_type"] == "whisper" else "num_hidden_layers"
+        return self.config[kind] + 1
+
+
+def label(encoder: str) -> str:
+    """How tables name an encoder: a repository by its whole name, a folder by its last part.
+
+    >>> label("facebook/wav2vec2-base"), label("~/models/whisper-base/")
+    ('facebook/wav2vec2-base', 'whisper-base')
+    """
+    return encoder if _is_repository(encoder) else Path(os.path.expandvars(encoder)).name
+
+
+def locate(encoder: str, revision: str | None = None) -> Checkpoint:
+    """Find an encoder: a folder as it is, a repository in the Hub's cache, else fetched into it.
+
+    Args:
+        encoder: a repository such as "facebook/wav2vec2-base", or a folder; `$VARIABLES` and `~` are expanded.
+        revision: the repository's commit; None: as its main branch stands, or stood when it was fetched. Of no
+            effect on a folder.
+
+    Raises:
+        SerError: it is nowhere to be had, holds no safetensors, or is of an architecture that is not supported.
+    """
+    if _is_repository(encoder) and not Path(encoder).is_dir():
+        folder = _repository(encoder, revision or "main")
+        identity = f"{encoder}@{folder.name}"  # the Hub's cache names its folders by the commit
+    else:
+        folder = _folder(encoder)
+        identity = None
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SerError(
+            f"{folder}: expected config.json, as `save_pretrained` writes it, but it cannot be read ({error})."
+        ) from error
+    if config.get("model_type") not in ARCHITECTURES:
+        raise SerError(
+            f"{folder} is of the architecture {config.get('model_type')!r}; expected one of "
+            f"{', '.join(ARCHITECTURES.values())}."
+        )
+    return Checkpoint(folder, label(encoder), identity or _digest(folder), config)
+
+
+def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), **settings):
+    """`model_class.from_pretrained` in float32, in evaluation mode, from safetensors alone, without its chatter.
+
+    Args:
+        model_class: a class of transformers, such as `AutoModel`.
+        new: parts that are random, whether the checkpoint has them for labels of its own or not: ("classifier",).
+        settings: passed to `from_pretrained`.
+
+    Raises:
+        SerError: the weights are damaged, or not those of the architecture that config.json states.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    fault = f"{checkpoint.folder}: config.json states {checkpoint.config['model_type']}, but the weights"
+    try:
+        with quiet_transformers():
+            model, report = model_class.from_pretrained(
+                checkpoint.folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=bool(new),
+                **settings,
+            )
+    except SafetensorError as error:
+        raise SerError(f"{checkpoint.folder}: the weights are damaged ({error}). Copy them again.") from error
+    except RuntimeError as error:
+        raise SerError(f"{fault} do not fit it: {error}") from error
+    # The vector that stands for masked frames in training: some checkpoints leave it out.
+    optional = ("masked_spec_embed", *new)
+    random = {key for key in report["missing_keys"]} | {key for key, *_ in report["mismatched_keys"]}
+    missing = [key for key in sorted(random) if not re.search(rf"(^|\.)({'|'.join(optional)})", key)]
+    if missing:
+        raise SerError(
+            f"{fault} lack {len(missing)} of its tensors, first {missing[0]}. They are of another model: take "
+            "the config.json that belongs to them."
+        )
+    for name in new:
+        if f"{name}.weight" not in random and isinstance(getattr(model, name, None), torch.nn.Linear):
+            _initialise(getattr(model, name), model.config)
+    return model.eval()
+
+
+def _initialise(linear, config) -> None:
+    """Random weights, as transformers draws those of a new head."""
+    import torch
+
+    torch.nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", None) or config.init_std)
+    torch.nn.init.zeros_(linear.bias)
+
+
+def load_feature_extractor(checkpoint: Checkpoint):
+    """What turns waveforms into the model's input: as the checkpoint states it, else the architecture's default."""
+    import transformers
+
+    if (checkpoint.folder / "preprocessor_config.json").is_file():
+        return transformers.AutoFeatureExtractor.from_pretrained(checkpoint.folder, local_files_only=True)
+    if checkpoint.config["model_type"] == "whisper":
+        return transformers.WhisperFeatureExtractor(feature_size=checkpoint.config.get("num_mel_bins", 80))
+    return transformers.Wav2Vec2FeatureExtractor()
+
+
+@contextmanager
+def quiet_transformers():
+    """No bar and no table of unused decoders: what is wrong with weights is said by an error of ours."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _is_repository(encoder: str) -> bool:
+    """Whether it reads as `name` or `owner/name`."""
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", encoder))
+
+
+def _folder(encoder: str) -> Path:
+    expanded = os.path.expandvars(encoder)
+    unset = re.search(r"\$\{?(\w+)", expanded)
+    if unset:
+        raise SerError(
+            f"input.encoder={encoder}: the environment variable {unset[1]} is not set. Set it to the encoder's folder."
+        )
+    folder = Path(expanded).expanduser()
+    if not folder.is_dir():
+        raise SerError(f"{folder} is no folder: expected one with config.json and model.safetensors.")
+    if not _weights(folder):
+        pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
+        if pickled:
+            raise SerError(
+                f"{folder} holds only pickled weights ({', '.join(pickled)}), which {REFUSED}. Convert them once, "
+                "where you trust them, with `model.save_pretrained(folder)`, or take the safetensors of the same "
+                f"model from the Hub ({CONVERT} makes them)."
+            )
+        raise SerError(f"{folder} holds no weights: expected model.safetensors beside config.json.")
+    return folder
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files of weights; [] where one of them is missing."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return [path for path in [folder / "model.safetensors"] if path.is_file()]
+    shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    return [folder / name for name in shards] if all((folder / name).is_file() for name in shards) else []
+
+
+def _digest(folder: Path) -> str:
+    """A hash of configuration, preprocessing and weights: all that results depend on."""
+    digest = hashlib.sha256()
+    for path in [*sorted(folder.glob("*config.json")), *_weights(folder)]:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _repository(name: str, revision: str) -> Path:
+    """The folder of a repository's commit in the Hub's cache.
+
+    Where the commit holds pickled weights alone, the Hub's own conversion of those weights.
+    """
+    converted = _conversions().get(f"{name}@{revision}")
+    folder = _snapshot(name, converted or revision)
+    if not _weights(folder):
+        converted = _find_conversion(name, folder.name)
+        if converted is None:
+            raise SerError(
+                f"{name} at {revision} holds no safetensors, and the Hub has not converted its weights. Pickled "
+                f"weights {REFUSED}. Have them converted at {CONVERT}, or convert them once, where you trust them, "
+                "with `model.save_pretrained(folder)`, and name that folder with input.encoder=…"
+            )
+        folder = _snapshot(name, converted)
+        with replacing(cache_dir() / "conversions.json") as part:
+            part.write_text(json.dumps(_conversions() | {f"{name}@{revision}": converted}, indent=1))
+    return folder
+
+
+def _conversions() -> dict[str, str]:
+    """Conversions that were found before: with them the Hub's cache answers without a network."""
+    path = cache_dir() / "conversions.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _snapshot(name: str, revision: str) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    wanted = {"revision": revision, "allow_patterns": FILES}
+    try:
+        cached = Path(snapshot_download(name, local_files_only=True, **wanted))
+        # An interrupted download leaves a folder without its weights.
+        if _weights(cached) and (cached / "config.json").is_file():
+            return cached
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
+        pass
+    try:
+        with quiet_hub():
+            fetched = Path(snapshot_download(name, **wanted))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        raise SerError(
+            f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here. Check "
+            "input.encoder and input.revision; for a private repository, `hf auth login`."
+        ) from error
+    except (OSError, errors.HTTPError) as error:
+        raise SerError(_unreachable(name, revision)) from error
+    if not (fetched / "config.json").is_file():  # without a network, as much as the interrupted download left
+        raise SerError(_unreachable(name, revision))
+    return fetched
+
+
+@contextmanager
+def quiet_hub():
+    """Without a line for each time that the Hub was asked in vain: an error of ours says so once."""
+    import logging
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _unreachable(name: str, revision: str) -> str:
+    return (
+        f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. "
+        "There are three ways: a folder that holds it, with input.encoder=/path/to/it; the caches, filled by running "
+        "the same once where there is a network, and named in HF_HOME and SER_CACHE_DIR; or a network."
+    )
+
+
+def _find_conversion(name: str, commit: str) -> str | None:
+    """The commit of the converter's pull request whose pickled weights are this commit's; None where there is none."""
+    from huggingface_hub import HfApi, errors
+
+    hub = HfApi()
+
+    def contents(revision: str) -> dict[str, str]:
+        paths = ["config.json", "pytorch_model.bin", "model.safetensors"]
+        return {file.path: file.blob_id for file in hub.get_paths_info(name, paths, revision=revision)}
+
+    try:
+        pickled = contents(commit)
+        requests = hub.get_repo_discussions(
+            name, author=CONVERTER, discussion_type="pull_request", discussion_status="open"
+        )
+        for request in requests:
+            if request.author == CONVERTER:  # not left to the Hub's filter
+                converted = contents(request.git_reference)
+                # It must add to the very files of the commit that was asked for, not to those of a later one.
+                if converted.pop("model.safetensors", None) and converted == pickled:
+                    return hub.model_info(name, revision=request.git_reference).sha
+    except (OSError, errors.HTTPError) as error:
+        raise SerError(_unreachable(name, commit)) from error
+    return None

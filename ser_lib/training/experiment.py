@@ -1,0 +1,243 @@
+"""A recipe, a protocol and a seed in; a run folder out.
+
+Every fold is written as soon as it is finished. A run that was stopped, by Ctrl-C or by `kill -9`, goes on
+from its finished folds and ends with the numbers of an undisturbed one; it starts anew where recipe, clips,
+code or library have changed since.
+"""
+
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ser_lib.common import distributed
+from ser_lib.common.errors import SerError
+from ser_lib.common.files import move_into_place
+from ser_lib.corpora import get_corpus
+from ser_lib.corpora.labels import in_order
+from ser_lib.evaluation import metrics
+from ser_lib.inference.model_card import model_card
+from ser_lib.inference.run import Run, environment, load_run, model_folder, read_table, run_folder
+from ser_lib.models import network_training
+from ser_lib.protocols.leak_audit import audit
+from ser_lib.protocols.splits import save_split
+from ser_lib.recipes import Recipe, dump_recipe, read_resolved
+from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
+from ser_lib.training import resume
+from ser_lib.training.fold import fit as fit_fold
+from ser_lib.training.fold import refuse_idle_overrides
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    recipe: Recipe,
+    protocol: str = "speaker",
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    progress: bool = True,
+    folds: list[int] | None = None,
+) -> Run | None:
+    """Train and test every fold, and write the run folder.
+
+    An earlier run of the same recipe, protocol and seed is replaced, once this one is finished.
+
+    Args:
+        folds: train these alone, as one of several jobs, on this machine or on others that see the same disk. The
+            job that finishes last puts the run folder together.
+
+    Returns:
+        the run; None where `folds` were given and others are not finished yet.
+
+    Raises:
+        SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, there is no such
+            fold, or another process trains this very fold.
+    """
+    started = time.monotonic()
+    refuse_idle_overrides(recipe)
+    final = run_folder(recipe, protocol, seed, runs_dir)
+    _warn_of_another(final, recipe)
+    clips = distributed.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
+    split = split_of(recipe, clips, protocol, seed)
+    # Cross-corpus splits keep fewer emotions than the recipe names.
+    emotions = in_order(split["emotion"])
+    clips = clips[clips["clip_id"].isin(split["clip_id"])].reset_index(drop=True)
+    inputs = inputs_of(recipe, clips, protocol, progress)
+    leaks = audit(split)
+    prepared_seconds = time.monotonic() - started
+
+    every = sorted(int(fold) for fold in split["fold"].unique())
+    unknown = sorted(set(folds or []) - set(every))
+    if unknown:
+        raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
+    partial = resume.partial_of(final)
+    identity = resume.identity(recipe, split, inputs)
+    if distributed.is_first():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        resume.resume_or_start(partial, identity, alone=folds is None)
+    distributed.wait()
+    for fold in every if folds is None else sorted(set(folds)):
+        with resume.locked(resume.fold_lock(partial, fold), f"fold {fold} of {final}"):
+            # Asked by one process for all, since the first is about to make the folder.
+            if not distributed.from_first(distributed.is_first() and resume.is_trained(partial, fold, identity)):
+                rows = split[split["fold"] == fold]
+                _train_fold(recipe, clips, rows, inputs, emotions, seed, partial, progress)
+    distributed.wait()
+    joined = False
+    if distributed.is_first():
+        with resume.locked(resume.run_lock(partial), str(final), wait=True):
+            if not partial.is_dir():  # a job beside this one has joined the folds
+                joined = True
+            elif all(resume.is_trained(partial, fold, identity) for fold in every):
+                joined = True
+                _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
+                move_into_place(partial, final)
+                # Only now, so that a kill anywhere above leaves the finished folds to resume from.
+                for fold in every:
+                    shutil.rmtree(final / f"fold-{fold}")
+                    resume.fold_lock(partial, fold).unlink(missing_ok=True)
+                (final / resume.IDENTITY).unlink()
+    return load_run(final) if distributed.from_first(joined) else None
+
+
+def _warn_of_another(final: Path, recipe: Recipe) -> None:
+    """Overrides do not name a folder of their own: a run that they tell apart would be gone unnoticed."""
+    if not distributed.is_first() or not (final / "recipe.yaml").is_file():
+        return
+    try:
+        before = read_resolved(final / "recipe.yaml")
+    except SerError:  # damaged: nothing is lost with it
+        return
+    if before != recipe:
+        logger.warning(
+            "%s holds a run of other settings (%s), which this one (%s) replaces once it is finished: to keep both, stop "
+            "here and give another --runs-dir",
+            final,
+            before.variant_label,
+            recipe.variant_label,
+        )
+
+
+def _train_fold(
+    recipe: Recipe,
+    clips: pd.DataFrame,
+    fold_split: pd.DataFrame,
+    inputs,
+    emotions: list[str],
+    seed: int,
+    partial: Path,
+    progress: bool,
+) -> None:
+    """Fit and test one fold, and write `fold-<k>/` whole or not at all."""
+    fold = int(fold_split["fold"].iloc[0])
+    row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
+    rows = {subset: row_of[ids].to_numpy(copy=True) for subset, ids in fold_split.groupby("subset")["clip_id"]}
+    rows.setdefault("validation", np.array([], dtype=int))
+    labels = clips["emotion"].map(emotions.index).to_numpy(copy=True)
+    if recipe.split.permute_labels:
+        for learned_from in (rows["train"], rows["validation"]):
+            labels[learned_from] = np.random.default_rng([seed, fold]).permutation(labels[learned_from])
+    work = partial / f"fold-{fold}.checkpoints"
+    # Each fold draws from its own seed, so that it does not matter which folds ran before it.
+    protocol = fold_split["protocol"].iloc[0]
+    fitted = fit_fold(
+        recipe,
+        inputs,
+        labels,
+        rows,
+        emotions,
+        1000 * seed + fold,
+        fold,
+        work,
+        # The first fold's model is a checkpoint that is complete, and the others share its encoder. A head that learned
+        # from features standardised by speaker would hear something else through its encoder alone.
+        with_encoder=fold == 0 and protocol != "speaker-adapted",
+        progress=progress,
+    )
+    if not distributed.is_first():
+        return
+    tested = clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
+    predictions = pd.concat(
+        [tested.reset_index(drop=True), pd.DataFrame(fitted.probabilities, columns=emotions)], axis=1
+    )
+
+    for leftover in partial.glob(f"fold-{fold}.*.unfinished"):
+        shutil.rmtree(leftover)
+    half_written = partial / f"fold-{fold}.{uuid.uuid4().hex[:8]}.unfinished"
+    fitted.save(half_written / "model")
+    fitted.history.insert(0, "fold", fold)
+    fitted.history.to_csv(half_written / "history.csv", index=False)
+    predictions.to_csv(half_written / "predictions.csv", index=False, float_format="%.8f")
+    (half_written / "about.json").write_text(json.dumps(fitted.sizes))
+    half_written.rename(partial / f"fold-{fold}")
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial: Path) -> None:
+    """Turn the finished folds into the run folder's files."""
+    folds = [partial / f"fold-{fold}" for fold in sorted(split["fold"].unique())]
+    history = pd.concat([read_table(fold / "history.csv") for fold in folds], ignore_index=True)
+    by_fold = [read_table(fold / "predictions.csv") for fold in folds]
+    predictions = pd.concat(by_fold, ignore_index=True)
+    sizes = [json.loads((fold / "about.json").read_text()) for fold in folds]
+    seconds = prepared_seconds + sum(size["seconds"] for size in sizes)
+    shortfall = clips.attrs.get("shortfall", {})
+    found = {
+        name: dict(zip(("found", "expected"), shortfall.get(name, (get_corpus(name).clips,) * 2), strict=True))
+        for name in clips["corpus"].unique()
+    }
+    about = environment(network_training.pick_device(recipe.training.device), seconds, found)
+    first = sizes[0]
+    about["model"] = first | {"clips_per_second": round(first["clips_trained"] / first["seconds"], 1)}
+    scores = score_run(predictions, clips, by_fold)
+
+    for fold, folder in enumerate(folds):
+        target = model_folder(partial, fold)
+        shutil.copytree(folder / "model", target, dirs_exist_ok=True, copy_function=_link)
+    (partial / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    save_split(split, partial / "split.csv")
+    leaks.to_csv(partial / "audit.csv", index=False)
+    history.to_csv(partial / "history.csv", index=False)
+    predictions.to_csv(partial / "predictions.csv", index=False, float_format="%.8f")
+    (partial / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n")
+    (partial / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
+    card = model_card(recipe, protocol, seed, scores, leaks, about)
+    (partial / "README.md").write_text(card, encoding="utf-8")
+
+
+def _link(source, target) -> None:
+    """A second name for the file instead of a copy, where the disk can: fine-tuned models are large."""
+    try:
+        os.link(source, target)
+    except FileExistsError:  # left by an assembly that was cut off
+        Path(target).unlink()
+        _link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def score_run(predictions: pd.DataFrame, clips: pd.DataFrame, by_fold: list[pd.DataFrame]) -> dict:
+    """Scores with intervals overall and by corpus, plain scores by fold, and the per-class table."""
+    about = clips.set_index("clip_id").loc[predictions["clip_id"]]
+    speakers, corpora = about["speaker"].to_numpy(), about["corpus"].to_numpy()
+    corpus_scores = {}
+    for corpus in dict.fromkeys(corpora):
+        own = corpora == corpus
+        corpus_scores[corpus] = metrics.score(predictions[own].reset_index(drop=True), pd.Series(speakers[own]))
+    fold_scores = []
+    for fold in by_fold:
+        score = metrics.score(fold)
+        fold_scores.append({name: score[name] for name in ("accuracy", "uar", "macro_f1", "n_test")})
+    return {
+        "overall": metrics.score(predictions, pd.Series(speakers)),
+        "by_corpus": corpus_scores,
+        "by_fold": fold_scores,
+        "by_emotion": metrics.per_class(predictions).reset_index().to_dict(orient="records"),
+    }

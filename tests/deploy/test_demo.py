@@ -1,0 +1,253 @@
+"""The page of `ser demo`: what it says of its model, what it answers, what it refuses, and that it keeps no recording."""
+
+import dataclasses
+import html
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import tone_clips
+
+from ser_lib import cli
+from ser_lib.common.errors import SerError
+from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.deploy import demo
+from ser_lib.evaluation import results
+from ser_lib.recipes import inputs as inputs_module
+from ser_lib.recipes import load_recipe
+from ser_lib.training import experiment
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+MICROPHONE = ("device-for-media-stream", "ui-for-media-stream")  # one that beeps, and nobody is asked
+SECONDS = 90_000  # as playwright counts them; the machine may be busy
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    clips = tone_clips(folder / "tones", speakers=4, takes=2)
+    recipe = load_recipe(
+        "demo", overrides=["emotions=[neutral,happy,sad]", "split.folds=2", "training.epochs=2", "training.device=cpu"]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SER_CACHE_DIR", str(folder / "cache"))
+        patch.setattr(inputs_module, "load_clips", lambda *_, **__: clips)
+        return experiment.train(recipe, "speaker", 0, None, folder / "runs", progress=False)
+
+
+@pytest.fixture
+def leaking(run):
+    found = run.audit["clips"].mask(run.audit["leak"] == "same speaker", 12)
+    return dataclasses.replace(run, audit=run.audit.assign(clips=found))
+
+
+@pytest.fixture(scope="module")
+def predictor(run):
+    return run.predictor()
+
+
+def tone(path: Path, seconds=0.4, **settings) -> Path:
+    time = np.arange(int(seconds * 16000)) / 16000
+    pauses = time % 1 < 0.6  # what never pauses is no speech
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 220 * time) * pauses, 16000, **settings)
+    return path
+
+
+def text_of(page: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def about(run) -> str:
+    return text_of(demo.render("about", demo.about_run(run)))
+
+
+class TestWhatItSaysOfItsModel:
+    def test_names_what_the_answering_fold_learned_from(self, run):
+        trained = run.split.query("fold == 0 and subset == 'train'")
+        clips, speakers = len(trained), trained["speaker"].nunique()
+        assert 0 < clips < len(run.predictions)
+        assert f"Sample (bundled, synthetic) : {clips} clips of {speakers} speaker" in about(run)
+        assert "Licence: CC0 1.0" in about(run) and "These voices are synthetic" in about(run)
+
+    def test_names_the_emotions_that_it_cannot_say(self, run):
+        assert "It cannot say calm, angry, fear, disgust, surprise :" in about(run)
+        all_of_them = pd.DataFrame(columns=["clip_id", "truth", *EMOTIONS])
+        assert demo.about_run(dataclasses.replace(run, predictions=all_of_them))["cannot_say"] == []
+
+    def test_its_score_stands_beside_protocol_and_interval(self, run):
+        overall = run.metrics["overall"]
+        said = about(run)
+        assert f"{overall['uar']:.3f} 95 % CI {overall['uar_low']:.3f} to {overall['uar_high']:.3f}†" in said
+        assert "Protocol speaker : k folds, no speaker in both" in said and "gets 0.333" in said
+        assert "Deciding anything about a person" in said
+
+    def test_the_score_of_a_leaking_protocol_is_not_shown(self, leaking, monkeypatch):
+        monkeypatch.setattr(demo, "read_results", lambda: pd.DataFrame(columns=results.COLUMNS))
+        said = about(leaking)
+        assert (
+            "score: not measured. This run's own protocol, speaker , leaks: same speaker (12 of 24 test clips)" in said
+        )
+        for name in ("uar", "accuracy"):
+            assert f"{leaking.metrics['overall'][name]:.3f}" not in said
+        assert "another model" not in said
+
+    def test_instead_the_same_recipes_score_under_speaker_is_named(self, leaking, monkeypatch):
+        row = results.result_rows([leaking]).assign(uar=0.123, uar_low=0.1, uar_high=0.2)
+        others = [row.assign(uar=0.9, **{key: "another"}) for key in results.KEY]
+        monkeypatch.setattr(demo, "read_results", lambda: pd.concat([*others, row]))
+        assert "another model reached UAR 0.123 (95 % CI 0.100 to 0.200)†" in about(leaking)
+
+    def test_what_comes_from_outside_is_escaped(self, run):
+        named = dataclasses.replace(run, split=run.split.assign(corpus="<b onclick=x>&"))
+        page = demo.render("about", demo.about_run(named))
+        assert "<b onclick" not in page and "&lt;b onclick=x&gt;&amp;" in page
+
+    def test_examples_are_of_voices_that_the_model_did_not_hear(self, run):
+        heard = run.split.assign(
+            speaker=[f"sample-0{1 + i % 7}" for i in range(len(run.split))], fold=0, subset="train"
+        )
+        found = demo.example_clips(dataclasses.replace(run, split=heard))
+        assert list(found) == ["neutral", "happy", "sad"]
+        assert {path.stem[-2:] for path in found.values()} == {"08"}
+        assert [path.stem[6:8] for path in found.values()] == ["01", "03", "04"]
+
+
+class TestItsAnswer:
+    def test_has_a_bar_for_every_emotion_and_the_sound(self, predictor, tmp_path):
+        page = demo.answer(predictor, tone(tmp_path / "voice.wav"))
+        table = predictor.probabilities([tmp_path / "voice.wav"])[0]
+        for emotion, probability in zip(predictor.emotions, table, strict=True):
+            assert f'<th scope="row">{emotion}</th>' in page and f"{100 * probability:.0f} %" in page
+        assert "voice.wav, 0.4 s" in page and "data:audio/ogg;base64," in page and "data:image" not in page
+        assert page.index(predictor.emotions[int(table.argmax())]) < page.index("<table")
+
+    def test_a_longer_recording_has_a_timeline(self, predictor, tmp_path):
+        page = demo.answer(predictor, tone(tmp_path / "long.flac", seconds=7))
+        assert '<img src="data:image/png;base64,' in page and "long.flac, 7.0 s" in page
+
+    def test_minutes_are_heard_in_windows_and_without_a_player(self, predictor, tmp_path):
+        page = demo.answer(predictor, tone(tmp_path / "minutes.ogg", seconds=67))
+        assert "minutes.ogg, 1 min 7 s: the mean of its windows with speech" in page
+        assert "data:audio" not in page and "data:image/png" in page
+
+    @pytest.mark.parametrize(
+        ("write", "message"),
+        [
+            (lambda path: path.write_text("hello"), "expected WAV, FLAC, OGG or MP3"),
+            (lambda path: soundfile.write(path, np.zeros(8000), 16000), "silent, every sample is 0"),
+            (lambda path: path.touch(), "the file is empty"),
+            (lambda path: os.truncate(tone(path), 30_000_000), "30 MB, but this page takes up to 20 MB"),
+            (lambda path: tone(path, 601.2, format="FLAC"), "10.02 minutes, but this page takes up to 10 minutes"),
+        ],
+        ids=["text", "silence", "nothing", "large", "long"],
+    )
+    def test_what_it_cannot_answer_it_refuses_with_a_reason(self, predictor, tmp_path, write, message):
+        path = tmp_path / "<i>voice.wav"
+        write(path)
+        page = demo.answer_and_delete(predictor, path)
+        assert message in page and 'role="alert"' in page
+        assert "&lt;i&gt;voice.wav: " in page and str(tmp_path) not in page
+        assert not path.exists()
+
+    def test_a_recording_is_gone_whatever_happens(self, predictor, tmp_path, monkeypatch):
+        uploads = [tone(tmp_path / "voice.wav"), tmp_path / "one" / "voice.wav"]
+        uploads[1].parent.mkdir()
+        tone(uploads[1])
+        assert "voice.wav, 0.4 s" in demo.answer_and_delete(predictor, uploads[1])
+        monkeypatch.setattr(demo, "predict", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            demo.answer_and_delete(predictor, uploads[0])
+        assert not any(path.is_file() for path in tmp_path.rglob("*")) and not uploads[1].parent.exists()
+
+
+def test_without_gradio_it_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(SerError, match=re.escape("pip install 'gradio>=6,<7'")):
+        demo.build_page(run)
+
+
+@pytest.mark.filterwarnings("ignore::Warning:gradio")
+class TestServing:
+    @pytest.fixture(autouse=True)
+    def gradio(self):
+        return pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'gradio>=6,<7'")
+
+    def test_ctrl_c_ends_it_and_leaves_nothing(self, run, monkeypatch, tmp_path, capsys):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        before, seen = dict(os.environ), []
+
+        def stop(_):
+            seen.extend(Path(os.environ["GRADIO_TEMP_DIR"]).parents)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(demo, "time", SimpleNamespace(sleep=stop))
+        monkeypatch.setattr(demo.webbrowser, "open", lambda address: seen.append(address))
+        assert cli.main(["demo", str(run.folder), "--no-browser"]) == 0
+        told = capsys.readouterr()
+        assert re.match(r"The page is ready: http://127\.0\.0\.1:\d+/\n", told.out) and "Traceback" not in told.err
+        assert tmp_path in seen and not list(tmp_path.glob("ser-demo-*"))
+        assert not [place for place in seen if str(place).startswith("http")]  # no browser was asked for
+        assert dict(os.environ) == before
+
+    def test_a_taken_port_is_an_error_that_says_so(self, run, capsys):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            assert cli.main(["demo", str(run.folder), "--port", str(port)]) == 1
+        assert f"port {port} is taken by another program: name a free one with --port" in capsys.readouterr().err
+        assert cli.main(["demo", str(run.folder), "--port", "99999"]) == 1
+        assert "a port is a number from 1 to 65535, not 99999" in capsys.readouterr().err
+
+    @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH")
+    def test_in_a_browser(self, run, tmp_path):
+        playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+        (tmp_path / "notes.txt").write_text("hello")
+        tone(tmp_path / "voice.wav")
+        os.truncate(tone(tmp_path / "large.wav"), 30_000_000)
+        with demo.serving(run) as address, playwright.sync_playwright() as driver:
+            private = Path(os.environ["GRADIO_TEMP_DIR"])
+            browser = driver.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", *(f"--use-fake-{part}" for part in MICROPHONE)]
+            )
+            page = browser.new_page(viewport={"width": 390, "height": 844})
+            page.set_default_timeout(SECONDS)
+            asked = []
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(address)
+            page.get_by_text("Click to Upload").wait_for()
+            page.get_by_role("button", name="Record", exact=True).wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+            def answer_to(name, shown):
+                page.set_input_files("input[type=file]", tmp_path / name)
+                page.locator(shown).get_by_text(name).wait_for()
+                assert not [path for path in private.rglob("*") if path.is_file()]
+                return page.locator("#answer").inner_text()
+
+            assert "Probability of each emotion" in answer_to("voice.wav", ".ser-answer")
+            assert page.locator(".ser-bars tr").count() == 3
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert "expected WAV, FLAC, OGG or MP3" in answer_to("notes.txt", ".ser-refusal")
+            assert "up to 20 MB" in answer_to("large.wav", ".ser-refusal")
+            page.get_by_role("button", name="sad").click()
+            page.get_by_text("the bundled example of sad").wait_for()
+            page.get_by_role("button", name="Record", exact=True).click()
+            stop = page.get_by_role("button", name="Stop", exact=True)
+            stop.wait_for()
+            page.wait_for_timeout(500)
+            stop.click()
+            page.locator(".ser-answer").get_by_text("audio.wav").wait_for()
+            assert not [path for path in private.rglob("*") if path.is_file()]
+            assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+            browser.close()
+        assert not private.exists()

@@ -1,0 +1,279 @@
+"""Paired comparisons agree with known tests and the plain loop, and refuse what does not compare."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_clips
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+from test_metrics import make_predictions, random_predictions
+
+from ser_lib.common.errors import SerError
+from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.evaluation.comparison import by_attributes, compare, compare_all, confused_pairs, holm, in_words
+from ser_lib.evaluation.metrics import score
+
+
+def two_models(n=240, better=0.3, seed=0):
+    """Two models on the same clips; the second gets a share of the first's mistakes right."""
+    rng = np.random.default_rng(seed)
+    first, truth, predicted = random_predictions(n, seed)
+    mended = np.where(rng.random(n) < better, truth, predicted)
+    return first, make_predictions(truth, mended), {f"clip-{i}": f"s{i % 12}" for i in range(n)}
+
+
+def rows_of(truths_and_predictions):
+    truth, predicted = zip(*truths_and_predictions, strict=True)
+    return make_predictions(truth, list(predicted))
+
+
+pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs, st.sampled_from([1, 3, 9]))
+def test_a_model_is_no_better_than_itself_and_swapping_two_turns_the_sign(drawn, n_speakers):
+    truth, one, other = map(list, zip(*drawn, strict=True))
+    first, second = make_predictions(truth, one), make_predictions(truth, other)
+    speaker_of = {clip: f"s{i % n_speakers}" for i, clip in enumerate(first["clip_id"])}
+    same = compare(first, first[::-1], speaker_of, bootstrap=50)
+    for name in ("uar", "accuracy"):
+        ends = [same[f"{name}_difference{end}"] for end in ("", "_low", "_high")]
+        assert ends == pytest.approx([0, 0, 0], abs=1e-12) and same[f"{name}_p"] == 1
+    assert (same["only_first"], same["only_second"], same["mcnemar_p"]) == (0, 0, 1)
+
+    there, back = (compare(a, b, speaker_of, bootstrap=50) for a, b in ((first, second), (second, first)))
+    for name in ("uar", "accuracy"):
+        assert there[f"{name}_difference"] == pytest.approx(-back[f"{name}_difference"])
+        assert there[f"{name}_difference_low"] == pytest.approx(-back[f"{name}_difference_high"])
+        assert there[f"{name}_p"] == back[f"{name}_p"]
+    assert (there["only_first"], there["mcnemar_p"]) == (back["only_second"], back["mcnemar_p"])
+
+
+def test_differences_are_those_of_the_scores():
+    first, second, speaker_of = two_models()
+    found = compare(first, second.sample(frac=1, random_state=0), speaker_of)
+    for name in ("uar", "accuracy"):
+        one, other = score(first)[name], score(second)[name]
+        assert found[f"{name}_first"] == pytest.approx(one)
+        assert found[f"{name}_second"] == pytest.approx(other)
+        assert found[f"{name}_difference"] == pytest.approx(one - other)
+    assert (found["n_test"], found["test_speakers"], found["interval_over"]) == (240, 12, "speakers")
+    assert found["uar_difference_high"] < 0 and found["uar_p"] == pytest.approx(2 / 2001)
+
+
+def test_the_same_speakers_are_drawn_for_both():
+    """Speakers who are easy or hard for both alike widen each score, and not the difference."""
+    truth, easy = np.tile([0, 1, 2, 3], 60), np.repeat(np.arange(12), 20) < 6
+    one = np.where(easy, truth, (truth + 1) % 4)
+    other = one.copy()
+    other[::20] = (truth[::20] + 2) % 4  # one mistake more of each easy speaker
+    first, second = make_predictions(truth, one), make_predictions(truth, other)
+    speaker_of = dict(zip(first["clip_id"], np.repeat([f"s{i}" for i in range(12)], 20), strict=True))
+    found = compare(first, second, speaker_of)
+    assert found["accuracy_difference"] == pytest.approx(6 / 240)
+    assert 0 <= found["accuracy_difference_low"] <= found["accuracy_difference_high"] <= 12 / 240
+    own = score(first, list(speaker_of.values()))
+    assert own["accuracy_high"] - own["accuracy_low"] > 0.5
+
+
+def test_intervals_and_p_are_those_of_the_plain_loop():
+    first, second, speaker_of = two_models(better=0.08)
+    found = compare(first, second, speaker_of, bootstrap=4000)
+    speakers, rng, differences = np.array(list(speaker_of.values())), np.random.default_rng(1), []
+    for _ in range(300):
+        rows = np.concatenate([np.flatnonzero(speakers == f"s{i}") for i in rng.integers(12, size=12)])
+        values = [score(table.iloc[rows], bootstrap=2)["uar"] for table in (first, second)]
+        differences.append(values[0] - values[1])
+    low, high = np.percentile(differences, [2.5, 97.5])
+    assert found["uar_difference_low"] == pytest.approx(low, abs=0.012)
+    assert found["uar_difference_high"] == pytest.approx(high, abs=0.012)
+    assert found["uar_p"] == pytest.approx(2 * min(np.mean(np.array(differences) >= 0), 0.5), abs=0.04)
+
+
+def test_two_equal_models_are_seldom_told_apart():
+    false_alarms = 0
+    for seed in range(100):
+        rng, truth = np.random.default_rng(seed), np.arange(120) % 4
+        first, second = (
+            make_predictions(truth, np.where(rng.random(120) < 0.6, truth, rng.integers(4, size=120))) for _ in range(2)
+        )
+        speaker_of = {clip: f"s{i % 24}" for i, clip in enumerate(first["clip_id"])}
+        false_alarms += compare(first, second, speaker_of, bootstrap=200)["uar_p"] < 0.05
+    assert false_alarms <= 13
+
+
+def test_mcnemar_counts_who_alone_is_right():
+    # 9 clips only the first gets right, 1 only the second, 5 both, 5 none.
+    truth = [0] * 20
+    first = make_predictions(truth, [0] * 9 + [1] + [0] * 5 + [1] * 5)
+    second = make_predictions(truth, [1] * 9 + [0] + [0] * 5 + [2] * 5)
+    found = compare(first, second, bootstrap=10)
+    assert (found["only_first"], found["only_second"]) == (9, 1)
+    assert found["mcnemar_p"] == pytest.approx(22 / 1024)  # 2 × (1 + 10) / 2¹⁰
+    assert found["mcnemar_p"] == pytest.approx(2 * binom.cdf(1, 10, 0.5))
+    assert found["interval_over"] == "clips" and found["test_speakers"] is None
+
+
+def test_several_answers_to_a_clip_stay_together_and_have_no_mcnemar():
+    first, second, speaker_of = two_models()
+    once = compare(first, second, speaker_of)
+    thrice = compare(pd.concat([first] * 3), second, speaker_of)
+    assert np.isnan(thrice["mcnemar_p"])
+    for name in ("uar_difference", "uar_difference_low", "uar_difference_high", "uar_p", "n_test"):
+        assert thrice[name] == pytest.approx(once[name])
+
+
+class TestHolm:
+    def test_agrees_with_an_example_by_hand(self):
+        # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1; none below the one before it.
+        assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+    def test_leaves_nan_out_and_ends_at_1(self):
+        found = holm([0.8, np.nan, 0.02])
+        assert found[0] == pytest.approx(0.8) and np.isnan(found[1]) and found[2] == pytest.approx(0.04)
+        assert holm([0.6, 0.7]).tolist() == [1, 1]
+
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+    def test_never_lowers_keeps_the_order_and_is_at_most_bonferroni(self, drawn):
+        found = holm(drawn)
+        assert (found >= drawn).all() and (found <= np.minimum(1, np.array(drawn) * len(drawn)) + 1e-12).all()
+        assert (np.diff(found[np.argsort(drawn, kind="stable")]) >= 0).all()
+
+
+class TestAll:
+    def test_pairs_are_compared_and_corrected(self):
+        first, second, speaker_of = two_models()
+        table = compare_all({"a": first, "b": second, "c": first}, pd.Series(speaker_of))
+        assert list(zip(table["first"], table["second"], strict=True)) == [("a", "b"), ("a", "c"), ("b", "c")]
+        assert table["uar_p_holm"].tolist() == pytest.approx([6 / 2001, 1, 6 / 2001])
+        assert table["mcnemar_p_holm"].tolist() == pytest.approx(holm(table["mcnemar_p"]))
+
+    def test_of_many_draws_enough_for_a_small_corrected_p(self):
+        first, second, speaker_of = two_models()
+        tables = {f"m{i}": first if i % 2 else second for i in range(8)}
+        found = compare_all(tables, speaker_of)
+        assert found["uar_p_holm"].min() < 0.05
+
+    def test_shared_clips_are_those_of_all(self):
+        first, second, speaker_of = two_models()
+        table = compare_all({"a": first, "b": second[:100], "c": second[50:]}, speaker_of, shared=True)
+        assert set(table["n_test"]) == {50}
+
+    def test_one_is_refused_and_a_pair_is_named(self):
+        first, second, speaker_of = two_models()
+        with pytest.raises(SerError, match="two tables of predictions or more, got 1"):
+            compare_all({"a": first})
+        with pytest.raises(SerError, match="a and c: the test clips differ: 100 are in both, 140 only in the first"):
+            compare_all({"a": first, "b": second, "c": second[:100]}, speaker_of)
+
+
+class TestRefuses:
+    def test_other_emotions(self):
+        first, *_ = two_models()
+        with pytest.raises(SerError, match="other emotions, neutral, calm, happy, sad and neutral, calm, happy:"):
+            compare(first, random_predictions(240, n_classes=3)[0])
+
+    def test_no_clip_in_common(self):
+        first, second, _ = two_models()
+        with pytest.raises(SerError, match="no clip is tested by both, of 240 and 240"):
+            compare(first, second.assign(clip_id="x-" + second["clip_id"]), shared=True)
+
+    def test_another_truth(self):
+        first, second, _ = two_models()
+        second.loc[3, "truth"] = next(name for name in EMOTIONS[:4] if name != second.loc[3, "truth"])
+        with pytest.raises(SerError, match="1 clips have two truths, such as clip-3"):
+            compare(first, second)
+
+    def test_speakers_that_are_not_given(self):
+        first, second, speaker_of = two_models()
+        del speaker_of["clip-7"]
+        with pytest.raises(SerError, match="the speakers of 1 clips are not given, such as clip-7"):
+            compare(first, second, speaker_of)
+
+
+class TestInWords:
+    ROW = {
+        **{"uar_difference": 0.021, "uar_difference_low": 0.003, "uar_difference_high": 0.04, "n_test": 1439},
+        **{"test_speakers": 24, "interval_over": "speakers", "uar_p_holm": 0.2},
+    }
+
+    def test_names_the_better_one_first(self):
+        ending = "by 0.021 UAR (0.003 to 0.040) on the same 1,439 clips of 24 speakers"
+        assert in_words(self.ROW, "A", "B") == f"A is better than B {ending}"
+        turned = {"uar_difference": -0.021, "uar_difference_low": -0.04, "uar_difference_high": -0.003}
+        assert in_words(self.ROW | turned, "A", "B") == f"B is better than A {ending}"
+
+    def test_says_where_nothing_is_shown(self):
+        row = self.ROW | {"uar_difference_low": -0.003}
+        assert in_words(row, "A", "B").startswith("no difference between A and B is shown: +0.021 UAR (-0.003 to")
+        assert in_words(self.ROW, "A", "B", corrected=True).startswith("no difference between A and B is shown")
+
+    def test_says_that_the_interval_is_over_clips(self):
+        row = self.ROW | {"interval_over": "clips", "test_speakers": np.nan}
+        assert in_words(row, "A", "B").endswith("on the same 1,439 clips, drawn as if clips were independent")
+
+
+class TestConfusedPairs:
+    def test_are_counted_with_the_rate_of_their_truth(self):
+        table = confused_pairs(rows_of([(0, 1)] * 3 + [(0, 0)] + [(1, 2)] + [(1, 1)] * 5), bootstrap=100)
+        assert table[["truth", "prediction"]].to_numpy().tolist() == [["neutral", "calm"], ["calm", "happy"]]
+        assert table["n"].tolist() == [3, 1] and table["n_truth"].tolist() == [4, 6]
+        assert table["rate"].tolist() == pytest.approx([3 / 4, 1 / 6])
+        assert (table["rate_low"] < table["rate"]).all() and (table["rate"] < table["rate_high"]).all()
+        assert set(table["interval_over"]) == {"clips"}
+
+    def test_speakers_who_differ_widen_the_interval(self):
+        truth = [0] * 100
+        predicted = [1 if i < 50 else 0 for i in range(100)]
+        predictions = make_predictions(truth, predicted)
+        by_speaker = confused_pairs(predictions, np.repeat([f"s{i}" for i in range(10)], 10))
+        widths = [t.loc[0, "rate_high"] - t.loc[0, "rate_low"] for t in (by_speaker, confused_pairs(predictions))]
+        assert widths[0] > 2 * widths[1]
+
+    def test_without_mistakes_are_none(self):
+        table = confused_pairs(make_predictions([0, 1], [0, 1]))
+        assert len(table) == 0 and "rate_low" in table
+
+
+class TestByAttributes:
+    def clips_and_predictions(self):
+        clips = make_clips(10, EMOTIONS[:3])
+        truth = clips["emotion"].map(EMOTIONS.index).to_numpy()
+        wrong = (clips["sex"] == "male").to_numpy() & (np.arange(len(clips)) % 3 == 0)
+        predictions = make_predictions(truth, np.where(wrong, (truth + 1) % 3, truth), EMOTIONS[:3])
+        return clips, predictions.assign(clip_id=clips["clip_id"])
+
+    def test_hold_each_groups_score_and_chance(self):
+        clips, predictions = self.clips_and_predictions()
+        clips.loc[clips["emotion"] != "neutral", "intensity"] = "strong"
+        table = by_attributes(predictions, clips, bootstrap=20)
+        assert table.index.get_level_values("attribute").unique().tolist() == [
+            "sex",
+            "speaker",
+            "sentence",
+            "intensity",
+        ]
+        male = (clips["sex"] == "male").to_numpy()
+        assert table.loc[("sex", "male"), "uar"] == pytest.approx(score(predictions[male], bootstrap=2)["uar"])
+        assert table.loc[("sex", "female"), "accuracy"] == 1
+        assert table.loc[("intensity", "strong"), ["emotions", "chance"]].tolist() == [2, 0.5]
+        assert table.loc[("intensity", "normal"), ["emotions", "chance"]].tolist() == [1, 1]
+
+    def test_leave_unknown_values_out_and_say_how_many(self, caplog):
+        clips, predictions = self.clips_and_predictions()
+        clips.loc[:4, "sentence"], clips.loc[5:6, "sentence"] = "", None
+        table = by_attributes(predictions, clips, ["sentence", "intensity"], bootstrap=10)
+        assert table["n_test"].sum() == len(clips) - 7
+        assert "sentence is unknown of 7 of 120 clips" in caplog.text
+        assert table.index.get_level_values("attribute").unique().tolist() == ["sentence"]  # one intensity only
+
+    def test_refuse_what_is_not_there(self):
+        clips, predictions = self.clips_and_predictions()
+        with pytest.raises(SerError, match="no column age; they have clip_id"):
+            by_attributes(predictions, clips, ["age"])
+        with pytest.raises(SerError, match="in the same order"):
+            by_attributes(predictions, clips[::-1])
+        with pytest.raises(SerError, match="none of intensity is known with two values"):
+            by_attributes(predictions, clips, ["intensity"])

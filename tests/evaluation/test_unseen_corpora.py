@@ -1,0 +1,132 @@
+"""A finished run on clips that it never heard: who is left out, and what is scored."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_clips, tone_clips
+
+from ser_lib import cli
+from ser_lib.common.errors import SerError
+from ser_lib.evaluation import unseen_corpora
+from ser_lib.inference.run import load_run, read_table
+from ser_lib.recipes import inputs as inputs_module
+from ser_lib.recipes import load_recipe
+from ser_lib.training import experiment
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    clips = tone_clips(tmp_path / "tones", speakers=4, takes=2)
+    monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: clips.copy())
+    changes = ["emotions=[neutral,happy,sad]", "split.folds=2", "training.epochs=2"]
+    return experiment.train(
+        load_recipe("demo", overrides=changes), "speaker", 0, None, tmp_path / "runs", progress=False
+    )
+
+
+def elsewhere(folder, **changes):
+    clips = tone_clips(folder, speakers=3, takes=2)
+    clips["speaker"] = "savee-" + clips["speaker"].str[-2:]
+    return clips.assign(
+        corpus="savee", clip_id=clips["clip_id"].str.replace("sample", "savee"), audio_hash=clips["clip_id"], **changes
+    )
+
+
+def test_answers_are_the_runs_own_in_the_order_of_the_clips(run, tmp_path):
+    clips = elsewhere(tmp_path / "savee")
+    answers = unseen_corpora.answers_on(run, clips, progress=False)
+    assert answers["clip_id"].tolist() == clips["clip_id"].tolist()
+    assert answers["truth"].tolist() == clips["emotion"].tolist()
+    told = run.predict(clips["path"].tolist(), progress=False)
+    pd.testing.assert_frame_equal(answers[run.emotions], told[run.emotions])
+
+
+def test_speakers_it_learned_from_and_emotions_it_cannot_name_are_left_out(run, tmp_path, caplog):
+    clips = elsewhere(tmp_path / "savee")
+    clips.loc[clips.index[:3], "emotion"] = "disgust"
+    known = run.split.query("fold == 0 and subset == 'train'")["speaker"].iloc[0]
+    clips.loc[clips.index[3:5], "speaker"] = known
+    with caplog.at_level(logging.WARNING):
+        answers = unseen_corpora.answers_on(run, clips, progress=False)
+    assert answers["clip_id"].tolist() == clips["clip_id"].iloc[5:].tolist()
+    assert f"2 of {len(clips)} clips left out, of speakers" in caplog.messages[0]
+    assert f"3 of {len(clips) - 2} clips left out, of emotions other than neutral, happy, sad" in caplog.messages[1]
+    own = run.test_clips().query("fold == 0")["speaker"].unique()
+    clips["speaker"] = np.resize(own, len(clips))  # fold 0 has never heard its own test speakers, all folds have
+    assert len(unseen_corpora.answers_on(run, clips, 0, progress=False)) == len(clips) - 3
+    with pytest.raises(SerError, match="no clip is left"):
+        unseen_corpora.answers_on(run, clips, "all", progress=False)
+
+
+def test_clips_it_learned_from_are_known_under_another_name(run, tmp_path, caplog):
+    clips = elsewhere(tmp_path / "savee")
+    rows = run.split.query("fold == 0").drop_duplicates("subset").set_index("subset")
+    heard = rows["audio_hash"][["train", "validation", "test"]].tolist()
+    clips.loc[clips.index[:3], "audio_hash"] = heard
+    with caplog.at_level(logging.WARNING):
+        answers = unseen_corpora.answers_on(run, clips, 0, progress=False)
+    assert answers["clip_id"].tolist() == clips["clip_id"].iloc[2:].tolist()  # fold 0 has not heard its test clip
+    assert caplog.messages == [f"2 of {len(clips)} clips left out, which this model learned from"]
+    assert len(unseen_corpora.answers_on(run, clips, "all", progress=False)) == len(clips) - 3
+
+
+def test_of_an_older_run_it_is_said_that_nobody_knows(run, tmp_path, caplog):
+    table = pd.read_csv(run.folder / "split.csv")
+    table.drop(columns="audio_hash").to_csv(run.folder / "split.csv", index=False)
+    clips = elsewhere(tmp_path / "savee")
+    with caplog.at_level(logging.WARNING):
+        answers = unseen_corpora.answers_on(load_run(run.folder), clips, progress=False)
+    assert len(answers) == len(clips)
+    (message,) = caplog.messages
+    assert "under other names cannot be checked" in message
+
+
+def test_a_file_that_cannot_be_read_is_left_out(run, tmp_path):
+    clips = elsewhere(tmp_path / "savee")
+    (tmp_path / "bad.wav").write_text("no audio")
+    clips.loc[clips.index[2], "path"] = str(tmp_path / "bad.wav")
+    answers = unseen_corpora.answers_on(run, clips, progress=False)
+    assert answers["clip_id"].tolist() == clips["clip_id"].drop(clips.index[2]).tolist()
+
+
+@pytest.fixture
+def known_answers(monkeypatch):
+    """A run that is told what to answer: happy always right, sad right once in four, else taken for happy."""
+    clips = make_clips(4, ("happy", "sad"), corpora=("savee", "tess"))
+    right = clips.groupby(["corpus", "emotion"]).cumcount() % 4 == 0
+    answers = clips["emotion"].where(right | (clips["emotion"] == "happy"), "happy")
+    predictions = pd.DataFrame({"clip_id": clips["clip_id"], "truth": clips["emotion"]})
+    for emotion in ("happy", "sad"):
+        predictions[emotion] = np.where(answers == emotion, 0.9, 0.1)
+    monkeypatch.setattr(unseen_corpora, "answers_on", lambda *_: predictions)
+    return clips
+
+
+def test_recall_and_what_is_taken_for_what(run, known_answers):
+    table = unseen_corpora.score_on(run, known_answers)
+    assert list(table.columns) == unseen_corpora.COLUMNS
+    own = table[table["corpus"] == "own test clips: sample"]
+    assert own["recall"].iloc[0] == pytest.approx(run.metrics["overall"]["uar"])
+    assert own["emotion"].tolist() == ["all", "neutral", "happy", "sad"]
+    table = table.drop(own.index)
+    assert table["corpus"].tolist() == ["savee"] * 3 + ["tess"] * 3
+    assert table["emotion"].tolist() == ["all", "happy", "sad"] * 2
+    recall = table.set_index(["corpus", "emotion"])["recall"]
+    assert recall["savee", "happy"] == 1 and recall["savee", "sad"] == pytest.approx(0.25)
+    assert recall["savee", "all"] == pytest.approx(0.625)
+    sad = table[table["emotion"] == "sad"].iloc[0]
+    assert (sad["taken_for"], sad["taken_for_share"]) == ("happy", pytest.approx(0.75))
+    assert (table["recall_low"] <= table["recall"]).all() and (table["recall"] <= table["recall_high"]).all()
+    text = unseen_corpora.markdown(table)
+    assert "| sad | 0.25 (" in text and "happy, 75% |" in text and text.count("\n") == 4
+
+
+def test_the_command_prints_and_writes_what_can_be_read_again(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ser_lib.corpora.clips.load_clips", lambda *_: elsewhere(tmp_path / "savee"))
+    assert cli.main(["score", str(run.folder), "savee", "--csv", str(tmp_path / "unheard.csv")]) == 0
+    printed = capsys.readouterr().out
+    table = read_table(tmp_path / "unheard.csv")
+    assert unseen_corpora.markdown(table) in printed and "| **all** (UAR) |" in printed
+    assert set(table["recipe"]) == {"demo"}

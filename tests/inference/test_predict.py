@@ -1,0 +1,263 @@
+"""What a finished run says of any audio: as training heard it, whatever the file, and whatever lies beside it."""
+
+import json
+import logging
+import shutil
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from conftest import tone_clips
+from tiny import tiny_checkpoint
+from tqdm import tqdm
+
+from ser_lib import cli
+from ser_lib.audio import reading
+from ser_lib.audio.reading import Recording
+from ser_lib.common import cache
+from ser_lib.common.errors import SerError
+from ser_lib.inference import predict
+from ser_lib.recipes import inputs as inputs_module
+from ser_lib.recipes import load_recipe
+from ser_lib.training import experiment
+
+COMMON = ["emotions=[neutral,happy,sad]", "split.folds=2", "training.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    clips = tone_clips(tmp_path_factory.mktemp("tones"), speakers=4, takes=2)
+    lengths = np.random.default_rng(0).uniform(0.2, 1.0, len(clips))
+    for path, seconds in zip(clips["path"], lengths, strict=True):  # clips of one length share every batch
+        waveform, rate = soundfile.read(path)
+        soundfile.write(path, np.tile(waveform, 3)[: int(seconds * rate)], rate)
+    return clips.assign(audio_hash=clips["clip_id"], seconds=lengths)
+
+
+def trained(clips, tmp_path, monkeypatch, *overrides, protocol="speaker"):
+    monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: clips.copy())
+    short = [] if "model.name=logistic-regression" in overrides else ["training.epochs=2"]
+    recipe = load_recipe("demo", overrides=[*COMMON, *short, *overrides])
+    return experiment.train(recipe, protocol, 0, None, tmp_path / "runs", progress=False)
+
+
+@pytest.fixture
+def run(clips, tmp_path, monkeypatch):
+    return trained(clips, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def files(clips):
+    return clips["path"].tolist()
+
+
+def reproduced(run, clips, fold):
+    tested = run.test_clips()
+    ids = tested.loc[tested["fold"] == fold, "clip_id"]
+    told = run.predict(clips.set_index("clip_id").loc[ids, "path"].tolist(), fold=fold)
+    recorded = run.predictions.set_index("clip_id").loc[ids, run.emotions]
+    np.testing.assert_allclose(told[run.emotions], recorded, atol=1e-4, rtol=0)
+    assert told["emotion"].tolist() == recorded.idxmax(axis=1).tolist()
+
+
+class TestAsTrainingHeardIt:
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            [],
+            ["input.audio.offset_seconds=0.1", "input.audio.max_seconds=0.3", "input.audio.normalise=rms"],
+            ["input.pooling=mean+std", "input.chroma=true", "model.name=mlp"],
+            ["input.pooling=mean", "model.name=logistic-regression"],
+        ],
+    )
+    def test_mfcc(self, overrides, clips, tmp_path, monkeypatch):
+        run = trained(clips, tmp_path, monkeypatch, *overrides)
+        for fold in (0, 1):
+            reproduced(run, clips, fold)
+
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            ["input.pooling=mean+std", "input.layers=[0,-1]", "model.name=mlp"],
+            ["input.layers=all", "input.pooling=mean", "model.name=weighted-layers"],
+            ["input.pooling=sequence", "model.name=attentive-pooling"],
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
+    def test_a_frozen_encoder_without_the_folder_that_it_came_from(self, kind, overrides, clips, tmp_path, monkeypatch):
+        encoder = tiny_checkpoint(tmp_path / "encoder", kind)
+        run = trained(clips, tmp_path, monkeypatch, f"input.encoder={encoder}", "input.precision=float32", *overrides)
+        shutil.rmtree(encoder)
+        for fold in (0, 1):
+            reproduced(run, clips, fold)
+
+    @pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
+    def test_a_fine_tuned_encoder(self, kind, clips, tmp_path, monkeypatch):
+        encoder = tiny_checkpoint(tmp_path / "encoder", kind)
+        overrides = ["model.name=finetune", "training.scheduler=linear", f"input.encoder={encoder}"]
+        run = trained(clips, tmp_path, monkeypatch, *overrides)
+        for fold in (0, 1):
+            reproduced(run, clips, fold)
+
+
+class TestWhatIsHeard:
+    def test_files_recordings_arrays_and_folders_get_the_same_answer(self, run, files, tmp_path):
+        samples, rate = soundfile.read(files[0], dtype="float32")
+        (tmp_path / "in" / "sub").mkdir(parents=True)
+        shutil.copy(files[0], tmp_path / "in" / "sub" / "one.wav")
+        (tmp_path / "in" / "notes.txt").write_text("no audio")
+        kinds = [files[0], Recording(samples, rate), samples, tmp_path / "in", Recording(samples, rate, "mine")]
+        told = run.predict(kinds, sampling_rate=rate)
+        assert told["path"].tolist() == [
+            files[0],
+            "recording 1",
+            "recording 2",
+            str(tmp_path / "in" / "sub" / "one.wav"),
+            "mine",
+        ]
+        assert (told["error"] == "").all() and told["emotion"].nunique() == 1
+        assert np.ptp(told[run.emotions].to_numpy(), axis=0).max() < 1e-6
+        assert told[run.emotions].sum(axis=1).to_numpy() == pytest.approx(1)
+        pd.testing.assert_frame_equal(run.predict(files[0]), told.head(1))
+
+    @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+    @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (44100, 2)])
+    def test_any_rate_channel_count_and_format(self, suffix, rate, channels, run, files, tmp_path):
+        samples = reading.resample(reading.load(files[0])[0], 16000, rate)
+        path = tmp_path / f"x.{suffix}"
+        soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
+        told = run.predict(path)
+        assert told["error"].tolist() == [""]
+        if suffix in ("wav", "flac") and rate > 16000:
+            assert np.abs(told[run.emotions] - run.predict(files[0])[run.emotions]).to_numpy().max() < 0.05
+
+    def test_all_folds_are_averaged(self, run, files):
+        each = [run.predict(files[:3], fold=fold)[run.emotions].to_numpy() for fold in (0, 1)]
+        assert np.abs(each[0] - each[1]).max() > 1e-3
+        np.testing.assert_allclose(run.predict(files[:3], fold="all")[run.emotions], np.mean(each, axis=0))
+
+    def test_nothing_is_kept(self, run, files, monkeypatch):
+        monkeypatch.setattr(cache, "put", None)
+        run.predict(files[:2])
+
+    def test_a_bad_file_is_named_and_the_others_are_answered(self, run, files, tmp_path, caplog):
+        bad = {name: tmp_path / name for name in ("text.wav", "empty.wav", "gone.wav", "silent.wav", "nan.wav")}
+        bad["text.wav"].write_text("hello")
+        bad["empty.wav"].touch()
+        soundfile.write(bad["silent.wav"], np.zeros(16000), 16000)
+        soundfile.write(bad["nan.wav"], np.full(16000, np.nan, dtype="float32"), 16000, subtype="FLOAT")
+        with caplog.at_level(logging.WARNING):
+            told = run.predict([*bad.values(), files[0]])
+        assert told["path"].tolist() == [*map(str, bad.values()), files[0]]
+        for message, said, path, reason in zip(
+            told["error"],
+            caplog.messages,
+            bad.values(),
+            ("cannot be decoded", "empty (0 bytes)", "No such file", "silent", "NaN"),
+            strict=False,
+        ):
+            assert message == said and message.count(str(path)) == 1 and reason in message
+        assert told["emotion"].isna().tolist() == [True] * 5 + [False]
+        assert told.loc[:4, run.emotions].isna().all(axis=None)
+        alone = run.predict(files[0])[run.emotions].to_numpy()[0]
+        assert told.loc[5, run.emotions].to_list() == pytest.approx(alone, abs=1e-6)
+
+    def test_what_only_the_model_refuses_spoils_no_others_answer(self, run, files, monkeypatch):
+        predictor = run.predictor()
+        answer = predictor.probabilities
+
+        def probabilities(recordings):
+            if any(len(recording.samples) == 700 for recording in recordings):
+                raise SerError("its embedding holds NaN")
+            return answer(recordings)
+
+        monkeypatch.setattr(predictor, "probabilities", probabilities)
+        odd = Recording(np.ones(700, dtype="float32"), 16000)
+        told = predict.predict(predictor, [files[0], odd, files[1]])
+        assert told["error"].tolist() == ["", "its embedding holds NaN", ""]
+
+    def test_a_bar_from_twenty_files_up(self, run, files, capsys, monkeypatch):
+        run.predict(files[:19])
+        assert "predict" not in capsys.readouterr().err
+        monkeypatch.setattr(predict, "tqdm", partial(tqdm, mininterval=0))
+        run.predict(files[:20])
+        told = capsys.readouterr().err
+        assert "0/20" in told and "7/20" in told and "20/20" in told
+
+    def test_refusals(self, run, files, tmp_path):
+        with pytest.raises(SerError, match="nothing to predict"):
+            run.predict([])
+        with pytest.raises(SerError, match="nothing to predict"):
+            run.predict(tmp_path / "runs")
+        with pytest.raises(SerError, match="sampling_rate="):
+            run.predict(np.zeros(16000, dtype="float32"))
+        with pytest.raises(SerError, match="there is no fold 7"):
+            run.predict(files[0], fold=7)
+        told = run.predict([np.zeros(16000, dtype="int16"), np.zeros((2, 2, 2)), np.zeros(0)], sampling_rate=16000)
+        assert all("expected floats of shape" in error for error in told["error"][:2])
+        assert "expected at least 0.02 s of audio" in told["error"][2]
+        with pytest.raises(SerError, match="source 1: expected a path, a Recording or a NumPy array, but came list"):
+            run.predict([files[0], [0.1, 0.2]])
+        with pytest.raises(SerError, match="sampling rate must be above 0 Hz, not 0"):
+            run.predict(np.zeros(16000), sampling_rate=0)
+        told = run.predict([np.zeros(()), Recording(np.zeros(9), 0), "a\0b.wav", files[0]], sampling_rate=16000)
+        assert [bool(error) for error in told["error"]] == [True, True, True, False]
+        assert "embedded null" in told["error"][2]
+
+    def test_what_has_no_name_is_told_by_its_number(self, run, files, caplog):
+        told = run.predict([files[0], Recording(np.zeros(16000, dtype="float32"), 16000)])
+        assert told["path"][1] == "recording 1" and told["error"][1].startswith("recording 1: silent")
+        assert caplog.messages[-1] == told["error"][1]
+
+    def test_a_folder_without_audio_is_told(self, run, files, tmp_path, caplog):
+        (tmp_path / "empty").mkdir()
+        assert run.predict([tmp_path / "empty", files[0]])["path"].tolist() == [files[0]]
+        assert f"{tmp_path / 'empty'}: no audio (.wav" in caplog.text
+        (tmp_path / "empty" / "phone.M4A").touch()
+        run.predict([tmp_path / "empty", files[0]])
+        assert "1 files left out, which are not .wav .flac .ogg .mp3: " in caplog.text and "phone.M4A" in caplog.text
+
+    def test_a_long_wav_whose_header_says_nothing_is_long_all_the_same(self, run, files, tmp_path):
+        samples, rate = reading.load(files[0])
+        path = tmp_path / "long.wav"
+        soundfile.write(path, np.tile(samples, int(40 * rate / len(samples)) + 1), rate)
+        whole = run.predict(path)
+        content = bytearray(path.read_bytes())
+        at = content.index(b"data") + 4
+        content[at : at + 4] = bytes(4)
+        path.write_bytes(content)
+        assert reading.seconds_of(path) > 39
+        pd.testing.assert_frame_equal(run.predict(path), whole)
+
+    def test_a_run_that_needs_a_speakers_other_clips(self, clips, tmp_path, monkeypatch):
+        run = trained(clips, tmp_path, monkeypatch, protocol="speaker-adapted")
+        with pytest.raises(SerError, match="standardised by speaker"):
+            run.predict(clips["path"].tolist())
+
+
+class TestCommand:
+    def ser(self, capsys, *arguments):
+        status = cli.main(["predict", *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    def test_a_table(self, run, files, capsys):
+        status, out, _ = self.ser(capsys, run.folder, *files[:2])
+        assert status == 0 and files[0] in out and "neutral" in out.splitlines()[0]
+
+    def test_json_lines_and_a_bad_file(self, run, files, tmp_path, capsys):
+        bad = tmp_path / "notes.txt"
+        bad.write_text("no audio")
+        status, out, err = self.ser(capsys, run.folder, files[0], bad, files[1], "--json")
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert status == 1 and [line["path"] for line in lines] == files[:2]
+        assert "1 of 3 files could not be answered" in err
+        for line in lines:
+            assert list(line) == ["path", "emotion", "probabilities"]
+            assert list(line["probabilities"]) == run.emotions
+            assert line["emotion"] == max(line["probabilities"], key=line["probabilities"].get)
+
+    def test_errors_say_what_to_do(self, run, files, tmp_path, capsys):
+        assert "is not a run folder" in self.ser(capsys, tmp_path / "none", files[0])[2]
+        assert '--fold expects a number or "all"' in self.ser(capsys, run.folder, files[0], "--fold", "x")[2]

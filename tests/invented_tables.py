@@ -1,0 +1,69 @@
+"""Tables as studies give them, of invented numbers, for tests of pictures."""
+
+import numpy as np
+import pandas as pd
+
+from ser_lib.corpora.labels import EMOTIONS as EMOTION_NAMES
+from ser_lib.inference.streaming import Envelope
+from ser_lib.studies import robustness
+from ser_lib.studies.robustness import ALL_OTHERS
+
+RATE = 16000
+EMOTIONS = ["neutral", "happy", "sad"]
+HOSTILE = "<b>Zoë $x_1$ & 张三</b>"
+
+
+def babble(seconds, seed=0, rate=RATE):
+    """Bursts and pauses, as of speech."""
+    rng = np.random.default_rng(seed)
+    bursts = np.repeat(rng.choice([0, 0.02, 0.3], size=int(seconds * 8) + 1), rate // 8)[: int(seconds * rate)]
+    return (bursts * rng.standard_normal(len(bursts)) * 0.4).astype(np.float32)
+
+
+def conditions_table():
+    rows = [("clean", np.nan)] + list(robustness.CONDITIONS)
+    names = ["clean", *(condition.name for condition in robustness.CONDITIONS)]
+    table = pd.DataFrame(rows, columns=["kind", "value"]).assign(condition=names, chance=0.125)
+    table["uar"] = np.linspace(0.8, 0.3, len(table))
+    return table.assign(uar_low=table["uar"] - 0.05, uar_high=table["uar"] + 0.05)
+
+
+def matrix_table(corpora):
+    cells = [(train, test) for train in [*corpora, ALL_OTHERS] for test in corpora]
+    table = pd.DataFrame(cells, columns=["train", "test"])
+    table["uar"] = np.where(table["train"] == table["test"], 0.75, 0.25)
+    return table.assign(uar_low=table["uar"] - 0.05, uar_high=table["uar"] + 0.05, chance=1 / 6)
+
+
+def timeline_table(seconds=20.0, silent=(), hop=1.0, name=HOSTILE):
+    """A timeline of invented probabilities, three seconds a window; rows in `silent` are without speech."""
+    start = np.arange(0, seconds - 3 + 1e-9, hop)
+    told = np.random.default_rng(0).dirichlet([1, 1, 1], len(start))
+    table = pd.DataFrame({"start": start, "end": start + 3, "speech": 0.8})
+    table["emotion"] = pd.Series([EMOTIONS[i] for i in told.argmax(axis=1)], dtype=object)
+    table[EMOTIONS] = told
+    silent = list(silent)
+    table.loc[silent, ["speech", *EMOTIONS]] = [0.0, *[np.nan] * 3]
+    table["emotion"] = pd.Series([None if i in silent else e for i, e in enumerate(table["emotion"])], dtype=object)
+    rate = RATE if seconds < 60 else 100
+    envelope = Envelope(rate)
+    envelope.push(babble(seconds, rate=rate))
+    table.attrs = {"name": name, "envelope": envelope.as_lists()}
+    return table
+
+
+def drawn_predictions(n, sharpness=1.0, seed=0):
+    """Answers whose truth is drawn from their own probabilities, which are then made surer or less sure."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, (n, 4))
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = (honest.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    told = np.exp(sharpness * logits) / np.exp(sharpness * logits).sum(axis=1, keepdims=True)
+    table = pd.DataFrame(told, columns=list(EMOTION_NAMES[:4]))
+    table.insert(0, "truth", np.array(list(EMOTION_NAMES[:4]))[truth])
+    table.insert(0, "clip_id", [f"clip-{seed}-{i}" for i in range(n)])
+    return table
+
+
+def speakers_of(table, n=12):
+    return [f"s{i % n}" for i in range(len(table))]

@@ -1,0 +1,353 @@
+"""Every protocol keeps what it promises, on any table."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_clips
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ser_lib.common.errors import SerError
+from ser_lib.protocols.leak_audit import audit
+from ser_lib.protocols.splits import PROTOCOLS, load_split, make_split, save_split
+
+BY_SPEAKER = {"speaker", "speaker-sentence", "leave-one-speaker-out", "emobox", "cross-corpus", "speaker-adapted"}
+CORPORA = {"emobox": ("savee",), "cross-corpus": ("savee", "tess", "sample")}
+
+
+def ids(split, subset, fold=0):
+    return set(split.loc[(split["subset"] == subset) & (split["fold"] == fold), "clip_id"])
+
+
+def values(split, column, subset, fold):
+    return set(split.loc[(split["subset"] == subset) & (split["fold"] == fold), column])
+
+
+@st.composite
+def ragged_clips(draw, protocol):
+    """A table from which clips are missing, but each speaker says each sentence at least once."""
+    clips = make_clips(
+        speakers=draw(st.integers(4, 8)),
+        emotions=("neutral", "happy", "sad")[: draw(st.integers(2, 3))],
+        sentences=draw(st.integers(2, 4)),
+        takes=draw(st.integers(2, 4)),
+        corpora=CORPORA.get(protocol, ("sample",)),
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    if draw(st.booleans()):
+        clips["sex"] = "male"
+    shuffled = clips.iloc[rng.permutation(len(clips))]
+    kept = rng.random(len(clips)) > draw(st.floats(0, 0.4))
+    kept |= ~shuffled.duplicated(["speaker", "sentence"]) | ~shuffled.duplicated(["emotion", "corpus"])
+    return shuffled[kept].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@settings(max_examples=20, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 1000), folds=st.integers(2, 9))
+def test_every_protocol_keeps_its_promises(protocol, data, seed, folds):
+    clips = data.draw(ragged_clips(protocol))
+    split = make_split(clips, protocol, seed, folds=folds, stratify=False)
+
+    assert set(split["protocol"]) == {protocol} and set(split["seed"]) == {seed}
+    assert list(split["fold"].unique()) == list(range(split["fold"].nunique()))
+    original = clips.set_index("clip_id").loc[split["clip_id"]].reset_index()[clips.columns]
+    pd.testing.assert_frame_equal(split[clips.columns], original)
+    assert not split.duplicated(["fold", "clip_id"]).any()  # train, validation and test share no clip
+
+    if protocol in BY_SPEAKER:
+        tested = split.loc[split["subset"] == "test", "clip_id"]
+        assert sorted(tested) == sorted(clips["clip_id"])  # each exactly once
+    else:
+        assert sorted(split["clip_id"]) == sorted(clips["clip_id"])
+    for fold in split["fold"].unique():
+        train, validation, test = (ids(split, subset, fold) for subset in ("train", "validation", "test"))
+        assert train and validation and test
+        if protocol in BY_SPEAKER:
+            train, validation, test = (
+                values(split, "speaker", subset, fold) for subset in ("train", "validation", "test")
+            )
+            assert not train & test and not validation & test and not train & validation
+        if protocol == "speaker-sentence":
+            train, validation, test = (
+                values(split, "sentence", subset, fold) for subset in ("train", "validation", "test")
+            )
+            assert not train & test and not validation & test
+        if protocol == "cross-corpus":
+            assert not values(split, "corpus", "train", fold) & values(split, "corpus", "test", fold)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_split_depends_on_the_seed_and_not_on_the_order_of_rows(protocol):
+    clips = make_clips(speakers=8, corpora=CORPORA.get(protocol, ("sample",)))
+    split = make_split(clips, protocol, seed=3)
+    shuffled = clips.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(make_split(shuffled, protocol, seed=3), split)
+    other = make_split(clips, protocol, seed=4)
+    validation = [
+        set(map(tuple, s.loc[s["subset"] == "validation", ["fold", "clip_id"]].values)) for s in (split, other)
+    ]
+    assert validation[0] != validation[1]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_saved_split_comes_back_as_it_was(protocol, tmp_path):
+    clips = make_clips(corpora=CORPORA.get(protocol, ("sample",)))
+    clips["speaker"] = clips["speaker"].where(clips["speaker"] != "sample-01", "NA")  # a name, not a missing value
+    split = make_split(clips, protocol, seed=7)
+    save_split(split, tmp_path / "split.csv")
+    pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv", clips.iloc[::-1]), split)
+    saved = load_split(tmp_path / "split.csv")
+    assert {"fold", "subset", "clip_id", "corpus", "speaker", "emotion", "protocol", "seed"} <= set(saved)
+    assert "audio_hash" in saved
+    pd.testing.assert_frame_equal(saved, split[list(saved)])
+
+
+def test_a_split_of_an_older_run_has_no_hashes_and_is_read_all_the_same(tmp_path):
+    clips = make_clips()
+    split = make_split(clips)
+    save_split(split, tmp_path / "split.csv")
+    older = pd.read_csv(tmp_path / "split.csv").drop(columns="audio_hash")
+    older.to_csv(tmp_path / "split.csv", index=False)
+    pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv"), split[list(older)])
+    pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv", clips), split)
+    older.drop(columns="speaker").to_csv(tmp_path / "split.csv", index=False)
+    with pytest.raises(SerError, match="is not a split"):
+        load_split(tmp_path / "split.csv")
+
+
+def test_a_split_is_the_same_on_every_platform():
+    clips = make_clips(speakers=5, emotions=("happy", "sad"), sentences=1, takes=1)
+    split = make_split(clips, "speaker", seed=0)
+    tested = split[split["subset"] == "test"].groupby("fold")["speaker"].first()
+    held_out = split[split["subset"] == "validation"].groupby("fold")["speaker"].first()
+    # Written down once: a change here changes every number that was ever reported.
+    assert [name[-1] for name in tested] == ["2", "4", "1", "3", "5"]
+    assert [name[-1] for name in held_out] == ["1", "1", "4", "5", "1"]
+    published = make_split(clips, "published", seed=0, validation_fraction=0)
+    assert ids(published, "test") == {"sample/05-sad-1-1", "sample/02-happy-1-1"}
+
+
+@pytest.mark.parametrize(
+    ("test_fraction", "validation_fraction", "sizes"),
+    [(0.2, 0.0, (480, 0, 120)), (0.2, 0.1, (420, 60, 120)), (0.15, 0.15, (420, 90, 90))],
+)
+@pytest.mark.parametrize("stratify", [True, False])
+def test_fractions_are_of_all_clips(test_fraction, validation_fraction, sizes, stratify):
+    clips = make_clips(speakers=10, sentences=5, takes=4)
+    split = make_split(
+        clips, "published", test_fraction=test_fraction, validation_fraction=validation_fraction, stratify=stratify
+    )
+    assert tuple(len(ids(split, subset)) for subset in ("train", "validation", "test")) == sizes
+    if stratify:
+        counts = split.groupby(["subset", "emotion"]).size()
+        assert (counts.groupby("subset").max() - counts.groupby("subset").min()).max() <= 1
+
+
+def test_published_keeps_twins_and_deduplicated_drops_them(caplog):
+    clips = make_clips(speakers=5)
+    twins = clips.assign(clip_id=clips["clip_id"] + "#2")
+    both = pd.concat([clips, twins], ignore_index=True)
+    published = make_split(both, "published")
+    assert len(published) == 2 * len(clips)
+    deduplicated = make_split(both, "deduplicated")
+    assert sorted(deduplicated["clip_id"]) == sorted(clips["clip_id"])
+    assert f"{len(clips)} clips whose audio came before are left out" in caplog.text
+    leak = audit(published, near_duplicates=False).set_index("leak")
+    assert leak.loc["same audio", "share"] > 0.5
+    assert audit(deduplicated, near_duplicates=False).set_index("leak").loc["same audio", "clips"] == 0
+
+
+def test_sources_that_select_or_train_on_test_are_reproduced():
+    clips = make_clips()
+    split = make_split(clips, "published", select_on_test=True)
+    assert ids(split, "validation") == ids(split, "test") and not ids(split, "train") & ids(split, "test")
+    assert len(ids(split, "test")) == round(0.2 * len(clips))
+    split = make_split(clips, "published", train_on_test=True)
+    assert ids(split, "test") < ids(split, "train") and not ids(split, "validation") & ids(split, "test")
+
+
+@pytest.mark.parametrize("emotion", ["neutral", "happy", "sad"])
+def test_a_rare_emotion_reaches_every_subset(emotion):
+    clips = make_clips(speakers=10)
+    rare = clips[clips["emotion"] == emotion].head(3)
+    clips = pd.concat([clips[clips["emotion"] != emotion], rare])
+    split = make_split(clips, "published")
+    assert set(split.loc[split["emotion"] == emotion, "subset"]) == {"train", "validation", "test"}
+    with pytest.raises(SerError, match=f"'{emotion}' has 2 clips, too few.*stratify=False"):
+        make_split(clips.iloc[:-1], "published")
+    assert len(make_split(clips.iloc[:-1], "published", stratify=False)) == len(clips) - 1
+
+
+def test_folds_are_balanced_over_corpora_and_sexes():
+    clips = make_clips(speakers=24, takes=1, corpora=("sample", "savee"))
+    split = make_split(clips, "speaker", folds=5)
+    speakers = split[split["subset"] == "test"].drop_duplicates("speaker")
+    counts = speakers.groupby(["fold", "corpus", "sex"]).size()
+    assert len(counts) == 5 * 4 and set(counts) == {2, 3}
+    assert set(speakers.groupby("fold").size()) <= {9, 10}
+    held_out = split[split["subset"] == "validation"].drop_duplicates(["fold", "speaker"])
+    assert set(held_out.groupby("fold").size()) == {8}  # a fifth of the 38 or 39 that are left
+    assert held_out.groupby(["fold", "sex"]).size().between(3, 5).all()
+
+
+def test_more_folds_than_speakers_is_one_speaker_a_fold():
+    assert make_split(make_clips(speakers=3), "speaker", folds=5)["fold"].nunique() == 3
+
+
+def test_speaker_adapted_has_the_folds_of_speaker():
+    clips = make_clips()
+    pd.testing.assert_frame_equal(
+        make_split(clips, "speaker-adapted", 5).drop(columns="protocol"),
+        make_split(clips, "speaker", 5).drop(columns="protocol"),
+    )
+
+
+def test_leave_one_speaker_out_is_in_the_order_of_names():
+    split = make_split(make_clips(speakers=4), "leave-one-speaker-out", folds=2)
+    tested = split[split["subset"] == "test"].groupby("fold")["speaker"].unique()
+    assert [list(names) for names in tested] == [[f"sample-0{i}"] for i in range(1, 5)]
+
+
+def test_two_speakers_leave_validation_to_other_sentences_of_the_training_speaker(caplog):
+    split = make_split(make_clips(speakers=2, sentences=10), "speaker")
+    assert split["fold"].nunique() == 2
+    for fold, trained in enumerate(split[split["subset"] == "train"].groupby("fold")["speaker"].unique()):
+        assert values(split, "speaker", "validation", fold) == set(trained) and len(trained) == 1
+        assert len(values(split, "sentence", "validation", fold)) == 2
+        assert not values(split, "sentence", "validation", fold) & values(split, "sentence", "train", fold)
+        assert f"only {trained[0]} is left to train on" in caplog.text
+
+
+def test_where_sentences_carry_the_emotion_validation_is_stratified_instead():
+    clips = make_clips(speakers=2, sentences=2, takes=10)
+    clips["sentence"] = clips["emotion"]
+    split = make_split(clips, "speaker")
+    counts = split[split["subset"] == "validation"].groupby(["fold", "emotion"]).size()
+    assert len(counts) == 6 and set(counts) == {4}  # a fifth of 20 each
+
+
+def test_an_emotion_that_training_lacks_is_told(caplog):
+    clips = make_clips(speakers=4)
+    clips.loc[clips["speaker"] == "sample-02", "emotion"] = "fear"
+    make_split(clips, "leave-one-speaker-out")
+    told = [record.getMessage() for record in caplog.records]
+    assert "leave-one-speaker-out: fold 1 tests 'fear', which its training never sees" in told
+
+
+def test_emobox_folds_of_ravdess_are_as_published():
+    split = make_split(make_clips(speakers=24, takes=1, corpora=("ravdess",)), "emobox")
+    tested = split[split["subset"] == "test"].groupby("fold")["speaker"].unique()
+    assert [sorted(int(name.removeprefix("ravdess-")) for name in names) for names in tested] == [
+        [1, 11, 20, 21],
+        [4, 10, 12, 14],
+        [8, 9, 19, 23],
+        [3, 5, 7, 24],
+        [2, 15, 16, 18],
+        [6, 13, 17, 22],
+    ]
+
+
+def test_emobox_on_part_of_ravdess_says_that_it_does_not_compare(caplog):
+    split = make_split(make_clips(speakers=10, corpora=("ravdess",)), "emobox")
+    assert split["fold"].nunique() == 6
+    assert "ravdess-11, ravdess-12" in caplog.text and "do not compare with EmoBox's" in caplog.text
+
+
+def test_cross_corpus_tests_each_corpus_in_turn_or_the_ones_named():
+    clips = make_clips(corpora=("savee", "tess", "sample"))
+    split = make_split(clips, "cross-corpus")
+    tested = split[split["subset"] == "test"].groupby("fold")["corpus"].unique()
+    assert [list(names) for names in tested] == [["sample"], ["savee"], ["tess"]]
+    named = make_split(clips, "cross-corpus", test_corpora=["savee", "tess"])
+    assert named["fold"].unique().tolist() == [0]
+    assert values(named, "corpus", "test", 0) == {"savee", "tess"}
+    assert values(named, "corpus", "train", 0) == values(named, "corpus", "validation", 0) == {"sample"}
+    pd.testing.assert_frame_equal(
+        make_split(clips, "cross-corpus", test_corpora="tess"), make_split(clips, "cross-corpus", test_corpora=["tess"])
+    )
+
+
+def test_cross_corpus_keeps_the_emotions_that_both_sides_have(caplog):
+    clips = make_clips(corpora=("savee", "tess"))
+    calm = (clips["corpus"] == "tess") & (clips["emotion"] == "neutral")
+    clips.loc[calm, "emotion"] = "calm"
+    split = make_split(clips, "cross-corpus", test_corpora=["tess"])
+    assert values(split, "emotion", "test", 0) == values(split, "emotion", "train", 0) == {"happy", "sad"}
+    assert "leaves out 48 clips" in caplog.text and "24 neutral, 24 calm" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "protocol", "options", "table"),
+    [
+        ("did you mean 'speaker-sentence'", "speaker_sentence", {}, {}),
+        ("The protocols are published, deduplicated", "xyz", {}, {}),
+        ("never chooses or trains on test clips", "speaker", {"select_on_test": True}, {}),
+        ("never chooses or trains on test clips", "emobox", {"train_on_test": True}, {}),
+        ("test_corpora belongs to", "speaker", {"test_corpora": ["sample"]}, {}),
+        ("folds must be at least 2, got 1", "speaker", {"folds": 1}, {}),
+        ("folds must be at least 2, got 1", "speaker-sentence", {"folds": 1}, {}),
+        ("at least 2 speakers, got 1", "speaker", {}, {"speakers": 1}),
+        ("at least 2 speakers, got 1", "leave-one-speaker-out", {}, {"speakers": 1}),
+        ("sample has 1 known sentences", "speaker-sentence", {}, {"sentences": 1}),
+        ("CREMA-D and TESS share speakers", "emobox", {}, {"corpora": ("tess",)}),
+        ("got ravdess, savee", "emobox", {}, {"corpora": ("ravdess", "savee")}),
+        ("trains on some corpora and tests on others", "cross-corpus", {}, {}),
+        ("load another corpus", "cross-corpus", {"test_corpora": ["ravdess"]}, {"corpora": ("sample", "tess")}),
+        ("not all", "cross-corpus", {"test_corpora": ["sample", "tess"]}, {"corpora": ("sample", "tess")}),
+        ("some", "cross-corpus", {"test_corpora": []}, {"corpora": ("sample", "tess")}),
+        ("leave room for training", "published", {"test_fraction": 0.5, "validation_fraction": 0.5}, {}),
+        ("got test_fraction=0", "published", {"test_fraction": 0}, {}),
+        ("got test_fraction=20", "published", {"test_fraction": 20}, {}),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_way_out(message, protocol, options, table):
+    with pytest.raises(SerError, match=message):
+        make_split(make_clips(**table), protocol, **options)
+
+
+def test_corpora_without_a_common_emotion_cannot_be_crossed():
+    clips = make_clips(corpora=("savee", "tess"))
+    clips.loc[clips["corpus"] == "tess", "emotion"] = "calm"
+    with pytest.raises(SerError, match="no emotion of savee is in the other corpora"):
+        make_split(clips, "cross-corpus")
+
+
+def test_a_clip_without_a_sentence_cannot_be_split_by_sentence():
+    clips = make_clips()
+    clips.loc[0, "sentence"] = None
+    with pytest.raises(SerError, match="1 clips without one"):
+        make_split(clips, "speaker-sentence")
+
+
+def test_a_fold_without_training_clips_is_refused():
+    clips = make_clips(speakers=2)
+    first = clips["speaker"] == "sample-01"
+    clips = clips[first == (clips["sentence"] == "sentence-1")]  # each speaker says a sentence of their own
+    with pytest.raises(SerError, match="has no (train|test) clips"):
+        make_split(clips, "speaker-sentence")
+
+
+def test_loading_a_split_that_is_none_says_what_is_wrong(tmp_path):
+    with pytest.raises(SerError, match="no split at"):
+        load_split(tmp_path / "none.csv")
+    for text in ("", "a,b\n1,2\n", "\x00\x01"):
+        (tmp_path / "bad.csv").write_text(text)
+        with pytest.raises(SerError, match="is not a split"):
+            load_split(tmp_path / "bad.csv")
+
+
+def test_clips_that_the_table_does_not_hold_are_named(tmp_path):
+    clips = make_clips()
+    save_split(make_split(clips), tmp_path / "split.csv")
+    with pytest.raises(SerError, match=f"1 clips of .* is {clips['clip_id'][0]}: load the same corpora"):
+        load_split(tmp_path / "split.csv", clips.iloc[1:])
+
+
+def test_a_split_that_needs_no_word_says_none(caplog):
+    with caplog.at_level(logging.INFO):
+        for protocol in ("published", "deduplicated", "speaker", "speaker-sentence", "leave-one-speaker-out"):
+            make_split(make_clips(), protocol)
+    assert not caplog.records

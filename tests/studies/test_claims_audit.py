@@ -1,0 +1,69 @@
+"""The claims audit, executed from end to end on the bundled corpus, and the page made of it."""
+
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+
+from ser_lib.evaluation.results import read_results
+from ser_lib.reports.build import MAX_PAGE_BYTES, make_claims_audit
+from ser_lib.studies import claims
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("audit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SER_CACHE_DIR", str(root / "cache"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        make_claims_audit({"bundled": True, "runs_dir": str(root / "runs")}, root / "reports")
+    return root / "reports"
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return BeautifulSoup((folder / "Claims_Audit.html").read_text(encoding="utf-8"), "html.parser")
+
+
+@pytest.mark.notebook
+class TestThePage:
+    def test_stands_alone_and_is_small(self, folder, page):
+        assert {path.name for path in folder.iterdir()} - {".results.lock"} == {
+            "Claims_Audit.html",
+            "index.html",
+            "results.csv",
+        }
+        assert (folder / "Claims_Audit.html").stat().st_size <= MAX_PAGE_BYTES
+        assert not [tag for tag in page.find_all(["img", "script", "link"]) if "http" in str(tag.get("src"))]
+        assert "Claims_Audit.html" in (folder / "index.html").read_text(encoding="utf-8")
+
+    def test_says_first_that_the_voices_are_synthetic(self, page):
+        assert "synthetic" in page.select_one(".strip").text
+
+    def test_has_every_claim_beside_what_it_measured(self, folder, page):
+        table = claims.claims_table(read_results(folder), claims.BUNDLED)
+        assert set(table["recipe"]) == {f"tess-mfcc-{name}" for name in ("cnn", "lstm", "bilstm", "gru")}
+        for row in table.itertuples():
+            assert f"{row.accuracy:.3f} ({row.accuracy_low:.3f}–{row.accuracy_high:.3f})" in page.text
+        for name in ("tess-wav2vec2-finetune", "four-corpora-xlsr53-finetune"):
+            assert re.search(f"{name} is left out: .*is not in the Hub's cache", page.text)
+
+    @pytest.mark.parametrize(
+        "heading",
+        ["The claims", "The mechanisms, one at a time", "What survives", "What a careful reader asks", "How to read"],
+    )
+    def test_has_its_parts(self, page, heading):
+        assert any(heading in found.text for found in page.find_all(["h2"]))
+
+    def test_shows_a_picture_of_each_mechanism(self, page):
+        titles = " ".join(str(image.get("alt")) for image in page.find_all("img"))
+        for name in (
+            "Twins",
+            "Same speaker",
+            "Epoch",
+            "Best of",
+            "Copies before the split",
+            "Normalis",
+            "Speaker as label",
+        ):
+            assert re.search(name, titles, re.I), (name, titles)

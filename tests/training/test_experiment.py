@@ -1,0 +1,351 @@
+"""Training from recipe to run folder, on tiny tone clips: whole or not at all, and the same whatever happened."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import tone_clips
+from filelock import FileLock
+
+from ser_lib.common.errors import SerError
+from ser_lib.evaluation import metrics
+from ser_lib.inference.run import FILES, load_run, model_folder, run_folder
+from ser_lib.models import network_training
+from ser_lib.protocols.leak_audit import has_leaks
+from ser_lib.recipes import inputs as inputs_module
+from ser_lib.recipes import load_recipe
+from ser_lib.recipes.inputs import inputs_of, split_of
+from ser_lib.reports import notebook_display
+from ser_lib.training import experiment
+
+EMOTIONS = ("neutral", "happy", "sad")
+FAST = ["training.epochs=4", "model.hidden=8", "split.folds=3", "emotions=[neutral, happy, sad]"]
+
+
+@pytest.fixture
+def tones(tmp_path, monkeypatch):
+    """Six speakers, three emotions; `load_clips` finds them and nothing else."""
+    clips = tone_clips(tmp_path / "tones", speakers=6, emotions=EMOTIONS)
+    monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: clips.copy())
+    return clips
+
+
+def train(tmp_path, *overrides, protocol="speaker", seed=0, name="demo", variant="stated"):
+    recipe = load_recipe(name, variant, [*FAST, *overrides])
+    return experiment.train(recipe, protocol, seed, runs_dir=tmp_path / "runs", progress=False)
+
+
+def numbers(run):
+    return run.predictions.to_csv(), run.history.to_csv(), json.dumps(run.metrics)
+
+
+def interrupt_where(function, name):
+    """The function, but for a file or folder of that name."""
+
+    def interrupted(path, *arguments, **settings):
+        if Path(path).name == name:
+            raise KeyboardInterrupt
+        return function(path, *arguments, **settings)
+
+    return interrupted
+
+
+class TestARunFolder:
+    def test_holds_all_that_anything_later_reads(self, tones, tmp_path):
+        run = train(tmp_path)
+        assert run.folder == tmp_path / "runs" / "demo" / "speaker" / "0"
+        assert {*FILES, "README.md", "model"} == {path.name for path in run.folder.iterdir()}
+        assert list(run.predictions.columns) == ["clip_id", "truth", *EMOTIONS]
+        assert sorted(run.predictions["clip_id"]) == sorted(tones["clip_id"])
+        assert set(run.history["fold"]) == {0, 1, 2}
+        assert run.environment["device"] == "cpu" and run.environment["versions"]["torch"]
+        assert run.environment["corpora"] == {"sample": {"found": 256, "expected": 256}}
+        assert (run.protocol, run.seed, run.emotions) == ("speaker", 0, list(EMOTIONS))
+        assert not has_leaks(run.audit[run.audit["leak"] != "near-same audio"])  # tones resemble each other
+
+    def test_holds_the_scores_of_its_predictions(self, tones, tmp_path):
+        run = train(tmp_path)
+        again = metrics.score(run.predictions, run.test_clips()["speaker"])
+        assert run.metrics["overall"] == pytest.approx(again, abs=1e-6)
+        assert len(run.metrics["by_fold"]) == 3
+
+    def test_gives_each_folds_model_back_with_the_recorded_probabilities(self, tones, tmp_path):
+        run = train(tmp_path)
+        recorded = run.predictions.set_index("clip_id")
+        for fold in range(3):
+            tested = run.split[(run.split["fold"] == fold) & (run.split["subset"] == "test")]["clip_id"]
+            clips = tones.set_index("clip_id").loc[tested].reset_index()
+            inputs = inputs_of(run.recipe, clips, "speaker", progress=False)
+            probabilities = network_training.probabilities(run.model(fold), inputs)
+            np.testing.assert_allclose(probabilities, recorded.loc[tested, list(EMOTIONS)], atol=1e-4)
+
+    def test_has_a_card_that_says_protocol_scores_and_corpora(self, tones, tmp_path):
+        run = train(tmp_path)
+        card = (run.folder / "README.md").read_text()
+        for expected in (
+            "`speaker`",
+            f"{run.metrics['overall']['uar']:.3f}",
+            "CC0",
+            "Not for",
+            "†",
+            "synthetic",
+            "ser_lib.audio.reading.prepare(path, sampling_rate=16000",
+        ):
+            assert expected in card
+
+    def test_says_in_red_that_its_protocol_leaks(self, tones, tmp_path):
+        run = train(tmp_path, protocol="deduplicated")
+        card = (run.folder / "README.md").read_text()
+        assert "**This protocol leaks.**" in card and f"same speaker: {len(run.predictions)} test clips" in card
+
+    def test_is_refused_where_a_file_is_missing(self, tones, tmp_path):
+        run = train(tmp_path)
+        (run.folder / "history.csv").unlink()
+        with pytest.raises(SerError, match="is not a run folder: history.csv missing.*ser train"):
+            load_run(run.folder)
+
+
+class TestTheSameNumbers:
+    def test_come_from_the_same_seed_and_others_from_another(self, tones, tmp_path):
+        first = numbers(train(tmp_path))
+        assert numbers(train(tmp_path)) == first
+        assert numbers(train(tmp_path, seed=1)) != first
+
+    @pytest.mark.parametrize("stopped_in", [0, 1, 2])
+    def test_come_after_ctrl_c_in_any_fold(self, tones, tmp_path, monkeypatch, stopped_in):
+        undisturbed = numbers(train(tmp_path / "undisturbed"))
+        fit, calls = network_training.fit, []
+
+        @functools.wraps(fit)
+        def interrupted(*arguments, **settings):
+            calls.append(settings["description"])
+            if len(calls) == stopped_in + 1:
+                raise KeyboardInterrupt
+            return fit(*arguments, **settings)
+
+        monkeypatch.setattr(network_training, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+        assert not run_folder(load_recipe("demo"), "speaker", 0, tmp_path / "runs").exists()
+        calls[:] = ["not again"] * 10
+        resumed = train(tmp_path)
+        assert numbers(resumed) == undisturbed
+        assert calls[10:] == [f"fold {fold}" for fold in range(stopped_in, 3)]  # finished folds are not fitted again
+
+    def test_come_after_kill_9(self, tmp_path):
+        """The whole chain in a process of its own, killed in the middle of writing, more than once."""
+        script = textwrap.dedent(
+            """
+            import os, pathlib, signal, sys
+            from ser_lib.training import experiment
+            from ser_lib.models import network_training
+            from ser_lib.recipes import load_recipe
+            runs, kill_at = sys.argv[1], int(sys.argv[2])
+            counts = {"n": 0}
+            rename = pathlib.Path.rename
+            def killing(path, target):
+                counts["n"] += 1
+                if counts["n"] == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return rename(path, target)
+            pathlib.Path.rename = killing
+            overrides = ["training.epochs=2", "model.hidden=8", "split.folds=2", "emotions=[happy, sad]"]
+            recipe = load_recipe("demo", overrides=overrides)
+            experiment.train(recipe, "speaker", 0, runs_dir=runs, progress=False)
+            """
+        )
+
+        def run(runs, kill_at):
+            command = [sys.executable, "-c", script, str(tmp_path / runs), str(kill_at)]
+            return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True).returncode
+
+        assert run("whole", 0) == 0
+        # The first kill comes as fold 0 is about to be put in place, the next as fold 1 is, the last as the
+        # finished folder is moved.
+        assert [run("killed", 1), run("killed", 2), run("killed", 2)] == [-signal.SIGKILL] * 3
+        assert not (tmp_path / "killed/demo/speaker/0").exists()
+        assert run("killed", 0) == 0
+        whole, killed = (load_run(tmp_path / runs / "demo/speaker/0") for runs in ("whole", "killed"))
+        assert numbers(whole) == numbers(killed)
+        assert not list((tmp_path / "killed/demo/speaker").glob("**/*.unfinished"))
+
+    def test_are_there_although_the_cleaning_up_was_cut_off(self, tones, tmp_path, monkeypatch):
+        whole = numbers(train(tmp_path / "whole"))
+        monkeypatch.setattr(experiment.shutil, "rmtree", interrupt_where(experiment.shutil.rmtree, "fold-0"))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+        assert numbers(load_run(tmp_path / "runs/demo/speaker/0")) == whole
+
+    def test_do_not_mix_folds_of_two_recipes(self, tones, tmp_path, monkeypatch):
+        fit = network_training.fit
+
+        @functools.wraps(fit)
+        def stops_in_fold_1(*arguments, **settings):
+            if settings["description"] == "fold 1":
+                raise KeyboardInterrupt
+            return fit(*arguments, **settings)
+
+        monkeypatch.setattr(network_training, "fit", stops_in_fold_1)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, "training.learning_rate=0.1")
+        monkeypatch.setattr(network_training, "fit", fit)
+        assert numbers(train(tmp_path)) == numbers(train(tmp_path / "clean"))
+
+
+def test_a_second_process_is_told_that_the_run_is_being_trained(tones, tmp_path):
+    folder = tmp_path / "runs" / "demo" / "speaker"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".0.fold-0.lock"), pytest.raises(SerError, match="another process is training"):
+        train(tmp_path)
+    train(tmp_path)
+
+
+def test_a_failed_run_leaves_the_earlier_one_as_it_was(tones, tmp_path, monkeypatch):
+    before = numbers(train(tmp_path))
+
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device", "predictions.csv")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        train(tmp_path, "training.epochs=5")
+    monkeypatch.undo()
+    assert numbers(load_run(tmp_path / "runs/demo/speaker/0")) == before
+
+
+@pytest.mark.parametrize(
+    "protocol", ["published", "deduplicated", "speaker", "speaker-sentence", "leave-one-speaker-out", "speaker-adapted"]
+)
+def test_every_protocol_of_one_corpus_runs_to_its_end(tones, tmp_path, protocol):
+    run = train(tmp_path, "training.epochs=1", protocol=protocol)
+    assert run.protocol == protocol
+    assert np.isfinite(run.metrics["overall"]["uar"])
+    assert len(list(run.folder.rglob("model.safetensors"))) == run.split["fold"].nunique()
+    last = run.split["fold"].max()
+    assert (model_folder(run.folder, last) / "config.json").is_file()
+
+
+def test_cross_corpus_trains_on_one_and_tests_on_the_other(tones, tmp_path, monkeypatch):
+    other = tone_clips(tmp_path / "other", speakers=3, emotions=("neutral", "happy", "sad"))
+    other = other.assign(
+        corpus="savee",
+        clip_id="savee/" + other["clip_id"].str.split("/").str[1],
+        speaker="savee-" + other["speaker"].str[-2:],
+        audio_hash="savee" + other["audio_hash"],
+    )
+    monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: pd.concat([tones, other], ignore_index=True))
+    run = train(tmp_path, "corpora=[sample, savee]", "split.test_corpora=[savee]", protocol="cross-corpus")
+    assert set(run.test_clips()["corpus"]) == {"savee"}
+    assert list(run.metrics["by_corpus"]) == ["savee"]
+
+
+def test_the_networks_read_the_mean_or_the_sequence(tones, tmp_path):
+    for name in ("cnn", "lstm", "bilstm", "gru"):
+        for pooling in ("mean", "sequence"):
+            run = train(
+                tmp_path, f"model.name={name}", f"input.pooling={pooling}", "training.epochs=1", "split.folds=2"
+            )
+            assert run.model().config["form"] == ("sequence" if pooling == "sequence" else "vector")
+
+
+def test_as_run_repeats_the_sources_leak_only_where_its_claim_is(tones, tmp_path):
+    published = train(tmp_path, "corpora=sample", name="tess-mfcc-gru", variant="as-run", protocol="published")
+    ids = {name: set(part["clip_id"]) for name, part in published.split.groupby("subset")}
+    assert ids["test"] == ids["validation"] and ids["test"] <= ids["train"]
+    found = published.audit.set_index("leak")["clips"]
+    assert found["selection on test"] == found["same audio"] == len(ids["test"])
+    speaker = train(tmp_path, "corpora=sample", name="tess-mfcc-gru", variant="as-run")
+    assert speaker.audit.set_index("leak")["clips"][["selection on test", "same audio"]].sum() == 0
+    assert speaker.folder.parts[-3:] == ("tess-mfcc-gru-as-run", "speaker", "0")
+
+
+def test_one_speaker_cannot_be_split_by_speaker(tones, tmp_path, monkeypatch):
+    one = tones[tones["speaker"] == "sample-01"]
+    monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: one.copy())
+    with pytest.raises(SerError, match="at least 2 speakers, got 1"):
+        train(tmp_path)
+
+
+def test_an_emotion_with_one_clip_is_named(tones, tmp_path, monkeypatch):
+    rare = tones[
+        (tones["emotion"] != "sad") | (tones["clip_id"] == tones["clip_id"][tones["emotion"] == "sad"].iloc[0])
+    ]
+    monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: rare.copy())
+    with pytest.raises(SerError, match="'sad' has 1 clips"):
+        train(tmp_path, protocol="deduplicated")
+    run = train(tmp_path)  # under `speaker` one fold cannot learn it; the run is still whole
+    assert (run.predictions["truth"] == "sad").sum() == 1
+
+
+def test_counts_stay_whole_where_the_audit_cannot_tell_something(tones, tmp_path, monkeypatch):
+    unknown = tones.assign(sentence=None)
+    monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: unknown.copy())
+    run = train(tmp_path, "training.epochs=1", protocol="deduplicated")
+    assert pd.isna(run.audit.set_index("leak").loc["same sentence", "clips"])
+    assert f"same speaker: {len(run.predictions)} test clips (100%)" in notebook_display.audit_verdict(run.audit)
+    assert notebook_display.audit_counts(run.audit).loc["same sentence", "share"] == "unknown"
+
+
+def test_a_run_folder_that_cannot_be_written_is_an_os_error_that_names_it(tones, tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(OSError) as caught:
+        train(tmp_path)
+    assert str(tmp_path / "runs") in str(caught.value.filename)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits file sizes through the operating system")
+def test_a_full_disk_is_named_by_the_command_and_leaves_no_half_run(tmp_path):
+    """The file-size limit of the operating system stands for a full disk: a real write fails half way."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from ser_lib.cli import main; import ser_lib.training.experiment as e; prepared = e.audit;\n"
+        "def limit(split):\n"
+        "    table = prepared(split); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); return table\n"
+        "e.audit = limit\n"
+        f"sys.exit(main(['train', 'demo', '--set', 'training.epochs=1', '--runs-dir', {str(tmp_path / 'runs')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "ser: " in done.stderr and "File too large" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs/demo/speaker/0").exists()
+
+
+def test_only_published_repeats_what_a_source_did_with_its_test_clips(tones):
+    recipe = load_recipe("demo", overrides=["split.select_on_test=true", "emotions=[neutral, happy, sad]"])
+
+    def subsets(protocol):
+        split = split_of(recipe, tones, protocol, seed=0)
+        return [set(split.loc[split["subset"] == subset, "clip_id"]) for subset in ("validation", "test")]
+
+    validation, tested = subsets("published")
+    assert validation == tested
+    for protocol in ("deduplicated", "speaker"):
+        validation, tested = subsets(protocol)
+        assert validation and validation != tested
+
+
+def test_nothing_is_learned_from_permuted_labels(tones, tmp_path):
+    learned = train(tmp_path, "training.epochs=15", "training.learning_rate=0.01")
+    permuted = train(tmp_path, "training.epochs=15", "training.learning_rate=0.01", "split.permute_labels=true")
+    assert learned.metrics["overall"]["uar"] > 0.9 > 0.6 > permuted.metrics["overall"]["uar"]
+    assert permuted.predictions["truth"].tolist() == learned.predictions["truth"].tolist()
+    assert "split.permute_labels=true" in permuted.recipe.variant_label
+
+
+def test_a_run_of_other_settings_is_not_replaced_without_a_word(tones, tmp_path, caplog):
+    train(tmp_path)
+    train(tmp_path)
+    assert "holds a run of other settings" not in caplog.text
+    train(tmp_path, "training.learning_rate=0.01")
+    assert "holds a run of other settings" in caplog.text
+    assert "training.learning_rate=0.01) replaces" in caplog.text
+    (tmp_path / "runs/demo/speaker/0/recipe.yaml").write_text("damaged: [")
+    train(tmp_path)  # what cannot be read keeps nobody from training
