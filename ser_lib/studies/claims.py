@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.evaluation import metrics
+from ser_lib.evaluation.intervals import MIN_SPEAKERS
 from ser_lib.evaluation.results import read_results, result_rows, update_results
 from ser_lib.inference.run import Run, load_run, run_folder, runs_root
 from ser_lib.models import encoder_weights
@@ -326,7 +327,7 @@ def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
 
 def score_cell(row, overrides: Iterable[str] = ()) -> str:
     """`0.515 (0.496–0.534)†`, † where the interval is over clips, and what was changed of the recipe."""
-    mark = "" if row.test_speakers >= metrics.MIN_SPEAKERS else "†"
+    mark = "" if row.test_speakers >= MIN_SPEAKERS else "†"
     changed = [part for part in row.variant.split("; ")[1:] if part not in (FLOOR, *overrides)]
     note = f" ({', '.join(changed)})" if changed else ""
     return f"**{row.accuracy:.3f}** ({row.accuracy_low:.3f}–{row.accuracy_high:.3f}){mark}{note}"

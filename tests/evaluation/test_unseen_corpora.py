@@ -36,7 +36,7 @@ def elsewhere(folder, **changes):
 
 def test_answers_are_the_runs_own_in_the_order_of_the_clips(run, tmp_path):
     clips = elsewhere(tmp_path / "savee")
-    answers = unseen_corpora.answers_on(run, clips, progress=False)
+    answers = unseen_corpora.predictions_on(run, clips, progress=False)
     assert answers["clip_id"].tolist() == clips["clip_id"].tolist()
     assert answers["truth"].tolist() == clips["emotion"].tolist()
     told = run.predict(clips["path"].tolist(), progress=False)
@@ -49,15 +49,15 @@ def test_speakers_it_learned_from_and_emotions_it_cannot_name_are_left_out(run, 
     known = run.split.query("fold == 0 and subset == 'train'")["speaker"].iloc[0]
     clips.loc[clips.index[3:5], "speaker"] = known
     with caplog.at_level(logging.WARNING):
-        answers = unseen_corpora.answers_on(run, clips, progress=False)
+        answers = unseen_corpora.predictions_on(run, clips, progress=False)
     assert answers["clip_id"].tolist() == clips["clip_id"].iloc[5:].tolist()
     assert f"2 of {len(clips)} clips left out, of speakers" in caplog.messages[0]
     assert f"3 of {len(clips) - 2} clips left out, of emotions other than neutral, happy, sad" in caplog.messages[1]
     own = run.test_clips().query("fold == 0")["speaker"].unique()
     clips["speaker"] = np.resize(own, len(clips))  # fold 0 has never heard its own test speakers, all folds have
-    assert len(unseen_corpora.answers_on(run, clips, 0, progress=False)) == len(clips) - 3
+    assert len(unseen_corpora.predictions_on(run, clips, 0, progress=False)) == len(clips) - 3
     with pytest.raises(SerError, match="no clip is left"):
-        unseen_corpora.answers_on(run, clips, "all", progress=False)
+        unseen_corpora.predictions_on(run, clips, "all", progress=False)
 
 
 def test_clips_it_learned_from_are_known_under_another_name(run, tmp_path, caplog):
@@ -66,10 +66,10 @@ def test_clips_it_learned_from_are_known_under_another_name(run, tmp_path, caplo
     heard = rows["audio_hash"][["train", "validation", "test"]].tolist()
     clips.loc[clips.index[:3], "audio_hash"] = heard
     with caplog.at_level(logging.WARNING):
-        answers = unseen_corpora.answers_on(run, clips, 0, progress=False)
+        answers = unseen_corpora.predictions_on(run, clips, 0, progress=False)
     assert answers["clip_id"].tolist() == clips["clip_id"].iloc[2:].tolist()  # fold 0 has not heard its test clip
     assert caplog.messages == [f"2 of {len(clips)} clips left out, which this model learned from"]
-    assert len(unseen_corpora.answers_on(run, clips, "all", progress=False)) == len(clips) - 3
+    assert len(unseen_corpora.predictions_on(run, clips, "all", progress=False)) == len(clips) - 3
 
 
 def test_of_an_older_run_it_is_said_that_nobody_knows(run, tmp_path, caplog):
@@ -77,7 +77,7 @@ def test_of_an_older_run_it_is_said_that_nobody_knows(run, tmp_path, caplog):
     table.drop(columns="audio_hash").to_csv(run.folder / "split.csv", index=False)
     clips = elsewhere(tmp_path / "savee")
     with caplog.at_level(logging.WARNING):
-        answers = unseen_corpora.answers_on(load_run(run.folder), clips, progress=False)
+        answers = unseen_corpora.predictions_on(load_run(run.folder), clips, progress=False)
     assert len(answers) == len(clips)
     (message,) = caplog.messages
     assert "under other names cannot be checked" in message
@@ -87,7 +87,7 @@ def test_a_file_that_cannot_be_read_is_left_out(run, tmp_path):
     clips = elsewhere(tmp_path / "savee")
     (tmp_path / "bad.wav").write_text("no audio")
     clips.loc[clips.index[2], "path"] = str(tmp_path / "bad.wav")
-    answers = unseen_corpora.answers_on(run, clips, progress=False)
+    answers = unseen_corpora.predictions_on(run, clips, progress=False)
     assert answers["clip_id"].tolist() == clips["clip_id"].drop(clips.index[2]).tolist()
 
 
@@ -100,7 +100,7 @@ def known_answers(monkeypatch):
     predictions = pd.DataFrame({"clip_id": clips["clip_id"], "truth": clips["emotion"]})
     for emotion in ("happy", "sad"):
         predictions[emotion] = np.where(answers == emotion, 0.9, 0.1)
-    monkeypatch.setattr(unseen_corpora, "answers_on", lambda *_: predictions)
+    monkeypatch.setattr(unseen_corpora, "predictions_on", lambda *_: predictions)
     return clips
 
 
