@@ -4,9 +4,8 @@
     calibration_change(before, after, speakers)              # calibration error before and after, with intervals
     coverage_curve(before, speakers)                         # accuracy when the least confident answers are left out
 
-All functions read predictions tables as `ser_lib.evaluation.metrics` describes them. Where temperatures are fitted, a
-column `fold` stands beside the others, as `ser_lib.evaluation.run_analysis` returns it. Several seeds may stand in one
-table; all rows of a clip stay together in the intervals.
+All functions read predictions tables as `ser_lib.evaluation.metrics` describes them. `calibrated` needs a column `fold`
+beside the others, as `ser_lib.evaluation.run_analysis` returns it.
 """
 
 import logging
@@ -46,8 +45,8 @@ def temperature(predictions: pd.DataFrame) -> float:
     >>> round(temperature(confident), 3)  # right in 3 of 4: the logit of 0.9 becomes that of 0.75
     2.0
     """
-    check_predictions(predictions)
-    logits, truth = _logits(predictions)
+    logits = _logits(predictions)
+    truth = pd.Index(emotions_of(predictions)).get_indexer(predictions["truth"])
     truth_logits = logits[np.arange(len(logits)), truth]
 
     def slope(inverse_temperature: float) -> float:
@@ -55,9 +54,8 @@ def temperature(predictions: pd.DataFrame) -> float:
         probabilities = softmax(inverse_temperature * logits, axis=1)
         return float(np.mean((probabilities * logits).sum(axis=1) - truth_logits))
 
-    is_beyond = {LOWEST: slope(1 / LOWEST) <= 0, HIGHEST: slope(1 / HIGHEST) >= 0}
-    for end, beyond in is_beyond.items():
-        if beyond:
+    for end, is_best in ((LOWEST, slope(1 / LOWEST) <= 0), (HIGHEST, slope(1 / HIGHEST) >= 0)):
+        if is_best:
             logger.warning(
                 "the temperature of %d validation clips is %g, the end of its range: their probabilities do not show "
                 "how confident the model should be",
@@ -74,20 +72,10 @@ def scaled(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
     Raises:
         SerError: the temperature is not above 0.
     """
-    check_predictions(predictions)
     if not temperature > 0:
         raise SerError(f"a temperature is above 0, and 1 changes nothing; got {temperature:g}.")
-    result = predictions.copy()
-    result[emotions_of(predictions)] = softmax(_logits(predictions)[0] / temperature, axis=1)
-    return result
-
-
-def temperatures(validation_predictions: pd.DataFrame) -> pd.Series:
-    """The `temperature` of each fold; without a column `fold` all rows are fold 0."""
-    by_fold = _with_fold(validation_predictions).groupby("fold")
-    return pd.Series(
-        {int(fold): temperature(rows.drop(columns="fold")) for fold, rows in by_fold}, name="temperature"
-    ).rename_axis("fold")
+    probabilities = softmax(_logits(predictions) / temperature, axis=1)
+    return predictions.assign(**dict(zip(emotions_of(predictions), probabilities.T, strict=True)))
 
 
 def calibrated(predictions: pd.DataFrame, validation_predictions: pd.DataFrame) -> pd.DataFrame:
@@ -103,34 +91,27 @@ def calibrated(predictions: pd.DataFrame, validation_predictions: pd.DataFrame) 
         SerError: a fold has no validation clips, or tests some of them, so that the temperature would be chosen on the
             test.
     """
-    # The index may repeat: row numbers restore the order.
-    tested, validation = _with_fold(predictions).reset_index(drop=True), _with_fold(validation_predictions)
-    value_of, parts = temperatures(validation_predictions), []
-    for fold, rows in tested.groupby("fold"):
-        if fold not in value_of:
+    validation, parts = dict(_by_fold(validation_predictions)), []
+    for fold, tested in _by_fold(predictions.reset_index(drop=True)):
+        if fold not in validation:
             raise SerError(
                 f"fold {fold} has no validation clips to fit its temperature on, only the folds "
-                f"{', '.join(map(str, value_of.index))} have: train with validation clips, or leave the probabilities "
-                "as they are."
+                f"{', '.join(map(str, validation))} have: train with validation clips, or leave the probabilities as "
+                "they are."
             )
-        is_shared = rows["clip_id"].isin(validation.loc[validation["fold"] == fold, "clip_id"])
+        is_shared = tested["clip_id"].isin(validation[fold]["clip_id"])
         if is_shared.any():
             raise SerError(
                 f"{is_shared.sum()} test clips of fold {fold} are among its validation clips, such as "
-                f"{rows['clip_id'][is_shared].iloc[0]}: the temperature would be chosen on the test. Use a protocol "
+                f"{tested['clip_id'][is_shared].iloc[0]}: the temperature would be chosen on the test. Use a protocol "
                 "that keeps them apart."
             )
-        parts.append(scaled(rows.drop(columns="fold"), value_of[fold]))
+        parts.append(scaled(tested, temperature(validation[fold])))
     return pd.concat(parts).sort_index().set_index(predictions.index)
 
 
 def calibration_change(
-    before: pd.DataFrame,
-    after: pd.DataFrame,
-    speakers: ArrayLike | None = None,
-    bins: int = ECE_BINS,
-    bootstrap: int = 2000,
-    seed: int = 0,
+    before: pd.DataFrame, after: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Calibration before and after, and the change, each with its 95 % interval over speakers or clips.
 
@@ -161,72 +142,51 @@ def calibration_change(
     columns = []
     for table in decided:
         gap = is_right(table) - table["confidence"].to_numpy()
-        columns.append(np.eye(bins)[bin_of(table["confidence"], bins)] * gap[:, None])
+        columns.append(np.eye(ECE_BINS)[bin_of(table["confidence"])] * gap[:, None])
         columns.append(-np.log(np.maximum(table["truth_probability"].to_numpy(), SMALLEST)))
 
     def errors(sums: np.ndarray) -> np.ndarray:
-        """ECE and log loss (last axis) before, after, and their difference: shape (n, 3, 2)."""
-        parts = np.hsplit(sums[:, :-1], 2)
-        both = [np.column_stack([np.abs(part[:, :-1]).sum(axis=1), part[:, -1]]) / sums[:, -1:] for part in parts]
-        return np.stack([*both, both[1] - both[0]], axis=1)
+        """ECE and log loss, each before, after, and the change: shape (n, 2, 3)."""
+        parts, n_rows = np.hsplit(sums[:, :-1], 2), sums[:, -1]
+        ece = [np.abs(part[:, :-1]).sum(axis=1) / n_rows for part in parts]
+        log_loss = [part[:, -1] / n_rows for part in parts]
+        return np.stack([[one, other, other - one] for one, other in (ece, log_loss)]).transpose(2, 0, 1)
 
     units, over = intervals.units_of(before, speakers)
     counts = intervals.sum_by_unit(units, np.column_stack([*columns, np.ones(len(before))]))
-    estimate = intervals.bootstrap(counts, errors, bootstrap, seed)
-    low, high = estimate.interval
-    (ece, log_loss), (ece_low, log_loss_low), (ece_high, log_loss_high) = estimate.value.T, low.T, high.T
-    means = np.array([(table["confidence"].mean(), is_right(table).mean()) for table in decided])
-    confidence, accuracy = np.vstack([means, means[1] - means[0]]).T
-    table = pd.DataFrame(
-        {
-            "ece": ece,
-            "ece_low": np.minimum(ece_low, 2 * ece - ece_high),
-            "ece_high": np.maximum(ece_high, 2 * ece - ece_low),
-            "log_loss": log_loss,
-            "log_loss_low": log_loss_low,
-            "log_loss_high": log_loss_high,
-            "confidence": confidence,
-            "accuracy": accuracy,
-            "interval_over": over,
-        },
-        index=pd.Index(["before", "after", "change"], name="probabilities"),
+    estimates = intervals.bootstrap(counts, errors, bootstrap, seed)
+    means = pd.DataFrame(
+        {"confidence": table["confidence"].mean(), "accuracy": is_right(table).mean()} for table in decided
     )
-    table.loc[["before", "after"], "ece_low"] = table["ece_low"].clip(lower=0)
-    return table
+    means.loc[2] = means.loc[1] - means.loc[0]
+    table = pd.DataFrame(estimates[0].columns("ece") | estimates[1].columns("log_loss")).join(means)
+    low, high, reflected = table["ece_low"], table["ece_high"], 2 * table["ece"]
+    table["ece_low"], table["ece_high"] = np.minimum(low, reflected - high), np.maximum(high, reflected - low)
+    table.loc[:1, "ece_low"] = table["ece_low"].clip(lower=0)
+    index = pd.Index(["before", "after", "change"], name="probabilities")
+    return table.assign(interval_over=over).set_index(index)
 
 
 def reliability_table(
-    predictions: pd.DataFrame,
-    speakers: ArrayLike | None = None,
-    bins: int = ECE_BINS,
-    bootstrap: int = 2000,
-    seed: int = 0,
+    predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """Accuracy against confidence in equal-width bins, with the 95 % interval of the accuracy.
 
     Returns:
-        one row for each bin that holds answers: from, to (of the confidence: from < confidence ≤ to), n (answers),
+        one row for each bin that holds predictions: from, to (of the confidence: from < confidence ≤ to), n (rows),
         confidence (mean), accuracy, accuracy_low, accuracy_high. The ECE is the mean of |accuracy - confidence|,
         weighted by n.
     """
     decided = decisions(predictions)
-    number = bin_of(decided["confidence"], bins)
+    number = bin_of(decided["confidence"])
     in_bin = (number[:, None] == np.unique(number)).astype(float)
     columns = np.hstack([in_bin * is_right(decided)[:, None], in_bin])
     counts = intervals.sum_by_unit(intervals.units_of(predictions, speakers)[0], columns)
-    accuracy = intervals.bootstrap(counts, lambda sums: intervals.ratio(*np.hsplit(sums, 2)), bootstrap, seed)
-    low, high = accuracy.interval
-    return pd.DataFrame(
-        {
-            "from": np.unique(number) / bins,
-            "to": (np.unique(number) + 1) / bins,
-            "n": in_bin.sum(axis=0).astype(int),
-            "confidence": decided["confidence"].groupby(number).mean().to_numpy(),
-            "accuracy": accuracy.value,
-            "accuracy_low": low,
-            "accuracy_high": high,
-        }
-    )
+    table = decided.groupby(number).agg(n=("confidence", "size"), confidence=("confidence", "mean"))
+    table.insert(0, "from", table.index / ECE_BINS)
+    table.insert(1, "to", (table.index + 1) / ECE_BINS)
+    accuracy = intervals.bootstrap(counts, intervals.ratio, bootstrap, seed)
+    return table.assign(**accuracy.columns("accuracy")).reset_index(drop=True)
 
 
 def coverage_curve(
@@ -234,80 +194,43 @@ def coverage_curve(
 ) -> pd.DataFrame:
     """Accuracy of the most confident answers, over the share of clips that they are.
 
-    Answers of equal confidence are left out in random order, of which the curve shows the mean.
+    The mean of `1 - accuracy` is the area under the risk-coverage curve (AURC; Geifman, Uziel & El-Yaniv 2019,
+    "Bias-reduced uncertainty estimation for deep neural classifiers", section 3). Answers of equal confidence are left
+    out in random order, of which the curve shows the mean.
 
     Returns:
         one row for each number of answers that are kept, all of them last: coverage (above 0 to 1), confidence (the
         lowest that is kept), accuracy, accuracy_low, accuracy_high (95 %), oracle (accuracy if the mistakes had the
         lowest confidence), random (accuracy if confidence and mistakes were independent).
     """
-    coverage, confidence, risk = _risks(predictions, speakers, bootstrap, seed)
-    accuracy, (high, low) = 1 - risk.value, 1 - risk.interval
-    return pd.DataFrame(
-        {
-            "coverage": coverage,
-            "confidence": confidence,
-            "accuracy": accuracy,
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "oracle": np.minimum(1, accuracy[-1] / coverage),
-            "random": accuracy[-1],
-        }
-    )
-
-
-def area_under_risk(
-    predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 500, seed: int = 0
-) -> dict:
-    """Mean share of mistakes over all coverages (AURC), with its 95 % interval: smaller is better.
-
-    Geifman, Uziel & El-Yaniv 2019, "Bias-reduced uncertainty estimation for deep neural classifiers", section 3.
-
-    Returns:
-        aurc, aurc_low, aurc_high, random (the AURC if confidence and mistakes were independent: the share of
-        mistakes), oracle (the AURC if the mistakes had the lowest confidence), interval_over.
-    """
-    coverage, _, risk = _risks(predictions, speakers, bootstrap, seed)
-    area = intervals.Estimate(risk.value.mean(), risk.resampled.mean(axis=1))
-    low, high = area.interval
-    return {
-        "aurc": float(area.value),
-        "aurc_low": float(low),
-        "aurc_high": float(high),
-        "random": float(risk.value[-1]),
-        "oracle": float(np.maximum(0, 1 - (1 - risk.value[-1]) / coverage).mean()),
-        "interval_over": intervals.units_of(predictions, speakers)[1],
-    }
-
-
-def _risks(
-    predictions: pd.DataFrame, speakers: ArrayLike | None, bootstrap: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, intervals.Estimate]:
-    """Each coverage, the lowest confidence kept there, and the share of mistakes among the answers kept."""
     decided = decisions(predictions).assign(unit=intervals.units_of(predictions, speakers)[0])
     decided = decided.sort_values("confidence", ascending=False, kind="stable")
-    confidence, is_wrong = decided["confidence"].to_numpy(), ~is_right(decided)
+    confidence, right = decided["confidence"].to_numpy(), is_right(decided)
     names, unit = np.unique(decided["unit"], return_inverse=True)
     # Between the first and the last of equally confident answers, mistakes are spread evenly.
     last = np.flatnonzero(np.append(confidence[:-1] != confidence[1:], True))
     coverage = np.arange(1, len(decided) + 1) / len(decided)
 
-    def risk(weights: np.ndarray) -> np.ndarray:
-        kept, mistakes = (np.insert(np.cumsum(part)[last], 0, 0) for part in (weights, weights * is_wrong))
-        return np.interp(coverage * kept[-1], kept, mistakes) / (coverage * kept[-1])
+    def accuracy_of(weights: np.ndarray) -> np.ndarray:
+        kept, n_right = (np.insert(np.cumsum(part)[last], 0, 0) for part in (weights, weights * right))
+        return np.interp(coverage * kept[-1], kept, n_right) / (coverage * kept[-1])
 
     # A curve is no function of summed counts: it needs the weight of every row.
     drawn = intervals.draw(np.ones(len(names)), bootstrap, seed)
-    resampled = np.array([risk(weights[unit]) for weights in drawn])
-    return coverage, confidence, intervals.Estimate(risk(np.ones(len(decided))), resampled)
+    resampled = np.array([accuracy_of(weights[unit]) for weights in drawn])
+    accuracy = intervals.Estimate(accuracy_of(np.ones(len(decided))), resampled)
+    table = pd.DataFrame({"coverage": coverage, "confidence": confidence, **accuracy.columns("accuracy")})
+    return table.assign(oracle=np.minimum(1, accuracy.value[-1] / coverage), random=accuracy.value[-1])
 
 
-def _logits(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the probabilities, shape (n, n_emotions), and the column of the truth, shape (n,)."""
-    names = emotions_of(predictions)
-    logits = np.log(np.maximum(predictions[names].to_numpy(dtype=float), SMALLEST))
-    return logits, pd.Index(names).get_indexer(predictions["truth"])
+def _logits(predictions: pd.DataFrame) -> np.ndarray:
+    """Logarithms of the probabilities, shape (n, n_emotions), after a check of the table."""
+    check_predictions(predictions)
+    return np.log(np.maximum(predictions[emotions_of(predictions)].to_numpy(dtype=float), SMALLEST))
 
 
-def _with_fold(predictions: pd.DataFrame) -> pd.DataFrame:
-    return predictions if "fold" in predictions else predictions.assign(fold=0)
+def _by_fold(predictions: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+    """Each fold's number and predictions, without the column `fold`; a table without it is fold 0."""
+    if "fold" not in predictions:
+        return [(0, predictions)]
+    return [(int(fold), rows.drop(columns="fold")) for fold, rows in predictions.groupby("fold")]

@@ -16,13 +16,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.linalg import block_diag
 from scipy.stats import binomtest
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import intervals
-from ser_lib.evaluation.metrics import SCORES, by_group, chance_level, confusion_cells
-from ser_lib.evaluation.metrics import decisions, is_right, scores_of_cells
+from ser_lib.evaluation.metrics import (
+    SCORES,
+    by_group,
+    chance_level,
+    confusion_cells,
+    decisions,
+    emotions_of,
+    is_right,
+    scores_of_cells,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,25 +79,16 @@ def compare(
             )
         speakers = [speaker_of[clip] for clip in clips["clip_id"]]
     units, over = intervals.units_of(clips, speakers)
-    unit_of = pd.Series(units, index=clips["clip_id"])
-    estimate = paired_scores(first, second, unit_of, bootstrap, seed)
-    result = {
+    both = paired_scores(first, second, pd.Series(units, index=clips["clip_id"]), bootstrap, seed)
+    result: dict = {
         "n_test": len(clips),
         "test_speakers": None if speakers is None else len(set(speakers)),
         "interval_over": over,
     }
     for name in ("uar", "accuracy"):
-        column = SCORES.index(name)
-        one, other, difference = estimate.value[:, column]
-        low, high = estimate.interval[:, 2, column]
-        result |= {
-            f"{name}_first": float(one),
-            f"{name}_second": float(other),
-            f"{name}_difference": float(difference),
-            f"{name}_difference_low": float(low),
-            f"{name}_difference_high": float(high),
-            f"{name}_p": float(estimate.p_value[2, column]),
-        }
+        one, other, difference = (both[number][SCORES.index(name)] for number in range(3))
+        result |= {f"{name}_first": float(one.value), f"{name}_second": float(other.value)}
+        result |= difference.columns(f"{name}_difference") | {f"{name}_p": difference.p_value}
     return result | _mcnemar(decisions(first), decisions(second))
 
 
@@ -98,16 +98,15 @@ def paired_scores(
     """Scores of two predictions tables, and first minus second, on resamples that hold the same units for both.
 
     Args:
-        unit_of: what is drawn, by clip_id, such as its speaker; None: the clips.
+        unit_of: the unit that is drawn, such as the speaker, by clip_id; None: the clip.
 
     Returns:
         shape (3, 3): first, second, difference; and `metrics.SCORES`.
     """
-    decided = [decisions(table) for table in (first, second)]
-    emotions = in_order({name for table in decided for column in ("truth", "prediction") for name in table[column]})
-    cells = [confusion_cells(table, emotions) for table in decided]
+    decided = [decisions(first), decisions(second)]
+    emotions = in_order({*emotions_of(first), *emotions_of(second)})
+    columns = block_diag(*(confusion_cells(table, emotions) for table in decided))
     clips = pd.concat(decided)["clip_id"]
-    columns = np.block([[cells[0], np.zeros_like(cells[0])], [np.zeros_like(cells[1]), cells[1]]])
     counts = intervals.sum_by_unit(clips if unit_of is None else unit_of[clips], columns)
 
     def scores(sums: np.ndarray) -> np.ndarray:
@@ -244,9 +243,8 @@ def confused_pairs(
     both = truth & (decided["prediction"].to_numpy()[:, None] == pairs["prediction"].to_numpy())
     units, over = intervals.units_of(predictions, speakers)
     counts = intervals.sum_by_unit(units, np.hstack([both, truth]))
-    rate = intervals.bootstrap(counts, lambda sums: intervals.ratio(*np.hsplit(sums, 2)), bootstrap, seed)
-    low, high = rate.interval
-    pairs = pairs.assign(n_truth=truth.sum(axis=0), rate=rate.value, rate_low=low, rate_high=high, interval_over=over)
+    rate = intervals.bootstrap(counts, intervals.ratio, bootstrap, seed).columns("rate")
+    pairs = pairs.assign(n_truth=truth.sum(axis=0), **rate, interval_over=over)
     return pairs.sort_values(["rate", "n"], ascending=False, kind="stable", ignore_index=True)
 
 
@@ -259,19 +257,19 @@ def by_attributes(
 ) -> pd.DataFrame:
     """`metrics.by_group` for several attributes of the test clips, one under the other.
 
-    Groups need not hold the same emotions (RAVDESS has no strong neutral): compare a UAR with its own chance.
+    Groups need not hold the same emotions (RAVDESS has no strong neutral): compare each UAR with the chance beside it.
 
     Args:
-        test_clips: the split's rows of the predictions, aligned to them: `Run.test_clips()`.
-        columns: those with the same value for all clips are left out; clips whose value is unknown are left out of that
-            attribute, with a logged line.
+        test_clips: the split's rows of the predictions, in their order: `Run.test_clips()`.
+        columns: a column with the same value for all clips is left out; clips of unknown value are left out of that
+            attribute, with a warning.
 
     Returns:
-        indexed by attribute and group: emotions (how many the group's truth holds), chance (of its UAR), and what
-        `by_group` gives.
+        indexed by attribute and group: emotions (their number in the truth of the group), chance (of its UAR), and the
+        columns of `by_group`.
 
     Raises:
-        SerError: there is no such column, or the rows are not those of the predictions.
+        SerError: a column is missing, or the rows are not those of the predictions.
     """
     missing = [name for name in columns if name not in test_clips]
     if missing:
@@ -289,7 +287,7 @@ def by_attributes(
         if not known.all():
             logger.warning("%s is unknown of %d of %d clips: left out", name, (~known).sum(), len(known))
         groups, rows = values[known].astype(str).to_numpy(), predictions[known]
-        table = by_group(rows, groups, test_clips["speaker"][known].to_numpy(), bootstrap, seed)
+        table = by_group(rows, groups, test_clips["speaker"][known], bootstrap, seed)
         n_emotions = rows.groupby(groups)["truth"].nunique()
         table.insert(0, "emotions", n_emotions)
         table.insert(1, "chance", n_emotions.map(chance_level))
@@ -307,10 +305,8 @@ def _mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     """
     if first["clip_id"].duplicated().any() or second["clip_id"].duplicated().any():
         return {"only_first": np.nan, "only_second": np.nan, "mcnemar_p": np.nan}
-    right = pd.DataFrame(
-        {number: pd.Series(is_right(table), table["clip_id"]) for number, table in enumerate((first, second))}
-    )
-    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    one, other = (pd.Series(is_right(table), index=table["clip_id"]).sort_index() for table in (first, second))
+    only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     n_differing = only_first + only_second
     p_value = binomtest(only_first, n_differing).pvalue if n_differing else 1.0
     return {"only_first": only_first, "only_second": only_second, "mcnemar_p": float(p_value)}

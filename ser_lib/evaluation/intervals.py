@@ -2,7 +2,7 @@
 
 units, over = units_of(predictions, speakers)                # what is drawn: speakers or clips
 estimate = bootstrap(sum_by_unit(units, columns), statistic)
-estimate.value, estimate.interval
+table = pd.DataFrame(estimate.columns("accuracy"))           # accuracy, accuracy_low, accuracy_high
 """
 
 from collections.abc import Callable
@@ -19,20 +19,29 @@ MIN_SPEAKERS = 8  # with fewer speakers, clips are drawn
 
 @dataclass(frozen=True)
 class Estimate:
-    """One statistic, or an array of statistics, with the values that it takes in the resamples."""
+    """A statistic, or an array of statistics, with the values that it takes in the resamples."""
 
     value: np.ndarray  # shape (...)
-    resampled: np.ndarray  # shape (n_resamples, ...); NaN where a resample holds no row that counts
+    resampled: np.ndarray  # shape (n_resamples, ...), NaN where a resample does not determine the statistic
+
+    def __getitem__(self, number: int) -> "Estimate":
+        """One statistic of an array, or one row of a table of them."""
+        return Estimate(self.value[number], self.resampled[:, number])
 
     @property
     def interval(self) -> np.ndarray:
         """The lower and the upper end, shape (2, ...): the 2.5th and the 97.5th percentile of the resamples."""
-        # The one that leaves NaN out is many times slower.
+        # The function that leaves NaN out is many times slower.
         percentile = np.nanpercentile if np.isnan(self.resampled).any() else np.percentile
         return percentile(self.resampled, [2.5, 97.5], axis=0)
 
+    def columns(self, name: str) -> dict:
+        """The value and its interval as `name`, `name`_low and `name`_high: of a row, or the columns of a table."""
+        ends = (self.value, *self.interval)
+        return {name + suffix: end.tolist() for suffix, end in zip(("", "_low", "_high"), ends, strict=True)}
+
     @property
-    def p_value(self) -> np.ndarray:
+    def p_value(self) -> float:
         """Two-sided p value of the hypothesis that the statistic is 0: twice the smaller share of resamples on one side.
 
         At least 2 / (n_resamples + 1), and 1 where all resamples are 0. Davison & Hinkley 1997, "Bootstrap methods and
@@ -40,8 +49,8 @@ class Estimate:
         """
         # Sums of equal terms in another order differ by rounding alone.
         rounded = np.where(np.abs(self.resampled) < 1e-12, 0, self.resampled)
-        smaller_side = np.minimum((rounded <= 0).sum(axis=0), (rounded >= 0).sum(axis=0))
-        return np.minimum(1, 2 * (1 + smaller_side) / (1 + len(rounded)))
+        smaller_side = min((rounded <= 0).sum(), (rounded >= 0).sum())
+        return min(1.0, 2 * (1 + float(smaller_side)) / (1 + len(rounded)))
 
 
 def bootstrap(
@@ -59,16 +68,15 @@ def bootstrap(
         sizes: the number of units that each row of `counts` stands for; None: one each.
 
     >>> counts = np.array([[1.0, 2.0], [2.0, 2.0], [0.0, 2.0]])  # right answers and clips of three speakers
-    >>> accuracy = bootstrap(counts, lambda sums: sums[:, 0] / sums[:, 1])
-    >>> float(accuracy.value), accuracy.interval.tolist()
-    (0.5, [0.0, 1.0])
+    >>> bootstrap(counts, lambda sums: sums[:, 0] / sums[:, 1]).columns("accuracy")
+    {'accuracy': 0.5, 'accuracy_low': 0.0, 'accuracy_high': 1.0}
     """
     sizes = np.ones(len(counts)) if sizes is None else sizes
     values = statistic(np.vstack([sizes @ counts, draw(sizes, resamples, seed) @ counts]))
     return Estimate(values[0], values[1:])
 
 
-def draw(sizes: np.ndarray, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+def draw(sizes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """How often each resample holds the units of each row, float64 of shape (n_resamples, n_rows).
 
     Args:
@@ -78,8 +86,9 @@ def draw(sizes: np.ndarray, resamples: int = 2000, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n_units, sizes / n_units, size=resamples).astype(float)
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole of two arrays of one shape, NaN where the whole is 0."""
+def ratio(sums: np.ndarray) -> np.ndarray:
+    """The first half of the columns divided by the second half, NaN where that is 0: a statistic for `bootstrap`."""
+    part, whole = np.hsplit(sums, 2)
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
 
 
@@ -100,7 +109,7 @@ def units_of(predictions: pd.DataFrame, speakers: ArrayLike | None = None) -> tu
 
 
 def sum_by_unit(units: ArrayLike, columns: np.ndarray) -> np.ndarray:
-    """Sums of columns of shape (n_rows, n_columns) over each unit's rows: (n_units, n_columns), units in order."""
+    """Sums of columns of shape (n_rows, n_columns) over the rows of each unit: (n_units, n_columns)."""
     names, number = np.unique(units, return_inverse=True)
     sums = np.zeros((len(names), columns.shape[1]))
     np.add.at(sums, number, columns)
@@ -108,11 +117,7 @@ def sum_by_unit(units: ArrayLike, columns: np.ndarray) -> np.ndarray:
 
 
 def one_per_row(values: ArrayLike, predictions: pd.DataFrame, name: str) -> np.ndarray:
-    """Values as an array of text, one for each row of the predictions.
-
-    Raises:
-        SerError: there are more or fewer.
-    """
+    """Values as an array of text, after a check that there is one for each row of the predictions."""
     array = np.asarray(values).astype(str)
     if len(array) != len(predictions):
         raise SerError(f"{name} must hold one value for each of {len(predictions)} predictions, got {len(array)}")

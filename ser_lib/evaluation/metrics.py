@@ -17,6 +17,16 @@ ECE_BINS = 15
 SCORES = ("accuracy", "uar", "macro_f1")
 
 
+def predictions_table(clips: pd.DataFrame, probabilities: np.ndarray, emotions: list[str]) -> pd.DataFrame:
+    """A predictions table of clips, with the `clip_id` and `emotion` of their rows, and their index.
+
+    Args:
+        probabilities: shape (n_clips, n_emotions).
+    """
+    about = clips[["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
+    return about.assign(**dict(zip(emotions, probabilities.T, strict=True)))
+
+
 def check_predictions(predictions: pd.DataFrame) -> None:
     """Check that a table is a predictions table.
 
@@ -88,10 +98,10 @@ def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstra
     counts = intervals.sum_by_unit(units, confusion_cells(decided, emotions_of(predictions)))
     # Most clips count in one cell: drawing equal rows together takes a fraction of the time and memory.
     counts, sizes = np.unique(counts, axis=0, return_counts=True)
-    estimate = intervals.bootstrap(counts, scores_of_cells, bootstrap, seed, sizes)
+    estimates = intervals.bootstrap(counts, scores_of_cells, bootstrap, seed, sizes)
     result: dict = {}
-    for name, value, low, high in zip(SCORES, estimate.value, *estimate.interval, strict=True):
-        result |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+    for number, name in enumerate(SCORES):
+        result |= estimates[number].columns(name)
     return result | {
         "ece": expected_calibration_error(decided["confidence"], is_right(decided)),
         "n_test": predictions["clip_id"].nunique(),
@@ -104,14 +114,14 @@ def confusion_cells(decided: pd.DataFrame, emotions: list[str]) -> np.ndarray:
     """One 1 a row, in the cell of the flattened confusion matrix where it counts: float64 of (n_rows, n_emotions²).
 
     Args:
-        decided: as `decisions` returns it.
+        decided: as of `decisions`.
     """
     truth, prediction = (pd.Index(emotions).get_indexer(decided[name]) for name in ("truth", "prediction"))
     return np.eye(len(emotions) ** 2)[truth * len(emotions) + prediction]
 
 
 def scores_of_cells(cells: np.ndarray) -> np.ndarray:
-    """Accuracy, UAR and macro F1 of flattened confusion matrices: (n, n_emotions²) to (n, 3). Of no clips they are 0."""
+    """`SCORES` of flattened confusion matrices: (n, n_emotions²) to (n, 3). Without clips they are 0."""
     n_emotions = int(cells.shape[-1] ** 0.5)
     confusions = cells.reshape(-1, n_emotions, n_emotions)
     hits = np.diagonal(confusions, axis1=1, axis2=2)
@@ -162,12 +172,12 @@ def per_class(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), values, strict=True)), index=emotions)
     is_true = rows["support"] > 0
     rows[["recall", "f1"]] = rows[["recall", "f1"]].where(is_true)
-    macro = rows[is_true].mean().to_dict() | {"support": rows["support"].sum()}
-    return pd.concat([rows, pd.DataFrame([macro], index=["macro"])]).rename_axis("emotion").astype({"support": int})
+    rows.loc["macro"] = rows[is_true].mean().to_dict() | {"support": rows["support"].sum()}
+    return rows.rename_axis("emotion").astype({"support": int})
 
 
 def decisions(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The decision for each row of the predictions, in their order.
+    """The decision for each row of the predictions.
 
     Returns:
         clip_id, truth, prediction (the most probable emotion), confidence (its probability), and
@@ -188,11 +198,7 @@ def decisions(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_right(decided: pd.DataFrame) -> np.ndarray:
-    """Whether the most probable emotion is the true one: bool of shape (n_rows,).
-
-    Args:
-        decided: as `decisions` returns it.
-    """
+    """Whether the prediction is the truth, bool of shape (n_rows,), of a table as of `decisions`."""
     return (decided["prediction"] == decided["truth"]).to_numpy()
 
 
@@ -218,8 +224,7 @@ def by_group(
     for group in np.unique(groups):
         mask = groups == group
         rows[group] = score(predictions[mask], None if speakers is None else speakers[mask], bootstrap, seed)
-    table = pd.DataFrame.from_dict(rows, orient="index")[columns].rename_axis("group")
-    return table.sort_values("uar", kind="stable")
+    return pd.DataFrame.from_dict(rows, "index")[columns].rename_axis("group").sort_values("uar", kind="stable")
 
 
 def chance_level(n_classes: int) -> float:
