@@ -21,17 +21,7 @@ from scipy.stats import binomtest
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import in_order
-from ser_lib.evaluation import intervals
-from ser_lib.evaluation.metrics import (
-    SCORES,
-    by_group,
-    chance_level,
-    confusion_cells,
-    decisions,
-    emotions_of,
-    is_right,
-    scores_of_cells,
-)
+from ser_lib.evaluation import intervals, metrics
 
 logger = logging.getLogger(__name__)
 
@@ -68,32 +58,29 @@ def compare(
         SerError: the tables differ in their clips, emotions, or the truth of a clip.
     """
     first, second = paired(first, second, shared)
-    clips = pd.DataFrame({"clip_id": sorted(set(first["clip_id"]))})
-    speakers = None
-    if speaker_of is not None:
-        unknown = [clip for clip in clips["clip_id"] if clip not in speaker_of]
-        if unknown:
-            raise SerError(
-                f"the speakers of {len(unknown)} clips are not given, such as {unknown[0]}: `speaker_of` names one "
-                "for each clip_id of the predictions."
-            )
-        speakers = [speaker_of[clip] for clip in clips["clip_id"]]
-    units, over = intervals.units_of(clips, speakers)
-    both = paired_scores(first, second, pd.Series(units, index=clips["clip_id"]), bootstrap, seed)
+    speakers = None if speaker_of is None else first["clip_id"].map(speaker_of)
+    if speakers is not None and speakers.isna().any():
+        unknown = first.loc[speakers.isna(), "clip_id"].unique()
+        raise SerError(
+            f"the speakers of {len(unknown)} clips are not given, such as {unknown[0]}: `speaker_of` needs an entry for "
+            "each clip_id of the predictions."
+        )
+    units, over = intervals.units_of(first, speakers)
+    both = paired_scores(first, second, dict(zip(first["clip_id"], units, strict=True)), bootstrap, seed)
     result: dict = {
-        "n_test": len(clips),
-        "test_speakers": None if speakers is None else len(set(speakers)),
+        "n_test": first["clip_id"].nunique(),
+        "test_speakers": None if speakers is None else speakers.nunique(),
         "interval_over": over,
     }
     for name in ("uar", "accuracy"):
-        one, other, difference = (both[number][SCORES.index(name)] for number in range(3))
+        one, other, difference = (both[number][metrics.SCORES.index(name)] for number in range(3))
         result |= {f"{name}_first": float(one.value), f"{name}_second": float(other.value)}
         result |= difference.columns(f"{name}_difference") | {f"{name}_p": difference.p_value}
-    return result | _mcnemar(decisions(first), decisions(second))
+    return result | _mcnemar(metrics.decisions(first), metrics.decisions(second))
 
 
 def paired_scores(
-    first: pd.DataFrame, second: pd.DataFrame, unit_of: pd.Series | None, bootstrap: int = 2000, seed: int = 0
+    first: pd.DataFrame, second: pd.DataFrame, unit_of: Mapping | None, bootstrap: int = 2000, seed: int = 0
 ) -> intervals.Estimate:
     """Scores of two predictions tables, and first minus second, on resamples that hold the same units for both.
 
@@ -103,14 +90,14 @@ def paired_scores(
     Returns:
         shape (3, 3): first, second, difference; and `metrics.SCORES`.
     """
-    decided = [decisions(first), decisions(second)]
-    emotions = in_order({*emotions_of(first), *emotions_of(second)})
-    columns = block_diag(*(confusion_cells(table, emotions) for table in decided))
+    decided = [metrics.decisions(first), metrics.decisions(second)]
+    emotions = in_order({*metrics.emotions_of(first), *metrics.emotions_of(second)})
+    columns = block_diag(*(metrics.confusion_cells(table, emotions) for table in decided))
     clips = pd.concat(decided)["clip_id"]
-    counts = intervals.sum_by_unit(clips if unit_of is None else unit_of[clips], columns)
+    counts = intervals.sum_by_unit(clips if unit_of is None else clips.map(unit_of), columns)
 
     def scores(sums: np.ndarray) -> np.ndarray:
-        one, other = (scores_of_cells(half) for half in np.hsplit(sums, 2))
+        one, other = (metrics.scores_of_cells(half) for half in np.hsplit(sums, 2))
         return np.stack([one, other, one - other], axis=1)
 
     return intervals.bootstrap(counts, scores, bootstrap, seed)
@@ -197,13 +184,10 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
-    values = np.asarray(p_values, dtype=float)
-    corrected = np.full(len(values), np.nan)
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(values[known], kind="stable")]
-    steps = values[order] * np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(1, np.maximum.accumulate(steps))
-    return corrected
+    values = pd.Series(p_values, dtype=float)
+    ordered = values.sort_values(kind="stable").dropna()
+    steps = ordered * np.arange(len(ordered), 0, -1)
+    return steps.cummax().clip(upper=1).reindex(values.index).to_numpy()
 
 
 def in_words(row, first: str, second: str, corrected: bool = False) -> str:
@@ -237,8 +221,8 @@ def confused_pairs(
         one row a pair that occurs: truth, prediction, n (rows), n_truth (rows of that truth), rate (n / n_truth),
         rate_low, rate_high (95 %), interval_over. No rows where all predictions are right.
     """
-    decided = decisions(predictions)
-    pairs = decided[~is_right(decided)].groupby(["truth", "prediction"]).size().rename("n").reset_index()
+    decided = metrics.decisions(predictions)
+    pairs = decided[~metrics.is_right(decided)].groupby(["truth", "prediction"]).size().rename("n").reset_index()
     truth = decided["truth"].to_numpy()[:, None] == pairs["truth"].to_numpy()  # rows by pairs
     both = truth & (decided["prediction"].to_numpy()[:, None] == pairs["prediction"].to_numpy())
     units, over = intervals.units_of(predictions, speakers)
@@ -287,10 +271,10 @@ def by_attributes(
         if not known.all():
             logger.warning("%s is unknown of %d of %d clips: left out", name, (~known).sum(), len(known))
         groups, rows = values[known].astype(str).to_numpy(), predictions[known]
-        table = by_group(rows, groups, test_clips["speaker"][known], bootstrap, seed)
+        table = metrics.by_group(rows, groups, test_clips["speaker"][known], bootstrap, seed)
         n_emotions = rows.groupby(groups)["truth"].nunique()
         table.insert(0, "emotions", n_emotions)
-        table.insert(1, "chance", n_emotions.map(chance_level))
+        table.insert(1, "chance", n_emotions.map(metrics.chance_level))
         tables[name] = table
     if not tables:
         raise SerError(f"there is nothing to compare: none of {', '.join(columns)} is known with two values or more.")
@@ -305,7 +289,7 @@ def _mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     """
     if first["clip_id"].duplicated().any() or second["clip_id"].duplicated().any():
         return {"only_first": np.nan, "only_second": np.nan, "mcnemar_p": np.nan}
-    one, other = (pd.Series(is_right(table), index=table["clip_id"]).sort_index() for table in (first, second))
+    one, other = (pd.Series(metrics.is_right(table), index=table["clip_id"]).sort_index() for table in (first, second))
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     n_differing = only_first + only_second
     p_value = binomtest(only_first, n_differing).pvalue if n_differing else 1.0

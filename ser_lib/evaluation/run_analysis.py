@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 
-import numpy as np
 import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import comparison
+from ser_lib.evaluation.metrics import predictions_table
 from ser_lib.evaluation.results import check_same_experiment
 from ser_lib.inference.model_card import describe_score
 from ser_lib.inference.predictor import Predictor
@@ -35,7 +35,7 @@ def validation_predictions(
 ) -> pd.DataFrame:
     """Predict the validation clips of each fold with its saved model, as a run stores predictions of test clips only.
 
-    Some test clips are predicted as well and compared with the stored predictions, to check that corpora and encoder are
+    Some test clips are predicted too and compared with the stored predictions, to check that corpora and encoder are
     those of the run.
 
     Args:
@@ -50,19 +50,17 @@ def validation_predictions(
         SerError: the run has no validation clips, a clip is missing, or the predictions of test clips differ.
     """
     split = run.split
-    if not (split["subset"] == "validation").any():
+    validated, tested = (split[split["subset"] == subset] for subset in ("validation", "test"))
+    if validated.empty:
         raise SerError(
             f"{run.folder} was trained without validation clips: train it with split.validation_fraction above 0."
         )
+    checked = tested.sample(frac=1, random_state=0).groupby("fold").head(N_CHECKED)
+    predicted = pd.concat([validated, checked[checked["fold"].isin(validated["fold"])]])
     clips = clips_of(run.recipe, run.protocol, data_dir, progress) if clips is None else clips
-    folds = {}
-    for fold, rows in split.groupby("fold"):
-        tested = rows[rows["subset"] == "test"]
-        step = max(1, len(tested) // N_CHECKED)
-        folds[fold] = rows[rows["subset"] == "validation"], tested.iloc[::step][:N_CHECKED]
     used = split
     if run.recipe.model.name == "finetune":  # waveforms, of which each stands for itself
-        used = pd.concat([part for pair in folds.values() for part in pair])
+        used = predicted
     missing = set(used["clip_id"]) - set(clips["clip_id"])
     if missing:
         raise SerError(
@@ -72,30 +70,24 @@ def validation_predictions(
     # In the order of the clip table, as in training: features standardised by speaker depend on the clips present.
     clips = clips[clips["clip_id"].isin(used["clip_id"])].reset_index(drop=True)
     inputs = inputs_of(run.recipe, clips, run.protocol, progress)
-    row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
+    number_of = pd.Series(clips.index, index=clips["clip_id"])
     stored = run.predictions.set_index("clip_id")[run.emotions]
     tables = []
-    for fold, (validated, checked) in folds.items():
-        if validated.empty:
-            continue
+    for fold, rows in predicted.groupby("fold"):
         folder = model_folder(run.folder, int(fold))
         model = Predictor(run.recipe, run.emotions, [folder], folder, run.recipe.training.device)
-
-        def predict(clip_ids: pd.Series, model: Predictor = model) -> np.ndarray:
-            rows = row_of[clip_ids].to_numpy()
-            return model.of_inputs([inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows])
-
-        gap = np.abs(predict(checked["clip_id"]) - stored.loc[checked["clip_id"]].to_numpy()).max()
-        if gap > TOLERANCE:
+        numbers = number_of[rows["clip_id"]].to_numpy()
+        fold_inputs = [inputs[number] for number in numbers] if isinstance(inputs, list) else inputs[numbers]
+        table = predictions_table(rows, model.of_inputs(fold_inputs), run.emotions).assign(fold=int(fold))
+        is_checked = rows["subset"] == "test"
+        difference = table.loc[is_checked, run.emotions] - stored.loc[rows.loc[is_checked, "clip_id"]].to_numpy()
+        if difference.abs().max(axis=None) > TOLERANCE:
             raise SerError(
                 f"the model of fold {fold} in {run.folder} does not reproduce the stored predictions of test clips: a "
-                f"probability differs by {gap:.2g}. Is the encoder {run.recipe.input.encoder} still the same, and are "
-                "the corpora?"
+                f"probability differs by {difference.abs().max(axis=None):.2g}. Is the encoder "
+                f"{run.recipe.input.encoder} still the same, and are the corpora?"
             )
-        table = pd.DataFrame(predict(validated["clip_id"]), columns=run.emotions)
-        table.insert(0, "clip_id", validated["clip_id"].to_numpy())
-        table.insert(1, "truth", validated["emotion"].to_numpy())
-        tables.append(table.assign(fold=int(fold)))
+        tables.append(table[~is_checked])
     return pd.concat(tables, ignore_index=True)
 
 
@@ -117,9 +109,7 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
         raise SerError(f"a comparison is of 2 to {len(ascii_uppercase)} runs, got {len(runs)}.")
     run_of = dict(zip(ascii_uppercase, runs, strict=False))
     leaks_of = {name: ", ".join(red_leaks(run.audit)["leak"]) for name, run in run_of.items()}
-    pairs = compare_runs(run_of, shared)
-    several, over_clips = len(pairs) > 1, pairs["interval_over"] == "clips"
-    run_rows = [
+    about = [
         {
             "run": name,
             "recipe": run.recipe.name,
@@ -132,35 +122,36 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
         }
         for name, run in run_of.items()
     ]
-    pair_rows = pd.DataFrame({"pair": pairs["first"] + " - " + pairs["second"]})
-    pair_rows["UAR"] = [
-        f"{first:.3f} - {second:.3f}" for first, second in pairs[["uar_first", "uar_second"]].to_numpy()
-    ]
-    ends = pairs[["uar_difference", "uar_difference_low", "uar_difference_high"]].to_numpy()
-    pair_rows["difference"] = [f"{value:+.3f} (95 % CI {low:+.3f} to {high:+.3f})" for value, low, high in ends]
-    pair_rows["difference"] += over_clips.map({True: "†", False: ""})
-    for column, title in {"uar_p": "p", "mcnemar_p": "McNemar p"}.items():
-        pair_rows[title] = pairs[column].map(_p_value)
-    if several:
-        for column, title in {"uar_p_holm": "p (Holm)", "mcnemar_p_holm": "McNemar p (Holm)"}.items():
-            pair_rows[title] = pairs[column].map(_p_value)
-    lines = [pd.DataFrame(run_rows).to_string(index=False)]
+    lines = [pd.DataFrame(about).to_string(index=False)]
     # Too long for a column.
     variants = {name: run.recipe.variant_label for name, run in run_of.items()}
     lines += [f"{name}: {variant}" for name, variant in variants.items() if variant != "stated"]
-    lines += ["", pair_rows.to_string(index=False)]
+    pairs = compare_runs(run_of, shared)
+    several = len(pairs) > 1
+    p_titles = {"uar_p": "p", "mcnemar_p": "McNemar p"}
+    if several:
+        p_titles |= {"uar_p_holm": "p (Holm)", "mcnemar_p_holm": "McNemar p (Holm)"}
+    rows, sentences = [], []
     for pair in pairs.to_dict("records"):
-        sentence = comparison.in_words(pair, pair["first"], pair["second"], corrected=several)
-        lines.append(f"{sentence[0].upper()}{sentence[1:]}.")
+        first, second = pair["first"], pair["second"]
+        ends = f"{pair['uar_difference_low']:+.3f} to {pair['uar_difference_high']:+.3f}"
+        mark = "" if pair["interval_over"] == "speakers" else "†"
+        row = {
+            "pair": f"{first} - {second}",
+            "UAR": f"{pair['uar_first']:.3f} - {pair['uar_second']:.3f}",
+            "difference": f"{pair['uar_difference']:+.3f} (95 % CI {ends}){mark}",
+        }
+        rows.append(row | {title: _p_value(pair[name]) for name, title in p_titles.items()})
+        sentence = comparison.in_words(pair, first, second, corrected=several)
+        sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
+    lines += ["", pd.DataFrame(rows).to_string(index=False), *sentences]
     if len({run.protocol for run in runs}) > 1:
         protocols = ", ".join(f"{name} {run.protocol}" for name, run in run_of.items())
-        lines.append(
-            f"The protocols differ ({protocols}): they may be the reason for a difference, and not the models."
-        )
+        lines.append(f"The protocols differ ({protocols}): they may be the reason for a difference, not the models.")
     lines += [f"{name} leaks ({leaks}): its score is too high." for name, leaks in leaks_of.items() if leaks]
-    if over_clips.any():
+    if (pairs["interval_over"] == "clips").any():
         lines.append(
-            "† over clips, as there are fewer than 8 speakers: the interval is too narrow, the p value too small."
+            "† over clips, as there are fewer than 8 speakers: the interval is too narrow, and the p value too small."
         )
     return "\n".join(lines)
 
