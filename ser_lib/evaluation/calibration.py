@@ -138,28 +138,23 @@ def calibration_change(
         raise SerError(
             "expected the same clips in the same order before and after: make `after` by calibrated(before, …)."
         )
-    decided = [decisions(table) for table in (before, after)]
-    columns = []
-    for table in decided:
-        gap = is_right(table) - table["confidence"].to_numpy()
-        columns.append(np.eye(ECE_BINS)[bin_of(table["confidence"])] * gap[:, None])
-        columns.append(-np.log(np.maximum(table["truth_probability"].to_numpy(), SMALLEST)))
+    parts: list = []
+    for decided in (decisions(before), decisions(after)):
+        confidence, right = decided["confidence"].to_numpy(), is_right(decided)
+        parts.append(np.eye(ECE_BINS)[bin_of(confidence)] * (right - confidence)[:, None])
+        parts += [-np.log(np.maximum(decided["truth_probability"], SMALLEST)), confidence, right]
 
-    def errors(sums: np.ndarray) -> np.ndarray:
-        """ECE and log loss, each before, after, and the change: shape (n, 2, 3)."""
-        parts, n_rows = np.hsplit(sums[:, :-1], 2), sums[:, -1]
-        ece = [np.abs(part[:, :-1]).sum(axis=1) / n_rows for part in parts]
-        log_loss = [part[:, -1] / n_rows for part in parts]
-        return np.stack([[one, other, other - one] for one, other in (ece, log_loss)]).transpose(2, 0, 1)
+    def measures(sums: np.ndarray) -> np.ndarray:
+        """ECE, log loss, confidence and accuracy, each before, after, and the change: shape (n, 4, 3)."""
+        halves = np.hsplit(sums[:, :-1], 2)
+        both = np.array([[np.abs(half[:, :ECE_BINS]).sum(axis=1), *half[:, ECE_BINS:].T] for half in halves])
+        return (np.array([*both, both[1] - both[0]]) / sums[:, -1]).transpose(2, 1, 0)
 
     units, over = intervals.units_of(before, speakers)
-    counts = intervals.sum_by_unit(units, np.column_stack([*columns, np.ones(len(before))]))
-    estimates = intervals.bootstrap(counts, errors, bootstrap, seed)
-    means = pd.DataFrame(
-        {"confidence": table["confidence"].mean(), "accuracy": is_right(table).mean()} for table in decided
-    )
-    means.loc[2] = means.loc[1] - means.loc[0]
-    table = pd.DataFrame(estimates[0].columns("ece") | estimates[1].columns("log_loss")).join(means)
+    columns = np.column_stack([*parts, np.ones(len(before))])
+    estimates = intervals.bootstrap(units, columns, measures, bootstrap, seed)
+    table = pd.DataFrame(estimates[0].columns("ece") | estimates[1].columns("log_loss"))
+    table["confidence"], table["accuracy"] = estimates.value[2:]
     low, high, reflected = table["ece_low"], table["ece_high"], 2 * table["ece"]
     table["ece_low"], table["ece_high"] = np.minimum(low, reflected - high), np.maximum(high, reflected - low)
     table.loc[:1, "ece_low"] = table["ece_low"].clip(lower=0)
@@ -181,11 +176,11 @@ def reliability_table(
     number = bin_of(decided["confidence"])
     in_bin = (number[:, None] == np.unique(number)).astype(float)
     columns = np.hstack([in_bin * is_right(decided)[:, None], in_bin])
-    counts = intervals.sum_by_unit(intervals.units_of(predictions, speakers)[0], columns)
+    units, _ = intervals.units_of(predictions, speakers)
     table = decided.groupby(number).agg(n=("confidence", "size"), confidence=("confidence", "mean"))
     table.insert(0, "from", table.index / ECE_BINS)
     table.insert(1, "to", (table.index + 1) / ECE_BINS)
-    accuracy = intervals.bootstrap(counts, intervals.ratio, bootstrap, seed)
+    accuracy = intervals.bootstrap(units, columns, intervals.ratio, bootstrap, seed)
     return table.assign(**accuracy.columns("accuracy")).reset_index(drop=True)
 
 
@@ -203,8 +198,8 @@ def coverage_curve(
         lowest that is kept), accuracy, accuracy_low, accuracy_high (95 %), oracle (accuracy if the mistakes had the
         lowest confidence), random (accuracy if confidence and mistakes were independent).
     """
-    decided = decisions(predictions).assign(unit=intervals.units_of(predictions, speakers)[0])
-    decided = decided.sort_values("confidence", ascending=False, kind="stable")
+    units, _ = intervals.units_of(predictions, speakers)
+    decided = decisions(predictions).assign(unit=units).sort_values("confidence", ascending=False, kind="stable")
     confidence, right = decided["confidence"].to_numpy(), is_right(decided)
     names, unit = np.unique(decided["unit"], return_inverse=True)
     # Between the first and the last of equally confident answers, mistakes are spread evenly.

@@ -94,13 +94,13 @@ def paired_scores(
     emotions = in_order({*metrics.emotions_of(first), *metrics.emotions_of(second)})
     columns = block_diag(*(metrics.confusion_cells(table, emotions) for table in decided))
     clips = pd.concat(decided)["clip_id"]
-    counts = intervals.sum_by_unit(clips if unit_of is None else clips.map(unit_of), columns)
+    units = clips if unit_of is None else clips.map(unit_of)
 
     def scores(sums: np.ndarray) -> np.ndarray:
         one, other = (metrics.scores_of_cells(half) for half in np.hsplit(sums, 2))
         return np.stack([one, other, one - other], axis=1)
 
-    return intervals.bootstrap(counts, scores, bootstrap, seed)
+    return intervals.bootstrap(units, columns, scores, bootstrap, seed)
 
 
 def compare_all(
@@ -226,8 +226,7 @@ def confused_pairs(
     truth = decided["truth"].to_numpy()[:, None] == pairs["truth"].to_numpy()  # rows by pairs
     both = truth & (decided["prediction"].to_numpy()[:, None] == pairs["prediction"].to_numpy())
     units, over = intervals.units_of(predictions, speakers)
-    counts = intervals.sum_by_unit(units, np.hstack([both, truth]))
-    rate = intervals.bootstrap(counts, intervals.ratio, bootstrap, seed).columns("rate")
+    rate = intervals.bootstrap(units, np.hstack([both, truth]), intervals.ratio, bootstrap, seed).columns("rate")
     pairs = pairs.assign(n_truth=truth.sum(axis=0), **rate, interval_over=over)
     return pairs.sort_values(["rate", "n"], ascending=False, kind="stable", ignore_index=True)
 
