@@ -51,7 +51,7 @@ from ser_lib.protocols.splits import make_split
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import notebook_display as show
 from ser_lib.reports import plots
-from ser_lib.studies import claims, leaks, probe_inputs, robustness
+from ser_lib.studies import claims, leaks, probe, robustness
 
 overrides = list(claims.BUNDLED) if bundled else []
 corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
@@ -63,7 +63,7 @@ corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
 # out, and said to be.
 
 # %% tags=["log"]
-runs = claims.measure(
+runs = claims.measure_claims(
     encoder=encoder, overrides=overrides, data_dir=data_dir, runs_dir=runs_dir, reports_dir=reports_dir
 )
 
@@ -102,7 +102,7 @@ plots.claims_ladder(table, claimed)
 for name in dict.fromkeys(name for name, _ in runs):
     own = {key: seeds[0] for (recipe, key), seeds in runs.items() if recipe == name}
     display(
-        Markdown(f"**{name}** ([source]({load_recipe(name).claim.source})). {claims.explained(name, own, data_dir)}")
+        Markdown(f"**{name}** ([source]({load_recipe(name).claim.source})). {claims.explain_difference(name, own, data_dir)}")
     )
 
 # %% [markdown]
@@ -113,9 +113,9 @@ for name in dict.fromkeys(name for name, _ in runs):
 # the condition above them.
 
 # %%
-archive = probe_inputs.corpora_at_hand(corpora, data_dir)
+archive = probe.load_available(corpora, data_dir)
 clips = archive.drop_duplicates("audio_hash").reset_index(drop=True)
-read = probe_inputs.reader(encoder)
+read = probe.feature_reader(encoder)
 main = clips[clips["corpus"] == corpora[0]].reset_index(drop=True)
 features = read(main).reshape(len(main), -1)
 print(f"{corpora[0]}: {len(main)} clips of {main['speaker'].nunique()} speakers, {features.shape[1]} features a clip")
@@ -128,10 +128,10 @@ measured = []
 # %%
 files = archive[archive["corpus"] == corpora[0]].reset_index(drop=True)
 if files["audio_hash"].duplicated().any():
-    measured.append(show.mechanism(leaks.twins(files, read(files).reshape(len(files), -1))))
+    measured.append(show.mechanism(leaks.duplicate_files(files, read(files).reshape(len(files), -1))))
 else:
     print(f"{corpora[0]} holds no copies: every clip is doubled here, to show what copies would do.")
-    measured.append(show.mechanism(leaks.twins(*leaks.doubled(main, features))))
+    measured.append(show.mechanism(leaks.duplicate_files(*leaks.with_duplicates(main, features))))
 
 # %% [markdown]
 # **The same speaker.** A random split lets the model know each test speaker's way of being angry.
@@ -146,7 +146,7 @@ measured.append(show.mechanism(leaks.same_speaker(main, features)))
 measured.append(show.mechanism(leaks.epoch_chosen_on_test(main, features)))
 
 # %%
-layers = probe_inputs.reader(encoder, "all")(main)
+layers = probe.feature_reader(encoder, "all")(main)
 if layers.ndim == 3:
     measured.append(show.mechanism(leaks.layer_chosen_on_test(main, layers)))
 else:
@@ -163,7 +163,7 @@ measured.append(show.mechanism(leaks.best_of_many(main, features)))
 # **Augmentation before the split.** Altered copies of test clips get into training.
 
 # %%
-copies = leaks.features_of_copies(main, read, probe_inputs.AUDIO)
+copies = leaks.features_of_copies(main, read, probe.AUDIO)
 measured.append(show.mechanism(leaks.copies_before_split(main, features, copies)))
 
 # %% [markdown]
@@ -222,7 +222,7 @@ else:
 # %%
 split = make_split(main, "speaker", 0)
 conditions = robustness.CONDITIONS
-survived = robustness.under_conditions(main, split, read, conditions, audio=probe_inputs.AUDIO, progress=False)
+survived = robustness.under_conditions(main, split, read, conditions, audio=probe.AUDIO, progress=False)
 display(plots.noise_curves(survived))
 
 # %%
@@ -282,7 +282,7 @@ plots.confused_pairs(comparison.confused_pairs(run.predictions, tested["speaker"
 # p values are corrected for their number (Holm).
 
 # %%
-alike = claims.on_the_same_clips(honest)
+alike = claims.comparable_groups(honest)
 for group in alike:
     pairs = run_analysis.compare_runs(group)
     shown = ["first", "second", "uar_difference", "uar_p_holm", "mcnemar_p_holm", "n_test", "interval_over"]
@@ -294,7 +294,7 @@ if not alike:
 # **How much is luck?** The same recipe with other seeds: other folds, other weights to begin with.
 
 # %%
-seeds = [claims.again(run, seed, data_dir, runs_dir) for seed in (0, 1, 2)]
+seeds = [claims.run_with_seed(run, seed, data_dir, runs_dir) for seed in (0, 1, 2)]
 run_analysis.seed_spread(seeds).round(3)
 
 # %% [markdown]
