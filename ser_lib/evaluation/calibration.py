@@ -111,7 +111,7 @@ def calibrated(predictions: pd.DataFrame, validation_predictions: pd.DataFrame) 
 
 
 def calibration_change(
-    before: pd.DataFrame, after: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0
+    before: pd.DataFrame, after: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000
 ) -> pd.DataFrame:
     """Calibration before and after, and the change, each with its 95 % interval over speakers or clips.
 
@@ -152,7 +152,7 @@ def calibration_change(
 
     units, over = intervals.units_of(before, speakers)
     columns = np.column_stack([*parts, np.ones(len(before))])
-    estimates = intervals.bootstrap(units, columns, measures, bootstrap, seed)
+    estimates = intervals.bootstrap(units, columns, measures, bootstrap)
     table = pd.DataFrame(estimates[0].columns("ece") | estimates[1].columns("log_loss"))
     table["confidence"], table["accuracy"] = estimates.value[2:]
     low, high, reflected = table["ece_low"], table["ece_high"], 2 * table["ece"]
@@ -163,7 +163,7 @@ def calibration_change(
 
 
 def reliability_table(
-    predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0
+    predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000
 ) -> pd.DataFrame:
     """Accuracy against confidence in equal-width bins, with the 95 % interval of the accuracy.
 
@@ -180,13 +180,11 @@ def reliability_table(
     table = decided.groupby(number).agg(n=("confidence", "size"), confidence=("confidence", "mean"))
     table.insert(0, "from", table.index / ECE_BINS)
     table.insert(1, "to", (table.index + 1) / ECE_BINS)
-    accuracy = intervals.bootstrap(units, columns, intervals.ratio, bootstrap, seed)
+    accuracy = intervals.bootstrap(units, columns, intervals.ratio, bootstrap)
     return table.assign(**accuracy.columns("accuracy")).reset_index(drop=True)
 
 
-def coverage_curve(
-    predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 500, seed: int = 0
-) -> pd.DataFrame:
+def coverage_curve(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 500) -> pd.DataFrame:
     """Accuracy of the most confident answers, over the share of clips that they are.
 
     The mean of `1 - accuracy` is the area under the risk-coverage curve (AURC; Geifman, Uziel & El-Yaniv 2019,
@@ -211,7 +209,7 @@ def coverage_curve(
         return np.interp(coverage * kept[-1], kept, n_right) / (coverage * kept[-1])
 
     # A curve is no function of summed counts: it needs the weight of every row.
-    drawn = intervals.draw(np.ones(len(names)), bootstrap, seed)
+    drawn = intervals.draw(np.ones(len(names)), bootstrap)
     resampled = np.array([accuracy_of(weights[unit]) for weights in drawn])
     accuracy = intervals.Estimate(accuracy_of(np.ones(len(decided))), resampled)
     table = pd.DataFrame({"coverage": coverage, "confidence": confidence, **accuracy.columns("accuracy")})

@@ -32,18 +32,14 @@ def compare(
     speaker_of: Mapping[str, str] | None = None,
     shared: bool = False,
     bootstrap: int = 2000,
-    seed: int = 0,
 ) -> dict:
     """Differences in UAR and accuracy, first minus second, on the same test clips.
 
-    Each resample draws the same speakers (clips where there are fewer than `intervals.MIN_SPEAKERS`) for both models,
-    so that a speaker who is hard for both does not widen the interval. P values are those of
-    `intervals.Estimate.p_value`.
-
-    McNemar's exact test counts the clips that only one model gets right. It takes clips for independent, which clips of
-    one speaker are not. In simulation, with two equally good models that each suit some speakers better (24 speakers of
-    60 clips), p < 0.05 occurred in 24 % of trials by McNemar, and in 9 % by the bootstrap (10 % with 8 speakers, 32 %
-    over clips with 4): prefer the bootstrap over speakers, and read a p value just below 0.05 with caution.
+    Each resample holds the same speakers (or clips, see `intervals.units_of`) for both models, so that a speaker who is
+    hard for both does not widen the interval. McNemar's exact test takes the clips of a speaker for independent: with two
+    equally good models that each suit some speakers better (24 speakers of 60 clips, simulated), p < 0.05 occurred in
+    24 % of trials by McNemar, and in 9 % by the bootstrap (10 % with 8 speakers, 32 % over clips with 4). Prefer the
+    bootstrap over speakers, and read a p value just below 0.05 with caution.
 
     Args:
         speaker_of: the speaker of each clip_id, a dict or a Series; None: intervals are over clips.
@@ -51,8 +47,8 @@ def compare(
 
     Returns:
         n_test (clips), test_speakers (None where unknown), interval_over ("speakers" or "clips"); for uar and accuracy
-        each: `uar_first`, `uar_second`, `uar_difference`, `uar_difference_low`, `uar_difference_high`, `uar_p`;
-        only_first (clips that only the first gets right), only_second, mcnemar_p.
+        each: `uar_first`, `uar_second`, `uar_difference`, `uar_difference_low`, `uar_difference_high`, `uar_p` (see
+        `intervals.Estimate.p_value`); only_first (clips that only the first gets right), only_second, mcnemar_p.
 
     Raises:
         SerError: the tables differ in their clips, emotions, or the truth of a clip.
@@ -66,7 +62,7 @@ def compare(
             "each clip_id of the predictions."
         )
     units, over = intervals.units_of(first, speakers)
-    both = paired_scores(first, second, dict(zip(first["clip_id"], units, strict=True)), bootstrap, seed)
+    both = paired_scores(first, second, dict(zip(first["clip_id"], units, strict=True)), bootstrap)
     result: dict = {
         "n_test": first["clip_id"].nunique(),
         "test_speakers": None if speakers is None else speakers.nunique(),
@@ -80,7 +76,7 @@ def compare(
 
 
 def paired_scores(
-    first: pd.DataFrame, second: pd.DataFrame, unit_of: Mapping | None, bootstrap: int = 2000, seed: int = 0
+    first: pd.DataFrame, second: pd.DataFrame, unit_of: Mapping | None, bootstrap: int = 2000
 ) -> intervals.Estimate:
     """Scores of two predictions tables, and first minus second, on resamples that hold the same units for both.
 
@@ -100,7 +96,7 @@ def paired_scores(
         one, other = (metrics.scores_of_cells(half) for half in np.hsplit(sums, 2))
         return np.stack([one, other, one - other], axis=1)
 
-    return intervals.bootstrap(units, columns, scores, bootstrap, seed)
+    return intervals.bootstrap(units, columns, scores, bootstrap)
 
 
 def compare_all(
@@ -108,7 +104,6 @@ def compare_all(
     speaker_of: Mapping[str, str] | None = None,
     shared: bool = False,
     bootstrap: int | None = None,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """`compare` each pair of named predictions tables, and correct the p values for the number of pairs.
 
@@ -132,7 +127,7 @@ def compare_all(
     rows = []
     for (one, first), (other, second) in pairs:
         try:
-            row = compare(first, second, speaker_of, shared, bootstrap, seed)
+            row = compare(first, second, speaker_of, shared, bootstrap)
         except SerError as error:
             raise SerError(f"{one} and {other}: {error}") from error
         rows.append({"first": one, "second": other, **row})
@@ -212,9 +207,7 @@ def in_words(row, first: str, second: str, corrected: bool = False) -> str:
     return sentence + ("" if row["interval_over"] == "speakers" else ", as if clips were independent")
 
 
-def confused_pairs(
-    predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def confused_pairs(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000) -> pd.DataFrame:
     """How often each emotion is predicted for each other, the most frequent first.
 
     Returns:
@@ -226,7 +219,7 @@ def confused_pairs(
     truth = decided["truth"].to_numpy()[:, None] == pairs["truth"].to_numpy()  # rows by pairs
     both = truth & (decided["prediction"].to_numpy()[:, None] == pairs["prediction"].to_numpy())
     units, over = intervals.units_of(predictions, speakers)
-    rate = intervals.bootstrap(units, np.hstack([both, truth]), intervals.ratio, bootstrap, seed).columns("rate")
+    rate = intervals.bootstrap(units, np.hstack([both, truth]), intervals.ratio, bootstrap).columns("rate")
     pairs = pairs.assign(n_truth=truth.sum(axis=0), **rate, interval_over=over)
     return pairs.sort_values(["rate", "n"], ascending=False, kind="stable", ignore_index=True)
 
@@ -236,7 +229,6 @@ def by_attributes(
     test_clips: pd.DataFrame,
     columns: Sequence[str] = ("sex", "speaker", "sentence", "intensity"),
     bootstrap: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """`metrics.by_group` for several attributes of the test clips, one under the other.
 
@@ -270,7 +262,7 @@ def by_attributes(
         if not known.all():
             logger.warning("%s is unknown of %d of %d clips: left out", name, (~known).sum(), len(known))
         groups, rows = values[known].astype(str).to_numpy(), predictions[known]
-        table = metrics.by_group(rows, groups, test_clips["speaker"][known], bootstrap, seed)
+        table = metrics.by_group(rows, groups, test_clips["speaker"][known], bootstrap)
         n_emotions = rows.groupby(groups)["truth"].nunique()
         table.insert(0, "emotions", n_emotions)
         table.insert(1, "chance", n_emotions.map(metrics.chance_level))

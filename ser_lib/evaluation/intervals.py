@@ -84,7 +84,7 @@ def bootstrap(
     return Estimate(values[0], values[1:])
 
 
-def draw(sizes: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def draw(sizes: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
     """How often each resample holds the units of each row, float64 of shape (n_resamples, n_rows).
 
     Args:

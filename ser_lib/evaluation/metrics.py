@@ -1,7 +1,8 @@
 """Scores of a predictions table, each with its 95 % interval.
 
-A predictions table has the columns `clip_id`, `truth`, and one column of probabilities for each emotion of the run.
-Predictions of several seeds stand in one table, and a clip then has several rows.
+A predictions table has the columns `clip_id`, `truth`, and one column of probabilities for each emotion of the run. It
+may hold several rows of a clip, of several seeds. `speakers` is the speaker of each row (None: intervals are over
+clips), and `bootstrap` the number of resamples.
 """
 
 import numpy as np
@@ -66,23 +67,17 @@ def check_predictions(predictions: pd.DataFrame) -> None:
 def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0) -> dict:
     """Accuracy, UAR and macro F1 with 95 % percentile bootstrap intervals, and the calibration error.
 
-    `uar` (unweighted average recall, balanced accuracy) and `macro_f1` average over the emotions that the truth
-    holds. An emotion that is predicted but never true lowers the recall of others, and has no recall or F1 itself:
-    scikit-learn's `balanced_accuracy_score` and `f1_score(labels=those that are true)`. The default of `f1_score`
-    would count its F1 as 0.
+    `uar` (unweighted average recall, balanced accuracy) and `macro_f1` average over the emotions that the truth holds. An
+    emotion that is predicted but never true lowers the recall of others, and has no recall or F1 itself: scikit-learn's
+    `balanced_accuracy_score` and `f1_score(labels=those that are true)`.
 
-    Intervals resample speakers where there are at least `intervals.MIN_SPEAKERS`, else clips: clips of one speaker
+    Intervals resample speakers where there are at least `intervals.MIN_SPEAKERS`, else clips, since clips of one speaker
     are not independent (Ferrer & Riera, "Confidence intervals for evaluation in machine learning",
-    github.com/luferrer/ConfidenceIntervals). All rows of a clip stay together. Each resample averages over the
-    emotions that it holds.
-
-    Args:
-        speakers: the speaker of each row; None: intervals are over clips.
-        bootstrap: number of resamples.
+    github.com/luferrer/ConfidenceIntervals). Each resample averages over the emotions that it holds.
 
     Returns:
-        accuracy, uar, macro_f1 (each also with _low, _high), ece, n_test (distinct clips), test_speakers (None
-        where unknown), interval_over ("speakers" or "clips").
+        accuracy, uar, macro_f1 (each also with _low, _high), ece, n_test (distinct clips), test_speakers (None where
+        unknown), interval_over ("speakers" or "clips").
 
     Raises:
         SerError: see `check_predictions`; or `speakers` has another length.
@@ -109,11 +104,7 @@ def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstra
 
 
 def confusion_cells(decided: pd.DataFrame, emotions: list[str]) -> np.ndarray:
-    """One 1 a row, in the cell of the flattened confusion matrix where it counts: float64 of (n_rows, n_emotions²).
-
-    Args:
-        decided: as of `decisions`.
-    """
+    """One 1 a row of `decisions`, in its cell of the flattened confusion matrix: float64 of (n_rows, n_emotions²)."""
     truth, prediction = (pd.Index(emotions).get_indexer(decided[name]) for name in ("truth", "prediction"))
     return np.eye(len(emotions) ** 2)[truth * len(emotions) + prediction]
 
@@ -201,11 +192,7 @@ def is_right(decided: pd.DataFrame) -> np.ndarray:
 
 
 def by_group(
-    predictions: pd.DataFrame,
-    groups: ArrayLike,
-    speakers: ArrayLike | None = None,
-    bootstrap: int = 2000,
-    seed: int = 0,
+    predictions: pd.DataFrame, groups: ArrayLike, speakers: ArrayLike | None = None, bootstrap: int = 2000
 ) -> pd.DataFrame:
     """Accuracy and UAR of each group of rows, with intervals as of `score`, the lowest UAR first.
 
@@ -215,13 +202,14 @@ def by_group(
     Returns:
         indexed by group: n_test, accuracy, accuracy_low, accuracy_high, uar, uar_low, uar_high, interval_over.
     """
-    groups = intervals.one_per_row(groups, predictions, "groups")
-    speakers = None if speakers is None else intervals.one_per_row(speakers, predictions, "speakers")
+    about = pd.DataFrame({"group": intervals.one_per_row(groups, predictions, "groups")}, index=predictions.index)
+    if speakers is not None:
+        about["speaker"] = intervals.one_per_row(speakers, predictions, "speakers")
+    rows = {
+        group: score(predictions[about["group"] == group], part.get("speaker"), bootstrap)
+        for group, part in about.groupby("group")
+    }
     columns = ["n_test", "accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high", "interval_over"]
-    rows = {}
-    for group in np.unique(groups):
-        mask = groups == group
-        rows[group] = score(predictions[mask], None if speakers is None else speakers[mask], bootstrap, seed)
     return pd.DataFrame.from_dict(rows, "index")[columns].rename_axis("group").sort_values("uar", kind="stable")
 
 
