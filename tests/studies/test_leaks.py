@@ -12,8 +12,7 @@ from ser_lib.protocols.splits import make_split
 from ser_lib.reports import plots
 from ser_lib.studies import leaks
 from ser_lib.studies.leaks import choosing
-from ser_lib.studies.leaks.folds import random_splits, speaker_splits
-from ser_lib.studies.leaks.tables import difference
+from ser_lib.studies.leaks.conditions import difference, random_splits, speaker_splits
 from ser_lib.studies.probe import AUDIO, feature_reader
 
 EMOTIONS = ("neutral", "happy", "sad")

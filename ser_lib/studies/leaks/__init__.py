@@ -7,12 +7,14 @@ Each function returns a table with `COLUMNS`, one row a condition; the condition
 model is `ser_lib.studies.probe.probe` with one fixed regularisation: nothing is chosen, so that validation clips train
 too, except where choosing is the leak. A model that memorises more gains more from a leak.
 
+In all of them `clips` is a clip table without duplicates, and `features` an array of (n_clips, n_features) in its order.
 `folds` is the number of folds, by speaker or at random: at most one a speaker. Each of `seeds` assigns the folds anew; a
 clip then has several predictions, which stay together in the intervals.
 """
 
 from ser_lib.studies.leaks.altered import COPIES, features_of_copies
 from ser_lib.studies.leaks.choosing import best_of_many, epoch_chosen_on_test, layer_chosen_on_test
+from ser_lib.studies.leaks.conditions import COLUMNS, worth
 from ser_lib.studies.leaks.labelling import label_decided_by_corpus, speaker_as_label
 from ser_lib.studies.leaks.sharing import (
     copies_before_split,
@@ -21,7 +23,6 @@ from ser_lib.studies.leaks.sharing import (
     same_speaker,
     with_duplicates,
 )
-from ser_lib.studies.leaks.tables import COLUMNS, worth
 
 __all__ = [
     "COLUMNS",

@@ -10,8 +10,7 @@ from ser_lib.evaluation.metrics import decisions, is_right
 from ser_lib.models import network_training
 from ser_lib.models import networks as models
 from ser_lib.protocols.splits import make_split
-from ser_lib.studies.leaks.folds import Predicted, mean_n_train, tested
-from ser_lib.studies.leaks.tables import Condition, table_of
+from ser_lib.studies.leaks.conditions import Condition, Predicted, mean_n_train, table_of, tested
 from ser_lib.studies.probe import Fold, folds_of, probe
 
 
@@ -58,7 +57,6 @@ def best_of_many(
     The noise has the standard deviation of each feature, and is the same in training and test.
 
     Args:
-        features: (n_clips, n_features).
         counts: numbers of candidates.
     """
     deviation = features.std(axis=0)
@@ -88,9 +86,6 @@ def epoch_chosen_on_test(
     `tess-wav2vec2-finetune` selects on the test set too. Conditions, under folds by speaker: validation speakers choose
     the epoch (honest), test clips choose it (leaky). Training clips, initial weights and the order of batches are equal:
     only the chosen epoch differs.
-
-    Args:
-        features: (n_clips, n_features).
     """
     splits = [make_split(clips, "speaker", seed, folds=folds) for seed in seeds]
 

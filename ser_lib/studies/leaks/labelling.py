@@ -7,8 +7,15 @@ import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import EMOTIONS, in_order
-from ser_lib.studies.leaks.folds import Predicted, mean_n_train, probed, random_splits, speaker_splits
-from ser_lib.studies.leaks.tables import Condition, table_of
+from ser_lib.studies.leaks.conditions import (
+    Condition,
+    Predicted,
+    mean_n_train,
+    probed,
+    random_splits,
+    speaker_splits,
+    table_of,
+)
 from ser_lib.studies.probe import Fold, folds_of
 
 
@@ -22,10 +29,6 @@ def label_decided_by_corpus(
     without and with the emotions that some corpora lack (of a single one, the UAR is its recall); those emotions after
     training on the corpora that have them; and a rule that knows only a clip's corpus: the emotion with the largest
     share of its training clips in that corpus.
-
-    Args:
-        clips: of two corpora or more.
-        features: (n_clips, n_features).
 
     Raises:
         SerError: one corpus only, or all corpora have the same emotions.
@@ -85,12 +88,8 @@ def speaker_as_label(
     true emotions by speaker (honest) and at random (leaky), and the speakers as emotions at random (leaky, and unrelated
     to emotion). The last has no variant by speaker: a test speaker would have no training clip.
 
-    Args:
-        clips: of 2 to 8 speakers.
-        features: (n_clips, n_features).
-
     Raises:
-        SerError: there are more speakers than emotions.
+        SerError: there are more speakers than the 8 emotions.
     """
     speakers = sorted(clips["speaker"].unique())
     if len(speakers) > len(EMOTIONS):

@@ -7,8 +7,14 @@ import pandas as pd
 
 from ser_lib.audio.features import standardise_by_speaker
 from ser_lib.common.errors import SerError
-from ser_lib.studies.leaks.folds import known_from_training, probed, random_splits, speaker_splits
-from ser_lib.studies.leaks.tables import Condition, table_of
+from ser_lib.studies.leaks.conditions import (
+    Condition,
+    known_from_training,
+    probed,
+    random_splits,
+    speaker_splits,
+    table_of,
+)
 
 
 def duplicate_files(
@@ -64,9 +70,6 @@ def same_speaker(
 
     All five projects that the recipes reproduce do this. Conditions: folds by speaker (honest) and at random (leaky),
     with equal numbers of training clips of each emotion in each fold.
-
-    Args:
-        clips, features: clip table without duplicates, and (n_clips, n_features) in its order.
     """
     honest = probed(clips, features, speaker_splits(clips, folds, seeds))
     leaky = probed(clips, features, random_splits(clips, folds, seeds))
@@ -90,7 +93,6 @@ def copies_before_split(
     originals only.
 
     Args:
-        clips, features: clip table without duplicates, and (n_clips, n_features) in its order.
         copies: features of altered copies of all clips by the name of the change, as of `features_of_copies`.
     """
     names = ["", *(f"~{name}" for name in copies)]
@@ -128,9 +130,6 @@ def normalised_with_test(
     and says so. Conditions, under folds by speaker: mean and deviation of the training clips (honest), of all clips
     (leaky), and of each speaker's clips, unlabelled test clips included (marked leaky: transductive, as it needs several
     clips of a new speaker).
-
-    Args:
-        features: (n_clips, n_features).
     """
     overall = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-8)
     by_speaker = standardise_by_speaker(features, clips["speaker"])
