@@ -367,9 +367,9 @@ def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | N
     accuracy = {key: round(run.metrics["overall"]["accuracy"], 4) for key, run in runs.items()}
     sentences = []
     if "as-stated" in runs:
-        as_run = f", as its notebook ran {accuracy['as-run']:.3f}" if "as-run" in runs else ""
+        as_run = f", as its notebook ran: {accuracy['as-run']:.3f}" if "as-run" in runs else ""
         sentences.append(
-            f"Claimed accuracy: {claimed_recipes()[name].accuracy:.3f}; measured as stated {accuracy['as-stated']:.3f}{as_run}."
+            f"Claimed accuracy: {claimed_recipes()[name].accuracy:.3f}. Measured as stated: {accuracy['as-stated']:.3f}{as_run}."
         )
         for key, start in {"as-stated": "", "as-run": "As its notebook ran, "}.items():
             sentences += _copies_sentence(start, runs[key], data_dir) if key in runs else []
@@ -379,10 +379,10 @@ def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | N
             sentences.append(f"{share:.0%} of the test clips are of speakers that were trained on.")
     if {"as-stated", "new-speakers"} <= runs.keys():
         points = {key: 100 * (accuracy[key] - accuracy["as-stated"]) for key in accuracy}
-        text = f"On new speakers it is {accuracy['new-speakers']:.3f}, {points['new-speakers']:+.1f} points"
+        text = f"Accuracy on new speakers: {accuracy['new-speakers']:.3f}, a change of {points['new-speakers']:+.1f} points"
         if "without-copies" in points:
-            of_speakers = points["new-speakers"] - points["without-copies"]
-            text += f": {points['without-copies']:+.1f} by leaving out copies, {of_speakers:+.1f} by new speakers"
+            by_speakers = points["new-speakers"] - points["without-copies"]
+            text += f" ({points['without-copies']:+.1f} without copies, {by_speakers:+.1f} more on new speakers)"
         sentences.append(text + ".")
     return " ".join(sentences)
 

@@ -1,4 +1,4 @@
-"""What is asked of finished runs, and `ser compare`, on tiny runs that are trained once."""
+"""The analysis of finished runs, and `ser compare`, on tiny runs that are trained once."""
 
 import dataclasses
 
@@ -88,7 +88,7 @@ def test_a_run_is_calibrated_fold_by_fold(made):
 def test_another_encoder_or_corpus_than_the_runs_is_noticed(made, monkeypatch):
     clips, runs = made
     real = inputs_of
-    monkeypatch.setattr(run_analysis, "inputs_of", lambda *given: real(*given) * 3 + 1)
+    monkeypatch.setattr(run_analysis, "inputs_of", lambda *arguments: real(*arguments) * 3 + 1)
     with pytest.raises(SerError, match="fold 0 in .* does not reproduce the stored predictions of test clips"):
         validation_predictions(runs["good"], clips, progress=False)
     with pytest.raises(SerError, match="1 clips of .* are missing"):

@@ -1,4 +1,4 @@
-"""Each mechanism on invented clips whose features make the truth known: what is honest is at chance, what leaks is not."""
+"""Each leak on invented clips with features of known content: honest conditions are at chance, leaky ones are not."""
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,8 @@ def of_emotion(clips, deviation=0.3, width=6):
 
 
 def row(table, condition):
-    (found,) = table[table["condition"] == condition].to_dict("records")
-    return found
+    (values,) = table[table["condition"] == condition].to_dict("records")
+    return values
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ class TestDuplicateFiles:
 
 
 def test_same_speaker_where_features_name_speaker_and_emotion_together(clips):
-    # Each speaker's own code for each emotion: of no use for another speaker.
+    # A code for each speaker and emotion, which is of no use for another speaker.
     code = clips.groupby(["speaker", "emotion"]).ngroup()
     features = (noise(30, 60)[code] + 0.1 * noise(len(clips), 60, seed=1)).astype(np.float32)
     table = leaks.same_speaker(clips, features)
@@ -139,12 +139,12 @@ class TestCopies:
             assert copies["seconds"].tolist() == [len(waveform) / 16000 for waveform in waveforms]
             return np.array([[len(waveform), np.square(waveform).mean()] for waveform in waveforms])
 
-        found = leaks.features_of_copies(clips, loudness, {"normalise": "peak"})
-        assert list(found) == list(leaks.COPIES)
-        assert (found["speed 1.1"][:, 0] < found["noise 20 dB"][:, 0]).all()
-        assert (found["speed 0.9"][:, 0] > found["noise 20 dB"][:, 0]).all()
+        arrays = leaks.features_of_copies(clips, loudness, {"normalise": "peak"})
+        assert list(arrays) == list(leaks.COPIES)
+        assert (arrays["speed 1.1"][:, 0] < arrays["noise 20 dB"][:, 0]).all()
+        assert (arrays["speed 0.9"][:, 0] > arrays["noise 20 dB"][:, 0]).all()
         one = leaks.features_of_copies(clips.iloc[[3]], loudness, {"normalise": "peak"})
-        assert np.array_equal(one["noise 20 dB"][0], found["noise 20 dB"][3])
+        assert np.array_equal(one["noise 20 dB"][0], arrays["noise 20 dB"][3])
 
     def test_features_of_copies_are_what_reads_the_originals(self, tmp_path):
         clips = tone_clips(tmp_path, speakers=2, takes=2)
@@ -178,7 +178,7 @@ class TestLabels:
             with pytest.raises(SerError, match="share some emotions, but not all"):
                 leaks.label_decided_by_corpus(some, noise(len(some), 2))
 
-    def test_speakers_taken_for_emotions_score_high_where_nothing_is_heard_of_emotion(self):
+    def test_speakers_as_emotions_score_high_although_features_hold_no_emotion(self):
         clips = make_clips(speakers=4, emotions=EMOTIONS, takes=4, corpora=("savee",))
         voices = np.eye(4)[pd.factorize(clips["speaker"])[0]] + 0.1 * noise(len(clips), 4)
         table = leaks.speaker_as_label(clips, voices.astype(np.float32))
@@ -193,17 +193,17 @@ class TestLabels:
 
 
 class TestNormalising:
-    def test_what_a_speaker_adds_to_all_of_his_clips_goes_with_his_own_mean(self, clips):
+    def test_an_offset_of_all_clips_of_a_speaker_is_removed_by_the_speakers_mean(self, clips):
         speaker = pd.factorize(clips["speaker"])[0]
         features = of_emotion(clips, 0.1, 4) + 5 * noise(10, 4)[speaker]
         table = leaks.normalised_with_test(clips, features)
-        own = row(table, "each speaker's own (transductive)")
-        assert own["uar"] > 0.95 and own["points"] > 20 and own["leaky"]
+        by_speaker = row(table, "each speaker's own (transductive)")
+        assert by_speaker["uar"] > 0.95 and by_speaker["points"] > 20 and by_speaker["leaky"]
         honest = row(table, "training clips' mean and deviation")
         assert honest["uar"] < 0.75 and not honest["leaky"]
         assert abs(row(table, "all clips' mean and deviation")["points"]) < 10
 
-    def test_one_loud_speaker_changes_what_all_clips_give(self, clips):
+    def test_one_loud_speaker_changes_the_mean_of_all_clips(self, clips):
         features = of_emotion(clips, 1.0)
         features[clips["speaker"] == "sample-01"] *= 1000
         table = leaks.normalised_with_test(clips, features)
@@ -258,7 +258,7 @@ class TestWorth:
 
 
 def test_nothing_is_chosen_on_test_clips_where_it_is_honest(clips):
-    """Test labels that are turned round change what honest conditions score, not what they answer."""
+    """Exchanged test labels change the scores of honest conditions, not their predictions."""
     layers = np.stack([of_emotion(clips, 1.0), of_emotion(clips, 1.2)[:, ::-1]], axis=1)
     split = make_split(clips, "speaker", 0)
     tested = split.loc[(split["subset"] == "test") & (split["fold"] == 0), "clip_id"]
@@ -276,7 +276,7 @@ def test_nothing_is_chosen_on_test_clips_where_it_is_honest(clips):
 
 
 class TestPictures:
-    def test_one_mechanism(self, clips):
+    def test_one_leak(self, clips):
         table = leaks.duplicate_files(*leaks.with_duplicates(clips, noise(len(clips), 100)))
         figure = plots.honest_and_leaky(table)
         leaky = row(table, "all files")
@@ -284,7 +284,7 @@ class TestPictures:
         labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
         assert labels[0] == "distinct clips (120)" and labels[2].startswith("↳ files with a duplicate")
 
-    def test_all_mechanisms(self, clips):
+    def test_all_leaks(self, clips):
         table = leaks.same_speaker(clips, of_emotion(clips, 1.0))
         both = pd.concat([table, table.assign(corpora="<b>$x$ 张三", mechanism="other")])
         figure = plots.worth_of_mechanisms(leaks.worth(both))
