@@ -67,7 +67,7 @@ def _readme(run: Run) -> str:
 
 def card_data(run: Run) -> ModelCardData:
     """The Hub's metadata of a run that is `shareable`: what it is, and its scores, each with its protocol."""
-    by_transformers, encoder = run.recipe.model.name == "finetune", _encoder(run)
+    by_transformers, encoder = run.recipe.create_model().is_stock_checkpoint, _encoder(run)
     return ModelCardData(
         library_name="transformers" if by_transformers else "ser-lib",
         pipeline_tag="audio-classification",
@@ -108,7 +108,7 @@ def _eval_results(run: Run) -> list[EvalResult]:
 
 def _encoder(run: Run) -> str | None:
     """Name of the pretrained encoder, None of a model that reads MFCC."""
-    return None if run.recipe.input.encoder == "mfcc" else run.recipe.features_label
+    return run.recipe.features_label if run.recipe.reads_encoder else None
 
 
 def _licence_data(run: Run) -> dict[str, str]:
@@ -182,9 +182,9 @@ def _how_to_use(run: Run) -> list[str]:
         f'load_run("{PLACEHOLDER}").predict(["my-voice.wav"])  # audio is prepared as in training',
         "```",
     ]
-    if run.recipe.input.encoder == "mfcc":
+    if not run.recipe.reads_encoder:
         return [*lines, "", "It reads MFCC, so transformers' `pipeline` does not know it."]
-    known = [] if run.recipe.model.name == "finetune" else ["import ser_lib  # makes transformers know the model"]
+    known = [] if run.recipe.create_model().is_stock_checkpoint else ["import ser_lib  # makes transformers know the model"]
     return [
         *lines,
         "",

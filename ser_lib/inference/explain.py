@@ -9,7 +9,6 @@ What it cannot tell:
 - What is said twice is not missed once: if neither of two parts changes the answer, both may matter.
 """
 
-import copy
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +81,7 @@ def occlusion(
         parts, versions = _without_times(waveform, rate, width, step)
     else:
         parts, versions = _without_bands(waveform, rate, width, step)
-    answers = _for_prepared(predictor).probabilities([Recording(version, rate) for version in versions])
+    answers = predictor.for_prepared_audio().probabilities([Recording(version, rate) for version in versions])
     parts["probability"] = answers[:, column]
     parts["change"] = parts["probability"] - whole[column]
     parts.attrs = {
@@ -105,15 +104,6 @@ def surest(answers: pd.DataFrame, recordings: Sequence[Recording]) -> Recording 
     short = [number for number, recording in enumerate(recordings) if seconds_of(recording) <= LONG_SECONDS]
     answered = [number for number in short if not np.isnan(sure[number])]
     return recordings[max(answered, key=lambda number: sure[number])] if answered else None
-
-
-def _for_prepared(predictor: Predictor) -> Predictor:
-    """The same model, for waveforms that are prepared already."""
-    given = predictor.recipe.input
-    kept = given.audio.model_copy(update={"trim_below_db": None, "normalise": None, "offset_seconds": 0.0})
-    other = copy.copy(predictor)
-    other.recipe = predictor.recipe.model_copy(update={"input": given.model_copy(update={"audio": kept})})
-    return other
 
 
 def _without_times(waveform: np.ndarray, rate: int, width: float, step: float) -> tuple[pd.DataFrame, list[np.ndarray]]:
