@@ -14,6 +14,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,7 +85,7 @@ def mfcc_and_chroma(
     return np.concatenate([coefficients, pitch_classes(waveform, sampling_rate, frame, hop)], axis=1)
 
 
-ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = {"mfcc": mfcc_and_chroma}
+ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = dict(mfcc=mfcc_and_chroma)
 
 
 def settings_of(kind: str) -> list[str]:
@@ -93,7 +94,7 @@ def settings_of(kind: str) -> list[str]:
 
 
 def pooled_features(
-    waveform: np.ndarray, sampling_rate: int, *, kind: str | Callable = "mfcc", pooling: str, **settings
+    waveform: np.ndarray, sampling_rate: int, *, kind: str | Callable, pooling: str, **settings
 ) -> np.ndarray:
     """Acoustic features of one waveform, pooled over its frames.
 
@@ -108,15 +109,13 @@ def pooled_features(
     return frames.mean(axis=0) if pooling == "mean" else frames
 
 
-def clip_features(path: str | reading.Recording, audio_settings: dict, feature_settings: dict) -> np.ndarray:
+def clip_features(path: str | Path | reading.Recording, audio_settings: dict, feature_settings: dict) -> np.ndarray:
     """`pooled_features` of one file or recording, prepared by `ser_lib.audio.reading.prepare`."""
     waveform = reading.prepare(path, **audio_settings)
     return pooled_features(waveform, audio_settings["sampling_rate"], **feature_settings)
 
 
-def extract(
-    clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, progress: bool = True
-) -> np.ndarray:
+def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, progress: bool = True) -> np.ndarray:
     """Acoustic features of every clip, from the cache where they are there already.
 
     Args:
@@ -127,9 +126,7 @@ def extract(
     Returns:
         float32 aligned to the rows: (n_clips, n_features), or (n_clips, n_frames, n_features) for "sequence".
     """
-    import librosa
-    import soundfile
-    import soxr
+    from importlib.metadata import version
 
     from ser_lib.common import cache
     from ser_lib.common.files import source_hash
@@ -138,7 +135,7 @@ def extract(
     settings = {
         "audio": audio_settings,
         "features": feature_settings,
-        "versions": [librosa.__version__, soxr.__version__, soundfile.__version__],
+        "versions": [version(package) for package in ("librosa", "soxr", "soundfile")],
         "code": [source_hash(reading, sys.modules[__name__]), inspect.getsource(function)],
     }
     # The function itself, since other processes need not know its name.

@@ -184,7 +184,9 @@ def _how_to_use(run: Run) -> list[str]:
     ]
     if not run.recipe.reads_encoder:
         return [*lines, "", "It reads MFCC, so transformers' `pipeline` does not know it."]
-    known = [] if run.recipe.create_model().is_stock_checkpoint else ["import ser_lib  # makes transformers know the model"]
+    known = (
+        [] if run.recipe.create_model().is_stock_checkpoint else ["import ser_lib  # makes transformers know the model"]
+    )
     return [
         *lines,
         "",

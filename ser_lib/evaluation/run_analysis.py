@@ -15,8 +15,8 @@ from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import comparison
 from ser_lib.inference.model_card import describe_score
-from ser_lib.models.base import Model, take
 from ser_lib.inference.run import Run
+from ser_lib.models.base import Model, take
 from ser_lib.protocols.leak_audit import red_leaks
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes.inputs import clips_of, inputs_of

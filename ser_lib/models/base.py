@@ -25,7 +25,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.models.settings import Input, ModelSettings, Training
 
 Inputs = np.ndarray | list[np.ndarray]
-MODELS: dict[str, type] = {}
+MODELS: dict[str, type[Any]] = {}
 
 
 def register(name: str) -> Callable[[type], type]:
@@ -38,7 +38,7 @@ def register(name: str) -> Callable[[type], type]:
     return enter
 
 
-def registered(name: str) -> type:
+def registered(name: str) -> type[Any]:
     """The class of that name.
 
     Raises:

@@ -86,7 +86,9 @@ class Finetuning:
     def __post_init__(self):
         training, n_processes = self.training, distributed.world_size()
         if training.scheduler not in SCHEDULES:
-            raise SerError(f"unknown training.scheduler {training.scheduler!r}: fine-tuning has {', '.join(SCHEDULES)}.")
+            raise SerError(
+                f"unknown training.scheduler {training.scheduler!r}: fine-tuning has {', '.join(SCHEDULES)}."
+            )
         if len(self.train) == 0:
             raise SerError("there are no training clips: check the corpora, emotions and protocol.")
         self.clips_a_process, rest = divmod(training.batch_size, n_processes)
@@ -136,7 +138,9 @@ class Finetuning:
                 gc.collect()
                 torch.cuda.empty_cache()
             distributed.wait()
-            rows = _history(_last_complete(self.checkpoints))
+            last = _last_complete(self.checkpoints)
+            assert last is not None
+            rows = _history(last)
             history = pd.DataFrame(rows)
             history["best"] = history["epoch"] == self.best_epoch(rows)
             best = self.checkpoints / f"checkpoint-{history.loc[history['best'], 'step'].iloc[0]}"
@@ -269,11 +273,11 @@ class _Batches:
 
     def _batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         job, augmentation = self.job, self.job.training.augmentation
-        part = distributed.share(rows)
+        part = distributed.share(rows.tolist())
         truth = torch.from_numpy(job.labels[part].astype(np.int64))
         # Fewer clips are left than there are processes.
         if not part:
-            part, truth = rows[:1], torch.tensor([NO_LABEL])
+            part, truth = rows[:1].tolist(), torch.tensor([NO_LABEL])
         waveforms = [job.waveforms[row] for row in part]
         if augmentation is not None:
             waveforms = [
@@ -314,7 +318,8 @@ class _Tuner(Trainer):
         return self.batches
 
     def create_optimizer(self, *_):
-        training, groups = self.job.training, {}
+        training = self.job.training
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         decayed = set(self.get_decay_parameter_names(self.model))
         for name, weight in self.model.named_parameters():
             if weight.requires_grad:

@@ -123,9 +123,7 @@ def encoder_pooling(settings: Input) -> str:
     return "frames" if settings.pooling == "sequence" else settings.pooling
 
 
-def embed_clips(
-    settings: Input, clips: pd.DataFrame, device: str, progress: bool
-) -> np.ndarray | list[np.ndarray]:
+def embed_clips(settings: Input, clips: pd.DataFrame, device: str, progress: bool) -> np.ndarray | list[np.ndarray]:
     """A clip table's embeddings as the recipe's `input` states them, see `ser_lib.models.embeddings.embed`."""
     from ser_lib.models import embeddings
 

@@ -11,7 +11,9 @@ float16. Its probabilities are those of training, if the encoder was run in floa
 import copy
 import errno
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -48,15 +50,15 @@ class SpeechEmotionConfig(PretrainedConfig):
 
     def __init__(
         self,
-        encoder_config: dict | None = None,
-        network_config: dict | None = None,
+        encoder_config: dict[str, Any] | None = None,
+        network_config: dict[str, Any] | None = None,
         layers: list[int] | None = None,
         pooling: str = "mean",
         sampling_rate: int = 16000,
         **kwargs,
     ):
-        self.encoder_config = encoder_config
-        self.network_config = network_config
+        self.encoder_config: dict[str, Any] = encoder_config or {}
+        self.network_config: dict[str, Any] = network_config or {}
         self.layers = layers
         self.pooling = pooling
         self.sampling_rate = sampling_rate
@@ -118,7 +120,7 @@ class SpeechEmotionModel(PreTrainedModel):
         waveforms = [own[:n] for own, n in zip(values.float().cpu().numpy(), lengths, strict=True)]
         cut = [windows(self.config, waveform, normalise=False) for waveform in waveforms]
         pieces = [(clip, piece) for clip, own in enumerate(cut) for piece in own]
-        states = [[] for _ in waveforms]
+        states: list[list[torch.Tensor]] = [[] for _ in waveforms]
         # As many windows at a time as clips: an hour of audio needs no more memory than half a minute.
         for start in range(0, len(pieces), len(waveforms)):
             clips, batch = zip(*pieces[start : start + len(waveforms)], strict=True)
@@ -176,7 +178,7 @@ def load_frozen_encoder(folder: Path, device: str | torch.device = "cpu") -> Enc
     return Encoder(checkpoint, model.encoder.requires_grad_(False).to(device), extractor)
 
 
-def save_frozen(encoder, network: Network, layers: str | list[int], pooling: str, folder: Path) -> None:
+def save_frozen(encoder, network: Network, layers: str | Sequence[int], pooling: str, folder: Path) -> None:
     """Write encoder, network and feature extractor into a folder, from which transformers loads them.
 
     `ser_lib.models.networks.load` reads only the network from it.

@@ -18,14 +18,14 @@ class _AfterTable:
 
     def find_spec(self, name, path=None, target=None):
         spec = PathFinder.find_spec(name, path) if name == TABLE else None
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module):
                 execute(module)
                 import_module("ser_lib.models.hf_checkpoint")
 
-            spec.loader.exec_module = execute_and_register
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]  # the purpose of this finder
         return spec
 
 

@@ -60,7 +60,7 @@ def hidden_states(
     elif mode == "padded":
         states = _waveform_states(model, pieces)
     else:
-        by_number = {}
+        by_number: dict[int, torch.Tensor] = {}
         by_length = sorted(range(len(pieces)), key=lambda number: len(pieces[number]))
         for _, group in groupby(by_length, key=lambda number: len(pieces[number])):
             numbers = list(group)

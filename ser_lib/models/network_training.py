@@ -120,14 +120,14 @@ def fit(
     target = pick_device(device)
     network.to(target)
     inputs, truth = (torch.from_numpy(features).to(target), torch.from_numpy(labels.astype(np.int64)).to(target))
-    train, validation = torch.tensor(train, device=target), torch.tensor(validation, device=target)
+    train_rows, validation_rows = torch.tensor(train, device=target), torch.tensor(validation, device=target)
     if standardise:
-        network.standardise.fit(inputs[train])
+        network.standardise.fit(inputs[train_rows])
 
     weight = None
     if class_weights:
         n_classes = len(network.config["emotions"])
-        weight = torch.tensor(balanced_weights(labels[train.cpu().numpy()], n_classes), dtype=torch.float32).to(target)
+        weight = torch.tensor(balanced_weights(labels[train], n_classes), dtype=torch.float32).to(target)
     loss_of = nn.CrossEntropyLoss(weight=weight)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)  # = Adam at 0
     schedule = {
@@ -142,9 +142,9 @@ def fit(
     for epoch in bar:
         row = {"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"]}
         row["train_loss"], row["train_accuracy"] = _one_epoch(
-            network, inputs, truth, train, batch_size, loss_of, optimiser, clip_norm, epoch
+            network, inputs, truth, train_rows, batch_size, loss_of, optimiser, clip_norm, epoch
         )
-        row.update(_validated(network, inputs, truth, validation, batch_size))
+        row.update(_validated(network, inputs, truth, validation_rows, batch_size))
         rank = _rank(row) if keep_best and len(validation) else (epoch, 0.0)
         if schedule is not None:
             by_loss = scheduler == "plateau"

@@ -10,7 +10,9 @@ Values may be float16, as embeddings are cached: each batch becomes float32 when
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -90,7 +92,7 @@ class Network(nn.Module):
         form: str,
         n_layers: int = 1,
         hidden: int = 128,
-        dense: tuple[int, ...] = (64, 32),
+        dense: Sequence[int] = (64, 32),
         dropout: float = 0.2,
     ):
         super().__init__()
@@ -102,7 +104,7 @@ class Network(nn.Module):
                 f"{FORMS[form]}. Change input.layers or input.pooling, or take one of {', '.join(others)}."
             )
         dense = dense if "dense" in head.sizes else ()
-        self.config = {
+        self.config: dict[str, Any] = {
             "name": name,
             "emotions": list(emotions),
             "n_features": n_features,

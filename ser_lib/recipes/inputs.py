@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from ser_lib.audio.features import standardise_by_speaker
 from ser_lib.corpora.clips import load_clips, select_emotions
 from ser_lib.models.base import Inputs
 from ser_lib.protocols.splits import get_protocol, make_split
 from ser_lib.recipes.recipe import Recipe
 
 
-def clips_of(
-    recipe: Recipe, protocol: str, data_dir: str | Path | None = None, progress: bool = True
-) -> pd.DataFrame:
+def clips_of(recipe: Recipe, protocol: str, data_dir: str | Path | None = None, progress: bool = True) -> pd.DataFrame:
     """The clips of the recipe's corpora and emotions; duplicates are kept only where the protocol repeats the source."""
     keep_duplicates = get_protocol(protocol).repeats_source and recipe.split.keep_duplicates
     clips = load_clips(list(recipe.corpora), data_dir, keep_duplicates=keep_duplicates, progress=progress)
@@ -42,3 +42,11 @@ def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool
     if not get_protocol(protocol).is_transductive:
         return model.inputs(clips, progress)
     return model.standardised_by_speaker(model.inputs(clips, progress), clips["speaker"])
+
+
+def overview_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True) -> np.ndarray:
+    """One row of features a clip, (n_clips, n_features), for a map of the clips: see `Model.overview`."""
+    overview = recipe.create_model().overview(clips, progress)
+    if get_protocol(protocol).is_transductive:
+        return standardise_by_speaker(overview, clips["speaker"])
+    return overview

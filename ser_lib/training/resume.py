@@ -147,4 +147,6 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
         with FileLock(path, timeout=-1 if wait else 0):
             yield
     except Timeout as error:
-        raise SerError(f"another process is training {what} at this moment. Wait for it, or use another seed.") from error
+        raise SerError(
+            f"another process is training {what} at this moment. Wait for it, or use another seed."
+        ) from error

@@ -21,12 +21,12 @@ from ser_lib.audio import features, reading
 from ser_lib.cli import main
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import whole_folder
-from ser_lib.deploy import hub, onnx, onnx_graphs, onnx_int8, run_onnx, to_hub, to_onnx
+from ser_lib.deploy import hub, onnx, onnx_int8, run_onnx, to_hub, to_onnx
 from ser_lib.inference.run import load_run
-from ser_lib.models import encoder_weights, finetuned_encoder
+from ser_lib.models import encoder_weights, finetuned_encoder, onnx_graphs
 from ser_lib.models import networks as models
 from ser_lib.models.embeddings import load_encoder
-from ser_lib.models.frozen_encoder import SpeechEmotionModel, save_frozen
+from ser_lib.models.hf_checkpoint import SpeechEmotionModel, save_frozen
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.training import experiment
@@ -84,7 +84,7 @@ def frozen_graph(folder, kind, head="mlp"):
             given["attention_mask"] = torch.ones(2, 480_000).cumsum(dim=1) <= batch.shape[1]
         with torch.inference_mode():
             expected.append(torch.softmax(model(**given).logits, dim=1).numpy())
-    return onnx_graphs.FrozenEncoder(encoder.model, extractor, network, layers, pooling), expected
+    return onnx_graphs.FrozenEncoderGraph(encoder.model, extractor, network, layers, pooling), expected
 
 
 def fine_tuned_graph(folder, kind):
@@ -93,7 +93,7 @@ def fine_tuned_graph(folder, kind):
     checkpoint = tiny_checkpoint(folder / kind, kind, **({} if kind == "whisper" else SMALL))
     tuned = finetuned_encoder.build(encoder_weights.locate(str(checkpoint)), EMOTIONS, 16000, seconds=1.0)
     expected = [finetuned_encoder.probabilities(*tuned, list(batch.numpy())) for batch in BATCHES]
-    return onnx_graphs.FineTuned(*tuned), expected
+    return onnx_graphs.FinetunedGraph(*tuned), expected
 
 
 def agree(found, expected):
@@ -151,14 +151,14 @@ class TestAGraph:
             inputs[1][0, 7:] = torch.nan
         with torch.inference_mode():
             expected = [torch.softmax(network(own), dim=1).numpy() for own in inputs]
-        graph = onnx_graphs.OfFeatures(network)
+        graph = onnx_graphs.FeaturesGraph(network)
         agree(exported(onnxruntime, graph, "features", some(2, 9), inputs, tmp_path), expected)
 
     def test_that_is_too_large_for_one_file_takes_two(self, onnxruntime, tmp_path, monkeypatch):
         monkeypatch.setattr(onnx, "PROTOBUF_BYTES", 0)
         network, features = models.build("mlp", EMOTIONS, (400,)).eval(), torch.randn(2, 400)
         expected = torch.softmax(network(features), dim=1).detach().numpy()
-        (found,) = exported(onnxruntime, onnx_graphs.OfFeatures(network), "features", features, [features], tmp_path)
+        (found,) = exported(onnxruntime, onnx_graphs.FeaturesGraph(network), "features", features, [features], tmp_path)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert (tmp_path / "model.onnx.data").stat().st_size > (tmp_path / "model.onnx").stat().st_size
         onnx_int8.write(tmp_path)
@@ -287,8 +287,8 @@ class TestToOnnx:
 
     def test_that_answers_otherwise_leaves_nothing(self, onnxruntime, tmp_path, monkeypatch):
         run, _ = train(tmp_path, monkeypatch, "demo", "input.pooling=mean", "model.name=mlp")
-        wrong = onnx_graphs.OfFeatures.forward
-        monkeypatch.setattr(onnx_graphs.OfFeatures, "forward", lambda self, features: wrong(self, features + 1))
+        wrong = onnx_graphs.FeaturesGraph.forward
+        monkeypatch.setattr(onnx_graphs.FeaturesGraph, "forward", lambda self, features: wrong(self, features + 1))
         with pytest.raises(SerError, match=r"answers otherwise than PyTorch: .* is off by 0\."):
             to_onnx(run, tmp_path / "deep" / "out")
         assert list((tmp_path / "deep").iterdir()) == []
@@ -366,7 +366,7 @@ class TestToHub:
         folder = to_hub(run, tmp_path / "out")
         assert ModelCard.load(folder / "README.md").data.license == "cc0-1.0"
         assert "pipeline` does not know it" in (folder / "README.md").read_text()
-        assert load_run(folder).model().config["name"] == "mlp"
+        assert load_run(folder).model().module.config["name"] == "mlp"
         run.environment["corpora"]["tess"] = {"found": 2800, "expected": 2800}
         assert hub.card_data(run).license == "other"
 

@@ -1,5 +1,7 @@
 """Occlusion finds what an answer rests on: of models that are built to rest on it, and of a network."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +29,13 @@ class LoudnessOf:
         self.part = part
         self.recipe = load_recipe("demo", overrides=["input.audio.trim_below_db=null", *overrides])
         self.batches = []
+
+    def for_prepared_audio(self):
+        raw = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0}
+        audio = self.recipe.input.audio.model_copy(update=raw)
+        other = copy.copy(self)
+        other.recipe = self.recipe.model_copy(update={"input": self.recipe.input.model_copy(update={"audio": audio})})
+        return other
 
     def probabilities(self, recordings):
         self.batches.append(len(recordings))
@@ -155,7 +164,7 @@ def test_a_network_is_asked_about_the_clip_that_it_was_asked_about_first(tmp_pat
     recipe = load_recipe("demo", overrides=[f"input.audio={audio}"])
     network = models.build("cnn", ["happy", "sad"], (99, 40), hidden=8, dense=(8,))
     models.save(network, tmp_path)
-    model = Predictor(recipe, ["happy", "sad"], [tmp_path], tmp_path, "cpu")
+    model = Predictor(recipe, [tmp_path], tmp_path, "cpu")
     recording = voice(1.0)
     table = explain.occlusion(model, recording, width=0.5)
     prepared = Recording(np.array(table.attrs["waveform"], np.float32), RATE)

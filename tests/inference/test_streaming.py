@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from invented_tables import EMOTIONS, RATE, babble, timeline_table
 from tqdm import tqdm as tqdm_now
 
-from ser_lib import bench, cli
+from ser_lib import cli
 from ser_lib.audio import reading
 from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.inference import predict, run
 from ser_lib.inference import streaming as timelines
+from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.streaming import Envelope, Stream, stretches, timeline
+from ser_lib.models import networks
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import plots
 from ser_lib.reports.timelines import write_timelines
@@ -171,7 +173,10 @@ class TestTheSameHoweverItIsCut:
 
     def test_with_a_network_on_mfcc(self, tmp_path):
         soundfile.write(tmp_path / "clip.wav", babble(1), RATE)
-        predictor = bench.untrained(load_recipe("demo"), str(tmp_path / "clip.wav"), tmp_path / "model")
+        recipe, folder = load_recipe("demo"), tmp_path / "model"
+        inputs = recipe.create_model().inputs_of([tmp_path / "clip.wav"])
+        networks.save(networks.build("cnn", list(recipe.emotions), inputs.shape[1:]), folder)
+        predictor = Predictor(recipe, [folder], folder)
         samples = babble(6)
         whole = timeline(predictor, Recording(samples, RATE), progress=False)
         live = pushed(Stream(predictor), np.array_split(samples, 17))

@@ -19,7 +19,6 @@ from ser_lib.cli import main
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation.results import result_rows
 from ser_lib.inference.run import load_run, model_folder, run_folder
-from ser_lib.models import network_training
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import inputs_of, overview_of
@@ -77,7 +76,7 @@ class TestAFrozenEncoder:
             tested = run.split[(run.split["fold"] == fold) & (run.split["subset"] == "test")]["clip_id"]
             clips = tones.set_index("clip_id").loc[tested].reset_index()
             inputs = inputs_of(run.recipe, clips, "speaker", progress=False)
-            probabilities = network_training.probabilities(run.model(fold), inputs)
+            probabilities = run.model(fold).probabilities(inputs)
             np.testing.assert_allclose(probabilities, recorded.loc[tested, list(EMOTIONS)], atol=1e-4)
         size = run.environment["model"]
         assert 0 < size["trained_parameters"] < size["parameters"] and size["clips_per_second"] > 0
