@@ -13,17 +13,16 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ser_lib.common.errors import SerError
+from ser_lib.common.errors import SerError, did_you_mean
 from ser_lib.common.files import replacing
 from ser_lib.common.hashing import draw_clips, hash_of, shuffled, spread
-from ser_lib.corpora.clips import check_clips
+from ser_lib.corpora.clips import COLUMNS, check_clips
 from ser_lib.corpora.labels import in_order
 
 logger = logging.getLogger(__name__)
@@ -34,20 +33,8 @@ VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the cli
 # The actors tested in each fold of EmoBox (Ma et al. 2024, arXiv:2406.07162).
 EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 
-_SAVED = [
-    "fold",
-    "subset",
-    "clip_id",
-    "corpus",
-    "speaker",
-    "sex",
-    "emotion",
-    "intensity",
-    "sentence",
-    "audio_hash",  # not in the folders of older runs
-    "protocol",
-    "seed",
-]
+_OF_THE_FILE = ("path", "seconds", "sampling_rate")
+_SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _OF_THE_FILE), "protocol", "seed"]
 
 Fold = dict[str, np.ndarray]  # subset -> row numbers in the clip table
 Split = Callable[..., list[Fold]]
@@ -97,8 +84,7 @@ def get_protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    near = get_close_matches(str(name), PROTOCOLS, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, PROTOCOLS)
     raise SerError(f"unknown protocol {name!r}: {hint}The protocols are {', '.join(PROTOCOLS)}.")
 
 
@@ -133,26 +119,22 @@ def make_split(
         SerError: the protocol is unknown, has no setting of that name, or cannot split these clips.
     """
     chosen = get_protocol(protocol)
-    sizes = {
-        "folds": folds,
-        "test_fraction": test_fraction,
-        "validation_fraction": validation_fraction,
-        "stratify": stratify,
-    }
-    uses_of_clips = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
-    # Every recipe states all sizes, whatever its protocol; the other settings are refused where they have no effect.
-    for setting, value in uses_of_clips.items():
-        if value not in (None, False) and not chosen.takes(setting):
-            others = ", ".join(name for name, other in PROTOCOLS.items() if other.takes(setting))
-            raise SerError(f"protocol {protocol!r} has no setting {setting}: leave it out, or use {others}")
+    who_is_used = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
+    # A recipe states the sizes for all protocols; the other settings are refused where they would have no effect.
+    for name, value in who_is_used.items():
+        if value not in (None, False) and not chosen.takes(name):
+            others = ", ".join(other.name for other in PROTOCOLS.values() if other.takes(name))
+            raise SerError(f"protocol {protocol!r} has no setting {name}: leave it out, or use {others}.")
+    sizes = {"folds": folds, "test_fraction": test_fraction, "validation_fraction": validation_fraction}
+    settings = {**sizes, "stratify": stratify, **who_is_used}
     check_clips(clips)
     clips = clips.sort_values("clip_id", ignore_index=True)
-    settings = {name: value for name, value in (sizes | uses_of_clips).items() if chosen.takes(name)}
-    return _assemble(clips, chosen.split(clips, seed, **settings), protocol, seed)
+    made = chosen.split(clips, seed, **{name: value for name, value in settings.items() if chosen.takes(name)})
+    return _assemble(clips, made, protocol, seed)
 
 
 def save_split(split: pd.DataFrame, path: str | Path) -> None:
-    """Write a split as CSV: fold, subset, clip_id, what is known of the clip, protocol, seed."""
+    """Write a split as CSV: fold, subset, clip_id and the other columns of `clips` except `_OF_THE_FILE`, protocol, seed."""
     with replacing(Path(path)) as part:
         split[_SAVED].to_csv(part, index=False)
 
