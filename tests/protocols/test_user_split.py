@@ -193,7 +193,10 @@ class TestRefused:
             ("path,subset,Path\na,b,c\n", "no column twice"),
             ("path,subset,speaker,Speaker\na,train,x,y\n", "no column twice.*speaker,Speaker"),
             ("path,subset\n", "no rows"),
-            ("path,subset\nclip-0.wav,trian\n", "line 2: expected the subset of the clip, got 'trian'. Subsets are train"),
+            (
+                "path,subset\nclip-0.wav,trian\n",
+                "line 2: expected the subset of the clip, got 'trian'. Subsets are train",
+            ),
             ("path,subset\nclip-0.wav,\n", "line 2: expected the subset of the clip, got ''"),
             ("path,subset\n,train\n", "line 2: the path is empty"),
             ("path,subset\nclip,0.wav,train\n", "is not CSV: Expected 2 fields in line 2, saw 3.*double quotes"),
