@@ -56,13 +56,16 @@ def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") ->
             f"line is {header[:200]!r}.{advice and ' '}{advice}"
         )
     table = cells.iloc[1:].set_axis(names, axis=1).set_axis(range(2, len(cells) + 1))
-    table = table[table.map(lambda cell: bool(str(cell).strip()), na_action="ignore").fillna(False).any(axis=1)]
-    for line, row in table[table.isna().any(axis=1)].iterrows():
-        raise SerError(f"{path}, line {line}: {row.count()} cells under {len(names)} columns. Fill in the others.")
-    for line in table.index[table["path"].str.strip() == ""]:
-        raise SerError(f"{path}, line {line}: the path is empty.")
+    table = table[table.map(lambda cell: isinstance(cell, str) and cell.strip() != "").any(axis=1)]
     if table.empty:
         raise SerError(f"{path} has no rows under its header.")
+    n_cells = table.count(axis=1)
+    if n_cells.min() < len(names):
+        line = n_cells.idxmin()
+        raise SerError(f"{path}, line {line}: {n_cells[line]} cells under {len(names)} columns. Fill in the others.")
+    no_path = table["path"].str.strip() == ""
+    if no_path.any():
+        raise SerError(f"{path}, line {no_path.idxmax()}: the path is empty.")
     return table.loc[:, table.columns != ""]
 
 

@@ -199,6 +199,7 @@ class TestRefused:
             ),
             ("path,subset\nclip-0.wav,\n", "line 2: expected the subset of the clip, got ''"),
             ("path,subset\n,train\n", "line 2: the path is empty"),
+            ("path,subset,speaker\n\nclip-0.wav,train\n", "line 3: 2 cells under 3 columns"),
             ("path,subset\nclip,0.wav,train\n", "is not CSV: Expected 2 fields in line 2, saw 3.*double quotes"),
             ('path,subset\n"clip-0.wav,train\n', "is not CSV"),
             ("path,subset\nclip-0.wav,train\n", "no test clips"),
