@@ -80,7 +80,7 @@ def get(kind: str, settings: dict, key: str) -> np.ndarray | None:
     path = _path(kind, settings, key)
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -27,7 +27,7 @@ from ser_lib.recipes import dump_recipe, load_recipe, read_resolved
 
 @pytest.fixture(autouse=True)
 def none_read_before(monkeypatch):
-    monkeypatch.setattr(corpora, "_OWN", {})
+    monkeypatch.setattr(corpora, "_CSV_CORPORA", {})
 
 
 def write(path, rows, separator=",", encoding="utf-8"):
@@ -179,10 +179,13 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("file,emotion\na.wav,sad\n", r"columns path and emotion \(or label\), each once.*'file,emotion'"),
+            (
+                "file,emotion\na.wav,sad\n",
+                r"columns path and emotion \(or label\), and no column twice.*'file,emotion'",
+            ),
             (
                 "path,emotion,Speaker,speaker\nanna/1.wav,sad,anna,bert\n",
-                "my.csv: speaker is there twice in the header: keep one column of each name",
+                "my.csv: .*no column twice, but the first line is 'path,emotion,Speaker,speaker'",
             ),
             ("path,speaker\na.wav,anna\n", r"columns path and emotion \(or label\)"),
             ("path,emotion,speaker\n", "no rows"),
@@ -192,7 +195,7 @@ class TestRefused:
             ),
             (
                 "path,emotion,speaker\nno.wav,sad,x\nanna/1.wav,sad,x\nnor.wav,sad,x\n",
-                r"2 of 3 files that .*my.csv lists are not there: .*no.wav.*nor.wav. Paths in it are relative",
+                r"2 of 3 files that .*my.csv lists do not exist: .*no.wav.*nor.wav. Paths in it are relative",
             ),
             (
                 "path,emotion,speaker\nanna/1.wav,sad,x\nanna/2.wav,sad,\nbert/1.wav,sad,unknown\n",
@@ -200,7 +203,7 @@ class TestRefused:
             ),
             (
                 "path,emotion,speaker\nanna/1.wav,sad,x\nanna/../anna/1.wav,happy,x\n",
-                "different things of the same file: 1.wav in lines 2, 3. Keep one row",
+                "different values for the same file: 1.wav in lines 2, 3. Keep one row",
             ),
         ],
     )
