@@ -6,17 +6,18 @@ frames in time order. Clips differ in length, so a sequence is filled up with Na
 frame; `frame_counts` gives the lengths back.
 """
 
+from __future__ import annotations
+
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import soundfile
-import soxr
 
 from ser_lib.audio import reading
-from ser_lib.common import cache
-from ser_lib.common.files import source_hash
+
+if TYPE_CHECKING:  # an exported model runs this module without pandas
+    import pandas as pd
 
 
 def mfcc(
@@ -93,6 +94,11 @@ def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, p
         float32 array aligned to the rows, (n_clips, n_features) or (n_clips, n_frames, n_features), see above.
     """
     import librosa
+    import soundfile
+    import soxr
+
+    from ser_lib.common import cache
+    from ser_lib.common.files import source_hash
 
     settings = {
         "audio": audio_settings,
@@ -157,6 +163,8 @@ def standardise_by_speaker(features: np.ndarray, speakers: pd.Series) -> np.ndar
         features: (n_clips, n_features) or (n_clips, n_frames, n_features) with NaN padding.
         speakers: aligned to the rows.
     """
+    import pandas as pd
+
     standardised = np.empty_like(features)
     axes = tuple(range(features.ndim - 1))
     for rows in pd.Series(range(len(speakers))).groupby(speakers.to_numpy()).apply(list):
