@@ -64,7 +64,7 @@ def chroma(waveform: np.ndarray, sampling_rate: int, frame: int = 2048, hop: int
     return np.nan_to_num(bins.T).astype(np.float32)
 
 
-def clip_features(path: str, audio_settings: dict, feature_settings: dict) -> np.ndarray:
+def clip_features(path: str | reading.Recording, audio_settings: dict, feature_settings: dict) -> np.ndarray:
     """Features of one file: (n_frames, n_features) for `pooling="sequence"`, their mean over time for `"mean"`.
 
     "mean+std" puts the deviation over time behind the mean: (2 * n_features,).

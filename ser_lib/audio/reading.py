@@ -128,9 +128,8 @@ def blocks(source: AudioSource, seconds: float | None = None) -> Iterator[tuple[
             yield samples, file.samplerate
         # The length of an MP3 without one in its header is an estimate, so slightly fewer samples are no error.
         if file.frames - n_read > max(2304, file.frames / 100):
-            raise SerError(
-                f"{source}: cut short: its header states {file.frames} samples, it has {n_read}. Copy it again."
-            )
+            counts = f"its header states {file.frames} samples, it has {n_read}"
+            raise SerError(f"{source}: cut short: {counts}. Copy it again.")
 
 
 def seconds_of(source: AudioSource) -> float:

@@ -21,7 +21,6 @@ from typing import Any
 import jinja2
 import matplotlib
 import numpy as np
-import pandas as pd
 
 from ser_lib.audio import reading
 from ser_lib.common.errors import SerError
@@ -219,10 +218,8 @@ def _answer_values(predictor: Predictor, path: Path) -> dict[str, Any]:
     if row["error"]:
         raise SerError(row["error"])
     seconds = reading.seconds_of(recording)
-    by_probability = row[predictor.emotions].sort_values(ascending=False, kind="stable")
-    bars = [
-        {"emotion": name, "probability": value, "colour": plots.COLOURS[name]} for name, value in by_probability.items()
-    ]
+    emotions = sorted(predictor.emotions, key=row.get, reverse=True)
+    bars = [{"emotion": name, "probability": row[name], "colour": plots.COLOURS[name]} for name in emotions]
     values: dict[str, Any] = {"seconds": seconds, "bars": bars}
     if seconds <= LONG_SECONDS:  # a player holds its audio, and minutes would be megabytes
         waveform, rate = reading.load(recording, predictor.sampling_rate)
@@ -250,7 +247,7 @@ def example_clips(run: Run) -> dict[str, Path]:
     corpus = CORPORA["sample"]
     if corpus.folder is None or not corpus.folder.is_dir():
         return {}
-    known_speakers = set(_first_fold(run).query("subset != 'test'")["speaker"])
+    known_speakers = set(run.split.query("fold == 0 and subset != 'test'")["speaker"])  # fold 0 answers
     paths: dict[bool, dict[str, Path]] = {False: {}, True: {}}  # by whether the speaker is known, and by emotion
     for path in reading.files_in(corpus.folder):
         clip = corpus.parse(path)
@@ -261,15 +258,10 @@ def example_clips(run: Run) -> dict[str, Path]:
     return {emotion: by_emotion[emotion] for emotion in run.emotions if emotion in by_emotion}
 
 
-def _first_fold(run: Run) -> pd.DataFrame:
-    """Rows of the split for the fold that the served model belongs to."""
-    return run.split[run.split["fold"] == 0]
-
-
 def about_run(run: Run) -> dict[str, Any]:
     """Collect what the page states about its model: training data, scores and limits."""
     corpora, notices = [], list(run.recipe.notices)
-    for name, clips in _first_fold(run).query("subset == 'train'").groupby("corpus", sort=False):
+    for name, clips in run.split.query("fold == 0 and subset == 'train'").groupby("corpus", sort=False):
         corpus = known_corpus(name)
         speakers = clips["speaker"].nunique()
         corpora.append({"corpus": corpus, "name": label(name), "clips": len(clips), "speakers": speakers})
@@ -292,12 +284,10 @@ def about_run(run: Run) -> dict[str, Any]:
 
 def _score_under_speaker(run: Run) -> str:
     """UAR of the same recipe under the protocol `speaker`, from `results.csv`; "" where there is none."""
-    recipe, test_corpora = run.recipe, dict.fromkeys(run.test_clips()["corpus"])
-    corpus = "+".join(run.corpora[name] for name in test_corpora)
-    table = read_results()
-    rows = table[
-        (table[KEY] == [recipe.name, recipe.variant_label, recipe.features_label, "speaker", corpus]).all(axis=1)
-    ]
+    recipe, table = run.recipe, read_results()
+    corpus = "+".join(run.corpora[name] for name in dict.fromkeys(run.test_clips()["corpus"]))
+    key = [recipe.name, recipe.variant_label, recipe.features_label, "speaker", corpus]
+    rows = table[(table[KEY] == key).all(axis=1)]
     if rows.empty:
         return ""
     row = rows.iloc[0]
