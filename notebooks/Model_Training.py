@@ -79,7 +79,7 @@ print(f"{len(run.metrics['by_fold'])} folds in {run.environment['seconds']:.0f} 
 show.model_size(run)
 
 # %%
-show.model_summary(run.model())
+show.model_summary(run.model().module)
 
 # %% [markdown]
 # Where a model weighs the layers of its encoder (`model.name=weighted-layers`), this shows which ones it found useful.

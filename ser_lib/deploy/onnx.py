@@ -7,6 +7,7 @@ demo-onnx/
     model.int8.onnx    with `int8=True`, its matrices as 8-bit integers
     preprocessor.json  how audio is prepared, the emotions, the protocol and its scores, and what int8 lost
     run_onnx.py        audio files in, lines of JSON out, as `ser predict --json` gives them
+    ser_lib/           the modules that `run_onnx.py` imports
     README.md
 """
 
@@ -29,7 +30,14 @@ from ser_lib.inference.run import Run
 from ser_lib.models.base import OnnxGraph
 from ser_lib.models.hidden_states import MAX_SECONDS
 
-NAMES = ("model.onnx", "model.onnx.data", "model.int8.onnx", "preprocessor.json", "run_onnx.py", "README.md")
+NAMES = ("model.onnx", "model.onnx.data", "model.int8.onnx", "preprocessor.json", "run_onnx.py", "ser_lib", "README.md")
+SCRIPT_MODULES = (
+    "common/__init__.py",
+    "common/errors.py",
+    "audio/__init__.py",
+    "audio/reading.py",
+    "audio/features.py",
+)
 OPSET = 23  # the newest that the exporter writes; in onnxruntime since 1.23
 TOLERANCE = 1e-3  # of a probability
 CHECKED_SECONDS = (0.03, 0.5, 1.7, 3.1, 12.3)
@@ -62,7 +70,7 @@ def to_onnx(
     with whole_folder(Path(folder), NAMES) as part:
         graph = run.model(fold).onnx_graph()
         _export(graph, part / "model.onnx")
-        shutil.copy(Path(__file__).with_name("run_onnx.py"), part)
+        _copy_script(part)
         settings = _settings(run, fold, graph)
         _write_settings(settings, part)
         settings["largest_difference"] = _check(reference, part)
@@ -70,7 +78,7 @@ def to_onnx(
         if int8:
             onnx_int8.write(part)
             settings["int8"] = {"megabytes": _megabytes(part, "model.int8.onnx")}
-            settings["int8"] |= onnx_int8.loss(run, fold, part, data_dir, progress)
+            settings["int8"] |= onnx_int8.compare_scores(run, fold, part, data_dir, progress)
         _write_settings(settings, part)
         (part / "README.md").write_text(_readme(shareable(run), settings), encoding="utf-8")
     return Path(folder)
@@ -115,6 +123,16 @@ def _export(graph: OnnxGraph, path: Path) -> None:
     program.save(path, external_data=size > PROTOBUF_BYTES)
 
 
+def _copy_script(folder: Path) -> None:
+    """Copy `run_onnx.py` and, as a small package beside it, the modules that it imports."""
+    shutil.copy(Path(__file__).with_name("run_onnx.py"), folder)
+    package = folder / "ser_lib"
+    for name in SCRIPT_MODULES:
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(__file__).parents[1] / name, package / name)
+    (package / "__init__.py").touch()
+
+
 def _settings(run: Run, fold: int, graph: OnnxGraph) -> dict:
     """What `run_onnx.py` needs to prepare audio, and what a reader must know of the model."""
     audio = run.recipe.input.audio
@@ -155,7 +173,7 @@ def _check(reference: Predictor, folder: Path) -> float:
     for seconds in CHECKED_SECONDS:
         samples = _sound(seconds, sampling_rate)
         expected = reference.probabilities([Recording(samples, sampling_rate)])[0]
-        differences[seconds] = float(np.abs(model.probabilities(samples[:, None], sampling_rate) - expected).max())
+        differences[seconds] = float(np.abs(model.probabilities(Recording(samples, sampling_rate)) - expected).max())
     worst = max(differences, key=lambda seconds: np.nan_to_num(differences[seconds], nan=np.inf))
     if not differences[worst] <= TOLERANCE:
         raise SerError(

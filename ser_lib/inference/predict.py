@@ -107,7 +107,7 @@ def _answers(predictor: Predictor, batch: Sequence[str | Path | Recording], bar:
             if reading.seconds_of(source) > LONG_SECONDS:
                 answers[number] = _of_windows(predictor, source)
             else:
-                short[number] = heard(source)
+                short[number] = reading.decode_audible(source)
         except SerError as error:
             answers[number] = error
         bar.update()
@@ -125,18 +125,6 @@ def _answer_or_error(predictor: Predictor, recording: Recording) -> np.ndarray |
         return predictor.probabilities([recording])[0]
     except SerError as error:
         return error
-
-
-def heard(source: str | Path | Recording) -> Recording:
-    """Decode, and refuse silence, in which a model would hear an emotion as well.
-
-    Raises:
-        SerError: as `ser_lib.audio.reading.decode`, or every sample is 0.
-    """
-    samples, sampling_rate = reading.decode(source)
-    if not samples.any():
-        raise SerError(f"{source}: silent, every sample is 0. Is the microphone muted?")
-    return Recording(samples, sampling_rate, str(source))
 
 
 def _of_windows(predictor: Predictor, source: str | Path | Recording) -> np.ndarray:

@@ -168,7 +168,7 @@ def test_a_network_is_asked_about_the_clip_that_it_was_asked_about_first(tmp_pat
     recording = voice(1.0)
     table = explain.occlusion(model, recording, width=0.5)
     prepared = Recording(np.array(table.attrs["waveform"], np.float32), RATE)
-    again = explain._for_prepared(model).probabilities([prepared])
+    again = model.for_prepared_audio().probabilities([prepared])
     np.testing.assert_array_equal(again, model.probabilities([recording]))
     assert table.attrs["probability"] == again.max() and table["change"].abs().max() > 0
     assert model.recipe == recipe  # the model itself is left as it was

@@ -133,7 +133,7 @@ class TestAFineTunedEncoder:
         total = run.environment["model"]["parameters"]
         assert total >= size["all"] > size["transformer"] > size["lora"] > size["head"] > 0
         assert "of these trained" in notebook_display.model_size(run).index
-        assert notebook_display.model_summary(run.model()).loc["total", "numbers"] == total
+        assert notebook_display.model_summary(run.model().module).loc["total", "numbers"] == total
 
     def test_refuses_a_protocol_that_standardises_features(self, tones, tmp_path):
         with pytest.raises(SerError, match="speaker-adapted standardises features"):
@@ -197,7 +197,7 @@ class TestFoldsAsJobs:
 
         start = resume.resume_or_start
         monkeypatch.setattr(resume, "resume_or_start", other_job)
-        with pytest.raises(SerError, match="another job has begun 0 in .* anew"):
+        with pytest.raises(SerError, match="another job has started 0 in .* anew"):
             train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0])
 
     def test_that_were_joined_by_another_job_are_the_run(self, tones, tmp_path, monkeypatch):
@@ -303,7 +303,7 @@ def test_the_row_of_results_names_the_encoder_and_no_path(tones, tmp_path):
     assert row["encoder"] == "whisper"
     assert "input.encoder" not in row["variant"] and str(tmp_path) not in row.to_csv()
     # The title names wav2vec2: whoever reads the card is told.
-    assert "Another encoder than the recipe's own was read here: whisper." in (run.folder / "README.md").read_text()
+    assert "Another encoder than the recipe's own: whisper." in (run.folder / "README.md").read_text()
 
 
 class TestTwoProcesses:

@@ -148,7 +148,6 @@ class TestTheSameNumbers:
             import os, pathlib, signal, sys
             from ser_lib.training import experiment
             from ser_lib.models import network_training
-from ser_lib.models.heads import Head
             from ser_lib.recipes import load_recipe
             runs, kill_at = sys.argv[1], int(sys.argv[2])
             counts = {"n": 0}
