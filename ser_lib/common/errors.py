@@ -2,7 +2,7 @@
 
 
 class SerError(ValueError):
-    """Something the user can mend: the message says what was expected, what came, and what to do.
+    """An error that the user can correct: the message says what was expected, what came, and what to do.
 
-    The command line prints the message alone; everything else keeps its traceback.
+    The command line prints only its message; any other error keeps its traceback.
     """
