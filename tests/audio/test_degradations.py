@@ -104,7 +104,7 @@ def test_every_voice_of_the_babble_is_as_loud_as_the_others():
 
 def test_babble_needs_a_voice():
     for voices in ([], [np.zeros(RATE, dtype=np.float32)]):
-        with pytest.raises(SerError, match=f"of the {len(voices)} given none is heard"):
+        with pytest.raises(SerError, match=f"each of the {len(voices)} given is silent"):
             degradations.babble(voices, RATE, generator())
 
 

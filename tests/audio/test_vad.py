@@ -124,7 +124,7 @@ def test_a_click_is_soon_over():
 
 
 def test_refusals(monkeypatch):
-    with pytest.raises(SerError, match="energy, silero, none, not by 'loud'"):
+    with pytest.raises(SerError, match="energy, silero, none, not 'loud'"):
         vad.detector("loud", RATE)
     monkeypatch.setitem(sys.modules, "silero_vad", None)
     with pytest.raises(SerError, match="pip install silero-vad"):
