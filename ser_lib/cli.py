@@ -67,14 +67,9 @@ option("--window", "seconds of a window (default: as the recipe)", type=float, m
 option("--hop", "seconds from window to window (default: 1, or a window)", type=float, metavar="S", group=TIMELINE)
 option("--smoothing", "time constant in seconds; 0: none (default: 2)", type=float, metavar="S", group=TIMELINE)
 option(
-    "--speech",
-    "how speech is detected: by loudness (default), by silero-vad, or not at all",
-    choices=["energy", "silero", "none"],
-    group=TIMELINE,
+    "--speech", "detect it by loudness (default) or silero-vad", choices=["energy", "silero", "none"], group=TIMELINE
 )
-option(
-    "--output", "the folder to write (default: the current folder; of an export, one in the run folder)", metavar="DIR"
-)
+option("--output", "the folder to write (default: the current one; of an export, the run folder)", metavar="DIR")
 option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--validation", "the validation files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)

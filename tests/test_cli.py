@@ -1,10 +1,11 @@
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ser_lib.cli import COMMANDS, build_parser, main, overrides_of
+from ser_lib.cli import COMMANDS, OPTIONS, build_parser, main, overrides_of
 from ser_lib.training import experiment
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,10 @@ def test_every_command_answers_help_with_an_example(command, capsys):
         main([command, "--help"])
     assert stopped.value.code == 0
     assert f"ser {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_every_parameter_has_an_option_and_every_option_a_command():
+    assert {name for function in COMMANDS.values() for name in inspect.signature(function).parameters} == set(OPTIONS)
 
 
 @pytest.mark.parametrize(

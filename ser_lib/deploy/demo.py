@@ -27,7 +27,7 @@ from ser_lib.corpora import CORPORA, known_corpus, label
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.evaluation.results import MIN_SPEAKERS, read_results
 from ser_lib.inference.model_card import NOT_FOR, describe_score
-from ser_lib.inference.predict import heard, predict
+from ser_lib.inference.predict import decode_audible, predict
 from ser_lib.inference.predictor import LONG_SECONDS, Predictor
 from ser_lib.inference.run import Run
 from ser_lib.inference.streaming import timeline
@@ -212,7 +212,7 @@ def _heard_in(predictor: Predictor, path: Path) -> dict:
         SerError: the file cannot be answered.
     """
     _check_size(path)
-    recording = heard(path)._replace(name=path.name)
+    recording = decode_audible(path)._replace(name=path.name)
     row = predict(predictor, recording, progress=False).iloc[0]
     if row["error"]:
         raise SerError(row["error"])
