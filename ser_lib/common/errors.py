@@ -5,9 +5,9 @@ from difflib import get_close_matches
 
 
 class SerError(ValueError):
-    """Something the user can mend: the message says what was expected, what came, and what to do.
+    """An error that the user can correct: the message says what was expected, what came, and what to do.
 
-    The command line prints the message alone; everything else keeps its traceback.
+    The command line prints only its message; any other error keeps its traceback.
     """
 
 

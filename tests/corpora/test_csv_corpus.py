@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_lib import corpora
-from ser_lib.cli import build_parser, main
-from ser_lib.commands import overrides_of
+from ser_lib.cli import build_parser, main, overrides_of
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA, csv_corpus, find_corpus, get_corpus, lasting_name
 from ser_lib.corpora.clips import COLUMNS, check_clips, load_clips
@@ -271,12 +270,13 @@ class TestWithoutSpeakers:
 
 
 class TestInARecipe:
-    def options(self, *arguments):
-        return build_parser().parse_args(["train", "demo", *arguments])
+    def overrides(self, *arguments):
+        options = build_parser().parse_args(["train", "demo", *arguments])
+        return overrides_of(options.corpus, options.set)
 
     def test_corpus_is_the_same_as_set(self, tmp_path, rows, monkeypatch):
-        assert overrides_of(self.options("--corpus", "ravdess", "my.csv")) == ["corpora=[ravdess, my.csv]"]
-        assert overrides_of(self.options("--set", "corpora=[ravdess, my.csv] training.epochs=3")) == [
+        assert self.overrides("--corpus", "ravdess", "my.csv") == ["corpora=[ravdess, my.csv]"]
+        assert self.overrides("--set", "corpora=[ravdess, my.csv] training.epochs=3") == [
             "corpora=[ravdess, my.csv]",
             "training.epochs=3",
         ]
@@ -284,7 +284,7 @@ class TestInARecipe:
         monkeypatch.chdir(tmp_path)
         write(tmp_path / "a, b.csv", rows)
         for typed in (["--corpus", "a, b.csv"], ["--set", "corpora='a, b.csv'"]):
-            (item,) = overrides_of(self.options(*typed))
+            (item,) = self.overrides(*typed)
             assert load_recipe("demo", overrides=[item]).corpora == (str(tmp_path / "a, b.csv"),)
 
     def test_folders_are_not_shown_and_the_csv_is_not_needed_to_read_it_again(self, tmp_path):

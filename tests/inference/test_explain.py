@@ -88,7 +88,7 @@ def test_the_band_that_carries_the_emotion_is_found():
 def test_a_pause_that_is_covered_changes_next_to_nothing():
     waveform = voice().samples.copy()
     waveform[RATE : RATE + RATE // 4] *= 0.005 / np.abs(waveform[RATE : RATE + RATE // 4]).max()
-    # It hears nothing but that stretch, and would hear anything that were put there.
+    # The model reads only that interval, and would notice anything louder in it.
     model = LoudnessOf(seconds_of(1.0, 1.25))
     table = explain.occlusion(model, Recording(waveform, RATE), step=0.25, emotion="angry")
     assert table["change"].abs().max() < 0.1
@@ -142,11 +142,11 @@ class TestPreparation:
         assert abs(table["change"].iloc[-1]) < 0.02
 
     def test_a_covered_end_is_not_cut_off(self):
-        heard = []
-        model = LoudnessOf(lambda waveform: heard.append(len(waveform)) or waveform)
+        lengths = []
+        model = LoudnessOf(lambda waveform: lengths.append(len(waveform)) or waveform)
         model.recipe = load_recipe("demo")  # trims
         explain.occlusion(model, voice(1.6, pause=0.0), width=0.4, step=0.4)
-        assert set(heard) == {round(1.6 * RATE)}
+        assert set(lengths) == {round(1.6 * RATE)}
 
     def test_times_are_those_of_the_trimmed_clip_at_the_models_rate(self):
         model = LoudnessOf(seconds_of(0, 9), "input.audio.trim_below_db=40")
@@ -179,8 +179,8 @@ def test_tables_can_be_put_together_and_drawn():
     assert len(pd.concat(tables)) == sum(map(len, tables))
     titles = [plots.occlusion(table).get_suptitle() for table in tables]
     assert all(title.startswith("angry: 9") and "rests on no single part" in title for title in titles)
-    (found,) = [explain.occlusion(LoudnessOf(seconds_of(0.5, 0.75)), voice(), step=0.25)]
-    assert "without 0.50 to 0.75 s" in plots.occlusion(found).get_suptitle()
+    table = explain.occlusion(LoudnessOf(seconds_of(0.5, 0.75)), voice(), step=0.25)
+    assert "without 0.50 to 0.75 s" in plots.occlusion(table).get_suptitle()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_tables_can_be_put_together_and_drawn():
         ({"step": float("nan")}, "above 0"),
         ({"step": 0.3}, r"at most the width \(0.25\)"),
         ({"step": 0.001}, "take a longer step"),
-        ({"emotion": "joy"}, "tells neutral, angry apart"),
+        ({"emotion": "joy"}, "the model predicts neutral, angry"),
     ],
 )
 def test_an_argument_out_of_range_is_refused(arguments, message):

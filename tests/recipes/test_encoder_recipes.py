@@ -245,17 +245,17 @@ def test_a_head_that_the_checkpoint_brings_is_not_used(tones, tmp_path):
 
 def test_a_relative_folder_is_found_from_anywhere(tmp_path, monkeypatch):
     """The notebooks run in a folder of their own."""
-    from ser_lib.cli import build_parser
-    from ser_lib.commands import recipe_of
+    from ser_lib.cli import build_parser, recipe_of
 
     tiny_checkpoint(tmp_path / "models" / "tiny", "wav2vec2")
     monkeypatch.chdir(tmp_path)
     options = build_parser().parse_args(["train", FROZEN_NAME, "--set", "input.encoder=models/tiny"])
-    recipe = recipe_of(options)
+    recipe = recipe_of(options.recipe, options.variant, options.corpus, options.set)
     assert recipe.input.encoder == str(tmp_path / "models" / "tiny") and recipe.features_label == "tiny"
     monkeypatch.chdir("/")
     options = build_parser().parse_args(["train", FROZEN_NAME, "--set", "input.encoder=models/tiny"])
-    assert recipe_of(options).features_label == "models/tiny"  # a repository's name, as far as it tells
+    recipe = recipe_of(options.recipe, options.variant, options.corpus, options.set)
+    assert recipe.features_label == "models/tiny"  # a repository's name, as far as it tells
 
 
 @pytest.mark.parametrize(
