@@ -110,9 +110,10 @@ def markdown(table: pd.DataFrame) -> str:
         "| recipe | reads | variant | protocol | test corpus | UAR (95 % CI) | accuracy (95 % CI) | test clips / speakers |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    transductive = [name for name, protocol in PROTOCOLS.items() if protocol.is_transductive]
     for row in table.itertuples():
         uar, accuracy = score_cell(row, "uar", bold=True), score_cell(row, "accuracy")
-        protocol = f"`{row.protocol}`" + " (transductive)" * (row.protocol == "speaker-adapted")
+        protocol = f"`{row.protocol}`" + " (transductive)" * (row.protocol in transductive)
         cells = [f"`{row.recipe}`", row.encoder, row.variant, protocol, row.corpus, uar, accuracy]
         lines.append("| " + " | ".join([*cells, f"{row.n_test} / {row.test_speakers}"]) + " |")
     return "\n".join(lines)

@@ -11,14 +11,16 @@ from string import ascii_uppercase
 
 import pandas as pd
 
+from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import comparison
 from ser_lib.evaluation.metrics import predictions_table
 from ser_lib.evaluation.results import check_same_experiment
 from ser_lib.inference.model_card import describe_score
-from ser_lib.inference.predictor import Predictor
-from ser_lib.inference.run import Run, model_folder
+from ser_lib.inference.run import Run
+from ser_lib.models.base import take
 from ser_lib.protocols.leak_audit import red_leaks
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes.inputs import clips_of, inputs_of
 
 N_CHECKED = 16  # test clips a fold
@@ -58,9 +60,7 @@ def validation_predictions(
     checked = tested.sample(frac=1, random_state=0).groupby("fold").head(N_CHECKED)
     predicted = pd.concat([validated, checked[checked["fold"].isin(validated["fold"])]])
     clips = clips_of(run.recipe, run.protocol, data_dir, progress) if clips is None else clips
-    used = split
-    if run.recipe.model.name == "finetune":  # waveforms, of which each stands for itself
-        used = predicted
+    used = split if get_protocol(run.protocol).is_transductive else predicted
     missing = set(used["clip_id"]) - set(clips["clip_id"])
     if missing:
         raise SerError(
@@ -74,11 +74,9 @@ def validation_predictions(
     stored = run.predictions.set_index("clip_id")[run.emotions]
     tables = []
     for fold, rows in predicted.groupby("fold"):
-        folder = model_folder(run.folder, int(fold))
-        model = Predictor(run.recipe, run.emotions, [folder], folder, run.recipe.training.device)
-        numbers = number_of[rows["clip_id"]].to_numpy()
-        fold_inputs = [inputs[number] for number in numbers] if isinstance(inputs, list) else inputs[numbers]
-        table = predictions_table(rows, model.of_inputs(fold_inputs), run.emotions).assign(fold=int(fold))
+        model = run.model(int(fold)).to(pick_device(run.recipe.training.device))
+        probabilities = model.probabilities(take(inputs, number_of[rows["clip_id"]].to_numpy()))
+        table = predictions_table(rows, probabilities, run.emotions).assign(fold=int(fold))
         is_checked = rows["subset"] == "test"
         difference = table.loc[is_checked, run.emotions] - stored.loc[rows.loc[is_checked, "clip_id"]].to_numpy()
         if difference.abs().max(axis=None) > TOLERANCE:

@@ -95,7 +95,7 @@ def columns_of(recipe: Recipe) -> dict[str, Column]:
     # Several corpora share no sentences, or do not name them: a whole unseen corpus is then the strictest test.
     strictest = "cross-corpus" if len(recipe.corpora) > 1 else "speaker-sentence"
     # An epoch of fine-tuning is enough to learn nothing.
-    floor = (FLOOR, "training.epochs=1") if recipe.model.name == "finetune" else (FLOOR,)
+    floor = (FLOOR, "training.epochs=1") if recipe.trains_encoder else (FLOOR,)
     return {
         "as-stated": Column("as stated", "stated", "published"),
         "as-run": Column("as its notebook ran", "as-run", "published"),
@@ -130,7 +130,7 @@ def recipe_of_column(
         load_recipe(name, column.variant)
     except SerError:
         return None
-    given = [f"input.encoder={encoder}"] if encoder and recipe.input.encoder != "mfcc" else []
+    given = [f"input.encoder={encoder}"] if encoder and recipe.reads_encoder else []
     if not in_full and not torch.cuda.is_available():
         given += ON_A_CPU.get((name, key), ())
     by_key = {item.partition("=")[0]: item for item in [*given, *overrides, *column.overrides]}  # the last one counts
@@ -189,9 +189,9 @@ def _planned(
     for name in names or claimed_recipes():
         recipe = load_recipe(name, overrides=overrides)
         reads = encoder or recipe.input.encoder
-        if recipe.input.encoder != "mfcc" and reads not in error_of:
+        if recipe.reads_encoder and reads not in error_of:
             error_of[reads] = _encoder_error(reads, None if encoder else recipe.input.revision)
-        if recipe.input.encoder != "mfcc" and error_of[reads]:
+        if recipe.reads_encoder and error_of[reads]:
             say(f"{name} is left out: {error_of[reads]}")
             continue
         for key, column in columns_of(recipe).items():
@@ -225,7 +225,7 @@ def _train_in_parallel(planned: Iterable[PlannedRun], data_dir: str | Path | Non
     missing = []
     for run in planned:
         with suppress(SerError):  # a damaged folder
-            if run.recipe.input.encoder == "mfcc" and run.finished() is None:
+            if not run.recipe.reads_encoder and run.finished() is None:
                 missing.append(run)
     if len(missing) < 2:
         return

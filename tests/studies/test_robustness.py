@@ -184,7 +184,7 @@ def test_a_killed_run_meets_the_same_clips_again_and_leaves_no_file(problem):
 def test_the_mfcc_features_of_the_package_will_do(problem):
     clips, split = problem
     clips, split = clips.head(8), split[split["clip_id"].isin(clips["clip_id"].head(8))]
-    settings = {"pooling": "mean", "chroma": False, "n_mfcc": 13}
+    settings = {"kind": "mfcc", "pooling": "mean", "chroma": False, "n_mfcc": 13}
     degraded = degraded_features(
         clips, split, lambda table: features.extract(table, AUDIO, settings), WHITE, audio=AUDIO
     )
