@@ -55,9 +55,7 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
             f"no clip is left to test {run.folder} on: give a corpus whose speakers it has not learned from."
         )
     answers = run.predict(clips["path"].tolist(), fold=fold, progress=progress)
-    predictions = answers[run.emotions]
-    predictions.insert(0, "clip_id", clips["clip_id"].to_numpy())
-    predictions.insert(1, "truth", clips["emotion"].to_numpy())
+    predictions = metrics.predictions_table(clips, answers[run.emotions].to_numpy(), run.emotions)
     return predictions[(answers["error"] == "").to_numpy()].reset_index(drop=True)
 
 
