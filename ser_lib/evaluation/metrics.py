@@ -35,8 +35,7 @@ def check_predictions(predictions: pd.DataFrame) -> None:
         SerError: no rows, a missing or unknown column, a truth without a column, or probabilities that are NaN, outside
             0 to 1, or do not sum to 1 in a row.
     """
-    missing = [name for name in ("clip_id", "truth") if name not in predictions]
-    if missing or predictions.empty:
+    if not {"clip_id", "truth"} <= set(predictions) or predictions.empty:
         raise SerError(
             "expected a predictions table with clip_id, truth and a column of probabilities for each emotion, got "
             f"{len(predictions)} rows and the columns {', '.join(map(str, predictions.columns))}"
@@ -56,7 +55,7 @@ def check_predictions(predictions: pd.DataFrame) -> None:
         )
     values = predictions[emotions].to_numpy(dtype=float)
     sums = values.sum(axis=1)
-    bad = ~(np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-3))
+    bad = ~((values >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-3))  # NaN is bad too
     if bad.any():
         raise SerError(
             f"the probabilities of {bad.sum()} rows are NaN, negative or do not sum to 1; the first is "
@@ -67,8 +66,7 @@ def check_predictions(predictions: pd.DataFrame) -> None:
 def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0) -> dict:
     """Accuracy, UAR and macro F1 with 95 % percentile bootstrap intervals, and the calibration error.
 
-    `uar` (unweighted average recall, balanced accuracy) and `macro_f1` average over the emotions that the truth holds. An
-    emotion that is predicted but never true lowers the recall of others, and has no recall or F1 itself: scikit-learn's
+    `uar` (unweighted average recall) and `macro_f1` average over the emotions that the truth holds: scikit-learn's
     `balanced_accuracy_score` and `f1_score(labels=those that are true)`.
 
     Intervals resample speakers where there are at least `intervals.MIN_SPEAKERS`, else clips, since clips of one speaker
@@ -166,11 +164,7 @@ def per_class(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def decisions(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The decision for each row of the predictions.
-
-    Returns:
-        clip_id, truth, prediction (the most probable emotion), confidence (its probability), and
-        truth_probability (the probability of the true emotion).
+    """Each row's clip_id, truth, prediction, confidence (its probability) and truth_probability.
 
     Raises:
         SerError: see `check_predictions`.
@@ -209,16 +203,12 @@ def by_group(
         group: score(predictions[about["group"] == group], part.get("speaker"), bootstrap)
         for group, part in about.groupby("group")
     }
-    columns = ["n_test", "accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high", "interval_over"]
-    return pd.DataFrame.from_dict(rows, "index")[columns].rename_axis("group").sort_values("uar", kind="stable")
+    table = pd.DataFrame.from_dict(rows, "index").rename_axis("group").sort_values("uar", kind="stable")
+    return table[["n_test", *(name + end for name in SCORES[:2] for end in ("", "_low", "_high")), "interval_over"]]
 
 
 def chance_level(n_classes: int) -> float:
-    """The UAR of guessing: one in the number of emotions.
-
-    >>> chance_level(8)
-    0.125
-    """
+    """The UAR of guessing: one in the number of emotions."""
     return 1 / n_classes
 
 

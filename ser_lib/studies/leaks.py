@@ -257,7 +257,7 @@ def epoch_chosen_on_test(clips: pd.DataFrame, features: np.ndarray, epochs: int 
     only the chosen epoch differs.
     """
     split = make_split(clips, "speaker", 0, folds=folds)
-    settings = {"epochs": epochs, "batch_size": 16, "learning_rate": 1e-3, "device": "cpu", "progress": False}
+    settings: dict = {"epochs": epochs, "batch_size": 16, "learning_rate": 1e-3, "device": "cpu", "progress": False}
 
     def trained(chooser: str) -> pd.DataFrame:
         tables = []

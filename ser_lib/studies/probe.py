@@ -90,7 +90,7 @@ def probe_on(
     for fold in folds_of(clips, split):
         train, validation = fold.rows["train"], fold.rows.get("validation", np.array([], dtype=int))
         strengths = STRENGTHS if len(validation) else STRENGTHS[1:2]
-        settings = {"inverse_regularisation": strengths, "standardise": standardise, "progress": False}
+        settings: dict = {"inverse_regularisation": strengths, "standardise": standardise, "progress": False}
         with network_training.seeded(0):
             network = models.build("logistic-regression", fold.emotions, features.shape[1:])
             network_training.fit_logistic(network, features, fold.labels, train, validation, **settings)
