@@ -11,7 +11,7 @@ test needs one decision a clip, and is then left out (NaN).
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -25,13 +25,11 @@ from ser_lib.evaluation import intervals, metrics
 
 logger = logging.getLogger(__name__)
 
+ATTRIBUTES = ("sex", "speaker", "sentence", "intensity")  # of clips
+
 
 def compare(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    speaker_of: Mapping[str, str] | None = None,
-    shared: bool = False,
-    bootstrap: int = 2000,
+    first: pd.DataFrame, second: pd.DataFrame, speaker_of: Mapping[str, str] | None = None, bootstrap: int = 2000
 ) -> dict:
     """Differences in UAR and accuracy, first minus second, on the same test clips.
 
@@ -42,7 +40,6 @@ def compare(
 
     Args:
         speaker_of: the speaker of each clip_id, a dict or a Series; None: intervals are over clips.
-        shared: compare on the clips that both tables hold, where these differ.
 
     Returns:
         n_test (clips), test_speakers (None where unknown), interval_over ("speakers" or "clips"); for uar and accuracy
@@ -52,7 +49,7 @@ def compare(
     Raises:
         SerError: the tables differ in their clips, emotions, or the truth of a clip.
     """
-    first, second = paired(first, second, shared)
+    _check_comparable(first, second)
     speakers = None if speaker_of is None else first["clip_id"].map(speaker_of)
     if speakers is not None and speakers.isna().any():
         unknown = first.loc[speakers.isna(), "clip_id"].unique()
@@ -117,15 +114,15 @@ def compare_all(
     """
     if len(tables) < 2:
         raise SerError(f"a comparison needs two tables of predictions or more, got {len(tables)}.")
-    if shared:
-        common = set.intersection(*(set(table["clip_id"]) for table in tables.values()))
+    common = set.intersection(*(set(table["clip_id"]) for table in tables.values()))
+    if shared and common:
         tables = {name: table[table["clip_id"].isin(common)] for name, table in tables.items()}
     pairs = list(itertools.combinations(tables.items(), 2))
     bootstrap = bootstrap or max(2000, 200 * len(pairs))
     rows = []
     for (one, first), (other, second) in pairs:
         try:
-            row = compare(first, second, speaker_of, shared, bootstrap)
+            row = compare(first, second, speaker_of, bootstrap)
         except SerError as error:
             raise SerError(f"{one} and {other}: {error}") from error
         rows.append({"first": one, "second": other, **row})
@@ -135,12 +132,8 @@ def compare_all(
     return table
 
 
-def paired(first: pd.DataFrame, second: pd.DataFrame, shared: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables on the same clips.
-
-    Raises:
-        SerError: the clips differ and `shared` is False, none is in both, or emotions or a clip's truth differ.
-    """
+def _check_comparable(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """Check that two predictions tables have the same emotions, clips, and truth of each clip."""
     emotions = [", ".join(in_order(set(table) - {"clip_id", "truth"})) for table in (first, second)]
     if emotions[0] != emotions[1]:
         raise SerError(f"the runs use different emotion sets ({'; '.join(emotions)}): train both on the same emotions.")
@@ -148,13 +141,12 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, shared: bool = False) -> t
     both = one & other
     if not both:
         raise SerError(f"the runs have no test clip in common, of {len(one)} and {len(other)}: compare runs that do.")
-    if one != other and not shared:
+    if one != other:
         raise SerError(
             f"the test clips differ: {len(both)} are in both, {len(one - both)} only in the first, {len(other - both)} "
             "only in the second. Test both under one protocol, or compare them on the shared clips (shared=True, "
             "`--shared`)."
         )
-    first, second = (table[table["clip_id"].isin(both)] for table in (first, second))
     truths = pd.concat([first, second])[["clip_id", "truth"]].drop_duplicates()
     relabelled = truths["clip_id"][truths["clip_id"].duplicated()].unique()
     if len(relabelled):
@@ -162,7 +154,6 @@ def paired(first: pd.DataFrame, second: pd.DataFrame, shared: bool = False) -> t
             f"{len(relabelled)} clips have different labels in the two runs, for example {relabelled[0]}: train both on "
             "the same labels."
         )
-    return first, second
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -217,33 +208,26 @@ def confused_pairs(predictions: pd.DataFrame, speakers: ArrayLike | None = None,
     return pairs.sort_values(["rate", "n"], ascending=False, kind="stable", ignore_index=True)
 
 
-def by_attributes(
-    predictions: pd.DataFrame,
-    test_clips: pd.DataFrame,
-    columns: Sequence[str] = ("sex", "speaker", "sentence", "intensity"),
-    bootstrap: int = 2000,
-) -> pd.DataFrame:
+def by_attributes(predictions: pd.DataFrame, test_clips: pd.DataFrame, bootstrap: int = 2000) -> pd.DataFrame:
     """`metrics.by_group` for several attributes of the test clips, one under the other.
 
     Groups need not hold the same emotions (RAVDESS has no strong neutral): compare each UAR with the chance beside it.
 
     Args:
-        test_clips: the split's rows of the predictions, in their order: `Run.test_clips()`.
-        columns: one with the same value for all clips is left out, and so are clips of unknown value, with a warning.
+        test_clips: the split's rows of the predictions, in their order: `Run.test_clips()`. An attribute with the same
+            value for all clips is left out, and so are clips of unknown value, with a warning.
 
     Returns:
         indexed by attribute and group: emotions (their number in the truth of the group), chance (of its UAR), and the
         columns of `by_group`.
 
     Raises:
-        SerError: a column is missing, or the rows are not those of the predictions.
+        SerError: the rows are not those of the predictions, or no attribute has two values.
     """
-    if missing := [name for name in columns if name not in test_clips]:
-        raise SerError(f"the test clips have no column {', '.join(missing)}; they have {', '.join(test_clips)}.")
     if test_clips["clip_id"].tolist() != predictions["clip_id"].tolist():
         raise SerError("expected one row of test clips for each prediction, in the same order.")
     tables = {}
-    for name in columns:
+    for name in ATTRIBUTES:
         values = test_clips[name].replace("", pd.NA)  # an empty cell of a CSV is no value
         known = values.notna().to_numpy()
         if values.nunique() < 2:
@@ -256,7 +240,9 @@ def by_attributes(
         about = pd.DataFrame({"emotions": n_emotions, "chance": n_emotions.map(metrics.chance_level)})
         tables[name] = about.loc[table.index].join(table)
     if not tables:
-        raise SerError(f"there is nothing to compare: none of {', '.join(columns)} is known with two values or more.")
+        raise SerError(
+            f"there is nothing to compare: none of {', '.join(ATTRIBUTES)} is known with two values or more."
+        )
     return pd.concat(tables, names=["attribute", "group"])
 
 

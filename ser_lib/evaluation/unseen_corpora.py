@@ -35,11 +35,8 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
     learned = run.split if fold == "all" else run.split[run.split["fold"] == fold]
     learned = learned[learned["subset"] != "test"]
     if "audio_hash" not in learned:
-        logger.warning(
-            "%s is of an older version, without the hashes of its audio: whether the model learned from these clips "
-            "under other names cannot be checked",
-            run.folder,
-        )
+        text = "%s is of an older version, without audio hashes: clips that it learned from under other names are not noticed"
+        logger.warning(text, run.folder)
     reasons = {
         "of speakers whom this model learned from": clips["speaker"].isin(learned["speaker"]),
         "which this model learned from": clips["audio_hash"].isin(learned.get("audio_hash", ())),
@@ -52,7 +49,7 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
         clips = clips[~is_excluded]
     if clips.empty:
         raise SerError(
-            f"no clip is left to test {run.folder} on: give a corpus whose speakers it has not learned from."
+            f"no clip is left to test {run.folder} on: give a corpus of speakers that it did not learn from."
         )
     answers = run.predict(clips["path"].tolist(), fold=fold, progress=progress)
     predictions = metrics.predictions_table(clips, answers[run.emotions].to_numpy(), run.emotions)
@@ -88,8 +85,7 @@ def _scores(corpus: str, predictions: pd.DataFrame, speakers: pd.Series) -> pd.D
         name = "uar" if emotion == ALL else "accuracy"
         row = {"emotion": emotion, "n_test": score["n_test"], "test_speakers": score["test_speakers"]}
         row |= {f"recall{end}": score[f"{name}{end}"] for end in ("", "_low", "_high")}
-        mistakes = confusion.loc[emotion].drop(emotion) if emotion != ALL else pd.Series([0])
-        if mistakes.max() > 0:
+        if emotion != ALL and (mistakes := confusion.loc[emotion].drop(emotion)).max() > 0:
             row |= {"taken_for": mistakes.idxmax(), "taken_for_share": mistakes.max() / row["n_test"]}
         rows.append(row)
     return pd.DataFrame(rows).assign(corpus=corpus)

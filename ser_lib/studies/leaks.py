@@ -40,8 +40,7 @@ def duplicate_files(archive: pd.DataFrame, features: np.ndarray, folds: int = 5)
     """An archive that holds every recording twice, split at random by file: most test files have a duplicate in training.
 
     Such are Kaggle's RAVDESS (2880 files of 1440 clips), in both `ravdess-wav2vec2-frozen-mlp` sources, and TESS (5600
-    files of 2800), in the `tess-mfcc` source. Conditions: distinct clips at random (honest except that speakers are on
-    both sides), all files at random (leaky), and its test files with and without a duplicate in training.
+    files of 2800), in the `tess-mfcc` source. The distinct clips are honest except that speakers are on both sides.
 
     Args:
         archive: clip table with duplicates (`load_clips(..., keep_duplicates=True)`, or `with_duplicates`).
@@ -53,8 +52,8 @@ def duplicate_files(archive: pd.DataFrame, features: np.ndarray, folds: int = 5)
     first = ~archive["audio_hash"].duplicated().to_numpy()
     if first.all():
         raise SerError(
-            f"expected an archive with duplicates, got {len(archive)} distinct clips: load it with "
-            "keep_duplicates=True, or add duplicates with leaks.with_duplicates(clips, features)"
+            f"expected an archive with duplicates, got {len(archive)} distinct clips: load it with keep_duplicates=True, "
+            "or add duplicates by leaks.with_duplicates(clips, features)"
         )
     clips = archive[first].reset_index(drop=True)
     honest = probed("distinct clips", False, clips, features[first], random_split(clips, folds))
@@ -62,10 +61,8 @@ def duplicate_files(archive: pd.DataFrame, features: np.ndarray, folds: int = 5)
     leaky = probed("all files", True, archive, features, split, honest.name)
     originals = archive.groupby("audio_hash")["clip_id"].transform("first")
     leaky.predictions["clip_id"] = originals.iloc[leaky.predictions.index].to_numpy()
-    train, test = (
-        pd.MultiIndex.from_frame(rows[["fold", "audio_hash"]])
-        for rows in (split[split["subset"] == "train"], tested(split))
-    )
+    both = split[split["subset"] == "train"], tested(split)
+    train, test = (pd.MultiIndex.from_frame(rows[["fold", "audio_hash"]]) for rows in both)
     has_duplicate = test.isin(train)
     conditions = [
         honest,
@@ -85,8 +82,7 @@ def with_duplicates(clips: pd.DataFrame, features: np.ndarray) -> tuple[pd.DataF
 def same_speaker(clips: pd.DataFrame, features: np.ndarray, folds: int = 5) -> pd.DataFrame:
     """A random split of distinct clips: every test speaker is also a training speaker.
 
-    All five projects that the recipes reproduce do this. Conditions: folds by speaker (honest) and at random (leaky),
-    with equal numbers of training clips of each emotion in each fold.
+    All five projects that the recipes reproduce do this. Both splits have as many training clips of each emotion.
     """
     honest = probed("by speaker", False, clips, features, speaker_split(clips, folds))
     leaky = probed("at random", True, clips, features, random_split(clips, folds), honest.name)
@@ -98,11 +94,9 @@ def copies_before_split(
 ) -> pd.DataFrame:
     """Augmentation before a random split: altered copies of test clips train the model.
 
-    No recipe's source is known to do this; `ser_lib.protocols.leak_audit` looks for it, as "augmented copies".
-    Conditions: clips split at random, with copies on the side of their original (honest in this respect); originals and
-    copies split at random alike (leaky); and folds by speaker, which keep copies and original together in any case. All
-    train on the same number of rows. All files are tested, as such sources do; a second row of each condition has the
-    originals only.
+    No recipe's source is known to do this; `ser_lib.protocols.leak_audit` looks for it, as "augmented copies". Copies
+    stay with their original if they are made after the split, and in any split by speaker. All conditions train on the
+    same number of rows, and test all files, as such sources do; a second row of each has the originals only.
 
     Args:
         copies: features of altered copies of all clips by the name of the change, as of `features_of_copies`.
@@ -155,9 +149,7 @@ def normalised_with_test(clips: pd.DataFrame, features: np.ndarray, folds: int =
     """Features standardised before the split, so that test clips contribute to mean and deviation.
 
     No recipe's source is known to take the mean of all clips; the protocol `speaker-adapted` takes that of each speaker,
-    and says so. Conditions, under folds by speaker: mean and deviation of the training clips (honest), of all clips
-    (leaky), and of each speaker's clips, unlabelled test clips included (marked leaky: transductive, as it needs several
-    clips of a new speaker).
+    and says so: it is marked leaky as it is transductive, and needs several clips of a new speaker.
     """
     split = speaker_split(clips, folds)
     honest = probed("training clips' mean and deviation", False, clips, features, split)
@@ -173,20 +165,14 @@ def normalised_with_test(clips: pd.DataFrame, features: np.ndarray, folds: int =
 def layer_chosen_on_test(clips: pd.DataFrame, features: np.ndarray, folds: int = 5) -> pd.DataFrame:
     """An encoder's layer chosen by the test score, as in reports of the best row of a table of all layers.
 
-    Conditions, under folds by speaker: the layer of each fold chosen on its validation speakers (honest); one layer
-    chosen on all test clips (leaky); the layer of each fold chosen on the test clips of the fold (leaky).
-
     Args:
         features: (n_clips, n_layers, n_features), two layers or more.
-
-    Raises:
-        SerError: the features are not of two layers or more.
     """
     if features.ndim != 3 or features.shape[1] < 2:
-        raise SerError(
-            "expected features of two layers or more, (n_clips, n_layers, n_features), got the shape "
-            f'{features.shape}: embed the clips with layers="all"'
+        text = (
+            f"expected features of two layers or more, (n_clips, n_layers, n_features), got the shape {features.shape}"
         )
+        raise SerError(f'{text}: embed the clips with layers="all"')
     candidates = _Candidates(clips, features, folds)
     name = "validation speakers choose"
     conditions = [
@@ -202,9 +188,8 @@ def best_of_many(
 ) -> pd.DataFrame:
     """The best of many equally good models: each reads the features with other noise added.
 
-    It measures the gain from trying many settings and reporting the best, where the settings make no difference.
-    Conditions for each count: the model of each fold chosen on validation speakers (honest) or on test clips (leaky).
-    The noise has the standard deviation of each feature, and is the same in training and test.
+    It measures the gain from trying many settings and reporting the best, where the settings make no difference. The
+    noise has the standard deviation of each feature, and is the same in training and test.
 
     Args:
         counts: numbers of candidates.
@@ -252,9 +237,8 @@ def epoch_chosen_on_test(clips: pd.DataFrame, features: np.ndarray, epochs: int 
     """A network stopped at the epoch that is best on the test clips, where there are no validation clips.
 
     The source of `ravdess-wav2vec2-frozen-mlp` reports the best of 10 epochs in this way, and that of
-    `tess-wav2vec2-finetune` selects on the test set too. Conditions, under folds by speaker: validation speakers choose
-    the epoch (honest), test clips choose it (leaky). Training clips, initial weights and the order of batches are equal:
-    only the chosen epoch differs.
+    `tess-wav2vec2-finetune` selects on the test set too. Training clips, initial weights and the order of batches are
+    equal: only the chosen epoch differs.
     """
     split = make_split(clips, "speaker", 0, folds=folds)
     settings: dict = {"epochs": epochs, "batch_size": 16, "learning_rate": 1e-3, "device": "cpu", "progress": False}
@@ -277,11 +261,9 @@ def epoch_chosen_on_test(clips: pd.DataFrame, features: np.ndarray, epochs: int 
 def label_decided_by_corpus(clips: pd.DataFrame, features: np.ndarray, folds: int = 5) -> pd.DataFrame:
     """Joined corpora of which not all have every emotion: recognising the corpus excludes emotions.
 
-    `four-corpora-xlsr53-finetune` has eight emotions, of which only RAVDESS has calm. Conditions, under folds by
-    speaker: emotions that every corpus has, trained and tested (honest); all emotions (leaky), and its test clips
-    without and with the emotions that some corpora lack (of a single one, the UAR is its recall); those emotions after
-    training on the corpora that have them; and a rule that knows only a clip's corpus: the emotion with the largest
-    share of its training clips in that corpus.
+    `four-corpora-xlsr53-finetune` has eight emotions, of which only RAVDESS has calm. Honest: emotions that every corpus
+    has, trained and tested. The last two conditions are of a rule that knows only a clip's corpus: it predicts the
+    emotion with the largest share of its training clips in that corpus. Of a single emotion, the UAR is its recall.
 
     Raises:
         SerError: one corpus only, or all corpora have the same emotions.
@@ -328,9 +310,8 @@ def speaker_as_label(clips: pd.DataFrame, features: np.ndarray, folds: int = 5) 
     """File names misread, so that the speaker's initials become the label: the model learns to recognise speakers.
 
     SAVEE's DC_a01 is speaker DC, angry; the source of `four-corpora-xlsr53-finetune` labels it "DC". Here each speaker is
-    given the name of an emotion, in order (DC neutral, JE calm, …), as predictions tables need emotions. Conditions: the
-    true emotions by speaker (honest) and at random (leaky), and the speakers as emotions at random (leaky, and unrelated
-    to emotion). The last has no variant by speaker: a test speaker would have no training clip.
+    given the name of an emotion, in order (DC neutral, JE calm, …), as predictions tables need emotions. By speaker there
+    is no such condition: a test speaker would have no training clip.
 
     Raises:
         SerError: there are more speakers than the 8 emotions.
@@ -338,8 +319,8 @@ def speaker_as_label(clips: pd.DataFrame, features: np.ndarray, folds: int = 5) 
     speakers = sorted(clips["speaker"].unique())
     if len(speakers) > len(EMOTIONS):
         raise SerError(
-            f"expected at most {len(EMOTIONS)} speakers, one for each name of an emotion, got {len(speakers)}: take a "
-            "corpus of few speakers, such as savee, or the clips of some"
+            f"expected at most {len(EMOTIONS)} speakers, one for each name of an emotion, got {len(speakers)}: take the "
+            "clips of some, or a small corpus, such as savee"
         )
     split = random_split(clips, folds)
     misread = split.assign(emotion=split["speaker"].map(dict(zip(speakers, EMOTIONS, strict=False))))

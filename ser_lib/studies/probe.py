@@ -125,7 +125,8 @@ def feature_reader(
     from ser_lib.models.embeddings import embed
 
     chosen = [encoder_weights.locate(encoder).n_layers // 2] if layers == "middle" else layers
-    return partial(embed, encoder=encoder, layers=chosen, pooling="mean+std", audio=AUDIO, progress=False)
+    read: Callable = partial(embed, encoder=encoder, layers=chosen, pooling="mean+std", audio=AUDIO, progress=False)
+    return read
 
 
 def load_available(
