@@ -59,11 +59,7 @@ def temperature(predictions: pd.DataFrame) -> float:
 
 
 def scaled(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
-    """The same decisions with probabilities at another temperature.
-
-    Raises:
-        SerError: the temperature is not above 0.
-    """
+    """The predictions with probabilities at another temperature, which leaves the decisions as they are."""
     if not temperature > 0:
         raise SerError(f"a temperature is above 0, and 1 changes nothing; got {temperature:g}.")
     probabilities = softmax(_logits(predictions) / temperature, axis=1)
@@ -116,9 +112,6 @@ def calibration_change(
         rows before, after, change; columns ece, ece_low, ece_high, log_loss (mean of -ln of the true emotion's
         probability, of at least `SMALLEST`: smaller is better), log_loss_low, log_loss_high, confidence (mean),
         accuracy, interval_over.
-
-    Raises:
-        SerError: the rows are not the same.
     """
     names = ["clip_id", "truth"]
     if before[names].to_numpy().tolist() != after[names].to_numpy().tolist():
@@ -208,5 +201,5 @@ def _logits(predictions: pd.DataFrame) -> np.ndarray:
 
 def _by_fold(predictions: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
     """Each fold's number and predictions, without the column `fold`; a table without it is fold 0."""
-    folds = predictions.get("fold", pd.Series(0, predictions.index))
+    folds = predictions["fold"] if "fold" in predictions else np.zeros(len(predictions))
     return [(int(fold), rows) for fold, rows in predictions.drop(columns="fold", errors="ignore").groupby(folds)]

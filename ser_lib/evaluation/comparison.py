@@ -108,9 +108,6 @@ def compare_all(
 
     Returns:
         one row a pair: first, second (names), what `compare` gives, and uar_p_holm, accuracy_p_holm, mcnemar_p_holm.
-
-    Raises:
-        SerError: as `compare`, naming the pair; or fewer than two tables.
     """
     if len(tables) < 2:
         raise SerError(f"a comparison needs two tables of predictions or more, got {len(tables)}.")
@@ -220,9 +217,6 @@ def by_attributes(predictions: pd.DataFrame, test_clips: pd.DataFrame, bootstrap
     Returns:
         indexed by attribute and group: emotions (their number in the truth of the group), chance (of its UAR), and the
         columns of `by_group`.
-
-    Raises:
-        SerError: the rows are not those of the predictions, or no attribute has two values.
     """
     if test_clips["clip_id"].tolist() != predictions["clip_id"].tolist():
         raise SerError("expected one row of test clips for each prediction, in the same order.")

@@ -69,16 +69,13 @@ def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstra
     `uar` (unweighted average recall) and `macro_f1` average over the emotions that the truth holds: scikit-learn's
     `balanced_accuracy_score` and `f1_score(labels=those that are true)`.
 
-    Intervals resample speakers where there are at least `intervals.MIN_SPEAKERS`, else clips, since clips of one speaker
-    are not independent (Ferrer & Riera, "Confidence intervals for evaluation in machine learning",
+    Intervals resample speakers where there are enough (see `intervals.units_of`), since clips of one speaker are not
+    independent (Ferrer & Riera, "Confidence intervals for evaluation in machine learning",
     github.com/luferrer/ConfidenceIntervals). Each resample averages over the emotions that it holds.
 
     Returns:
         accuracy, uar, macro_f1 (each also with _low, _high), ece, n_test (distinct clips), test_speakers (None where
         unknown), interval_over ("speakers" or "clips").
-
-    Raises:
-        SerError: see `check_predictions`; or `speakers` has another length.
 
     >>> predictions = pd.DataFrame({"clip_id": ["a", "b", "c"], "truth": ["happy", "happy", "sad"],
     ...                             "happy": [0.9, 0.2, 0.1], "sad": [0.1, 0.8, 0.9]})
@@ -93,12 +90,10 @@ def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstra
     result: dict = {}
     for number, name in enumerate(SCORES):
         result |= estimates[number].columns(name)
-    return result | {
-        "ece": expected_calibration_error(decided["confidence"], is_right(decided)),
-        "n_test": predictions["clip_id"].nunique(),
-        "test_speakers": None if speakers is None else len(np.unique(np.asarray(speakers).astype(str))),
-        "interval_over": over,
-    }
+    result["ece"] = expected_calibration_error(decided["confidence"], is_right(decided))
+    result["n_test"] = predictions["clip_id"].nunique()
+    result["test_speakers"] = None if speakers is None else len(np.unique(np.asarray(speakers).astype(str)))
+    return result | {"interval_over": over}
 
 
 def confusion_cells(decided: pd.DataFrame, emotions: list[str]) -> np.ndarray:
@@ -164,11 +159,7 @@ def per_class(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def decisions(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Each row's clip_id, truth, prediction, confidence (its probability) and truth_probability.
-
-    Raises:
-        SerError: see `check_predictions`.
-    """
+    """Each row's clip_id, truth, prediction, confidence (its probability) and truth_probability."""
     check_predictions(predictions)
     emotions = emotions_of(predictions)
     probabilities = predictions[emotions].to_numpy(dtype=float)
@@ -196,13 +187,12 @@ def by_group(
     Returns:
         indexed by group: n_test, accuracy, accuracy_low, accuracy_high, uar, uar_low, uar_high, interval_over.
     """
-    about = pd.DataFrame({"group": intervals.one_per_row(groups, predictions, "groups")}, index=predictions.index)
-    if speakers is not None:
-        about["speaker"] = intervals.one_per_row(speakers, predictions, "speakers")
-    rows = {
-        group: score(predictions[about["group"] == group], part.get("speaker"), bootstrap)
-        for group, part in about.groupby("group")
-    }
+    group_of = intervals.one_per_row(groups, predictions, "groups")
+    speaker_of = None if speakers is None else intervals.one_per_row(speakers, predictions, "speakers")
+    rows = {}
+    for group in np.unique(group_of):
+        mask = group_of == group
+        rows[group] = score(predictions[mask], None if speaker_of is None else speaker_of[mask], bootstrap)
     table = pd.DataFrame.from_dict(rows, "index").rename_axis("group").sort_values("uar", kind="stable")
     return table[["n_test", *(name + end for name in SCORES[:2] for end in ("", "_low", "_high")), "interval_over"]]
 

@@ -30,9 +30,6 @@ def result_rows(runs: Sequence[Run]) -> pd.DataFrame:
     """The rows of one experiment, run with one seed or several: all test clips, then each corpus where there are several.
 
     Scores are over the predictions of all seeds. The bootstrap resamples speakers or clips, never single predictions.
-
-    Raises:
-        SerError: the runs differ in more than their seed.
     """
     check_same_experiment(runs)
     first = runs[0]
@@ -62,11 +59,7 @@ def result_rows(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def check_same_experiment(runs: Sequence[Run]) -> None:
-    """Check that runs differ in nothing but their seed.
-
-    Raises:
-        SerError: their recipe, protocol or emotions differ.
-    """
+    """Check that runs differ in nothing but their seed."""
     first = runs[0]
     for run in runs[1:]:
         if (run.recipe, run.protocol, run.emotions) != (first.recipe, first.protocol, first.emotions):
@@ -133,11 +126,7 @@ def score_cell(row, name: str, digits: int = 3, bold: bool = False) -> str:
 
 
 def write_into_readme(readme: Path, name: str, table: str) -> None:
-    """Replace the text between the README's two markers of a name by a table.
-
-    Raises:
-        SerError: a marker is missing.
-    """
+    """Replace the text between the README's two markers of a name by a table."""
     text = readme.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     if text.count(begin) != 1 or text.count(end) != 1:

@@ -95,11 +95,7 @@ def compare_runs(runs: Mapping[str, Run], shared: bool = False) -> pd.DataFrame:
 
 
 def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
-    """The text that `ser compare` prints: the runs as A, B, …, the differences of all pairs, and a sentence on each.
-
-    Raises:
-        SerError: fewer than 2 runs or more than 26, different emotions, or different test clips and not `shared`.
-    """
+    """The text that `ser compare` prints: the runs as A, B, …, the differences of all pairs, and a sentence on each."""
     if not 2 <= len(runs) <= len(ascii_uppercase):
         raise SerError(f"a comparison is of 2 to {len(ascii_uppercase)} runs, got {len(runs)}.")
     run_of = dict(zip(ascii_uppercase, runs, strict=False))
@@ -107,15 +103,10 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
     about = []
     for name, run in run_of.items():
         overall = run.metrics["overall"]
-        row: dict = {
-            "run": name,
-            "recipe": run.recipe.name,
-            "reads": run.recipe.features_label,
-            "protocol": run.protocol,
-        }
-        row |= {"seed": run.seed, "UAR": describe_score(overall, "uar"), "clips": overall["n_test"]}
-        about.append(row | {"leaks": leaks_of[name] or "none"})
-    lines = [pd.DataFrame(about).to_string(index=False)]
+        row = [name, run.recipe.name, run.recipe.features_label, run.protocol, run.seed, describe_score(overall, "uar")]
+        about.append([*row, overall["n_test"], leaks_of[name] or "none"])
+    heads = ["run", "recipe", "reads", "protocol", "seed", "UAR", "clips", "leaks"]
+    lines = [pd.DataFrame(about, columns=heads).to_string(index=False)]
     # Too long for a column.
     variants = {name: run.recipe.variant_label for name, run in run_of.items()}
     lines += [f"{name}: {variant}" for name, variant in variants.items() if variant != "stated"]
@@ -148,9 +139,6 @@ def seed_spread(runs: Sequence[Run]) -> pd.DataFrame:
 
     Returns:
         rows uar, accuracy; columns seeds (their number), mean, deviation (of a sample: n - 1), lowest, highest.
-
-    Raises:
-        SerError: fewer than two runs, the same seed twice, or runs that differ in more than their seed.
     """
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):

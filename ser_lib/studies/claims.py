@@ -6,7 +6,7 @@ difference between a claim and its measurements. The notebook Claims_Audit shows
 
 import logging
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
@@ -70,21 +70,16 @@ class PlannedRun(NamedTuple):
         return f"{self.recipe.name}, {self.recipe.variant_label}, {self.protocol}, seed {self.seed}"
 
     def finished(self) -> Run | None:
-        """The finished run of exactly this recipe; changes of corpora and code since are not noticed.
-
-        Raises:
-            SerError: the run folder is damaged.
-        """
+        """The finished run of exactly this recipe; changes of corpora and code since are not noticed."""
         folder = run_folder(*self)
         run = load_run(folder) if folder.is_dir() else None
         return run if run is not None and run.recipe == self.recipe else None
 
     def finished_or_trained(self, data_dir: str | Path | None, say: Callable[[str], None]) -> Run:
         """The finished run, or else a new one."""
-        run = self.finished()
-        if run is None:
+        if (run := self.finished()) is None:
             say(f"training {self}")
-            run = experiment.train(self.recipe, self.protocol, self.seed, data_dir, self.runs_dir)
+            run = experiment.train(*self[:3], data_dir, self.runs_dir)
             assert run is not None  # as all folds were trained
         return run
 
@@ -116,8 +111,6 @@ def recipe_of_column(
     """The recipe with the settings of a column; None where its source has no such variant.
 
     Args:
-        recipe: as stated.
-        key: of `columns_of`.
         encoder: replaces the recipe's pretrained encoder; None: keep it.
         reduced: with the settings of `ON_A_CPU`; None: where there is no GPU.
     """
@@ -248,15 +241,14 @@ def claims_table(results: pd.DataFrame | None = None, overrides: Iterable[str] =
         overrides: those of `measure_claims`.
 
     Returns:
-        column (key of `columns_of`), title (of the column), and the row of results. Columns without a row are left out.
+        column (key of `columns_of`), its title, and the row of results; columns without a row are left out.
     """
     results = read_results() if results is None else results
     rows = []
     for name in claimed_recipes():
         recipe = load_recipe(name, overrides=overrides)
         for key, column in columns_of(recipe).items():
-            row = _result_row(results, recipe, key)
-            if row is not None:
+            if (row := _result_row(results, recipe, key)) is not None:
                 rows.append({"column": key, "title": column.title, **row})
     return pd.DataFrame(rows, columns=["column", "title", *results.columns])
 
@@ -321,8 +313,7 @@ def accuracy_by_copy(run: Run, clips: pd.DataFrame) -> pd.DataFrame:
         clips: of the run, copies kept, as of `clips_of`.
 
     Returns:
-        indexed by "copy in training" and "no copy": n_test, share, accuracy, accuracy_low, accuracy_high. A row without
-        clips is left out.
+        n_test, share, accuracy, accuracy_low, accuracy_high of the rows "copy in training" and "no copy", if any.
     """
     hash_of = clips.set_index("clip_id")["audio_hash"]
     train = run.split.loc[run.split["subset"] == "train", "clip_id"]
@@ -334,11 +325,7 @@ def accuracy_by_copy(run: Run, clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | None = None) -> str:
-    """A few sentences on the difference between a claim and its measurements, with numbers of these runs only.
-
-    Args:
-        runs: of the recipe `name` with one seed, by key of `columns_of`.
-    """
+    """A few sentences on the difference between a claim and the recipe's runs, by key of `columns_of`."""
     # With as many digits as the table has, so that both are rounded alike.
     accuracy = {key: round(run.metrics["overall"]["accuracy"], 4) for key, run in runs.items()}
     sentences = []
@@ -372,10 +359,9 @@ def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | N
 
 def comparable_groups(runs: dict[str, Run]) -> list[dict[str, Run]]:
     """Groups of two runs or more, by recipe, with the same test clips and emotions."""
-    groups: dict = {}
+    groups: dict[tuple, dict[str, Run]] = defaultdict(dict)
     for name, run in runs.items():
-        key = frozenset(run.predictions["clip_id"]), tuple(run.emotions)
-        groups.setdefault(key, {})[name] = run
+        groups[frozenset(run.predictions["clip_id"]), *run.emotions][name] = run
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -94,8 +94,7 @@ def table_of(mechanism: str, clips: pd.DataFrame, conditions: list[Condition]) -
     corpora = "+".join(sorted(clips["corpus"].unique()))
     rows = []
     for condition in conditions:
-        predictions = condition.predictions
-        if predictions.empty:
+        if (predictions := condition.predictions).empty:
             continue
         scores = metrics.score(predictions, speaker_of[predictions["clip_id"]])
         chance = metrics.chance_level(len(metrics.emotions_of(predictions)))

@@ -45,9 +45,6 @@ def duplicate_files(archive: pd.DataFrame, features: np.ndarray, folds: int = 5)
     Args:
         archive: clip table with duplicates (`load_clips(..., keep_duplicates=True)`, or `with_duplicates`).
         features: (n_files, n_features), in the order of the archive.
-
-    Raises:
-        SerError: no clip of the archive has a duplicate.
     """
     first = ~archive["audio_hash"].duplicated().to_numpy()
     if first.all():
@@ -264,9 +261,6 @@ def label_decided_by_corpus(clips: pd.DataFrame, features: np.ndarray, folds: in
     `four-corpora-xlsr53-finetune` has eight emotions, of which only RAVDESS has calm. Honest: emotions that every corpus
     has, trained and tested. The last two conditions are of a rule that knows only a clip's corpus: it predicts the
     emotion with the largest share of its training clips in that corpus. Of a single emotion, the UAR is its recall.
-
-    Raises:
-        SerError: one corpus only, or all corpora have the same emotions.
     """
     n_corpora = clips.groupby("emotion")["corpus"].nunique()
     partial = in_order(n_corpora.index[n_corpora < clips["corpus"].nunique()])
@@ -312,9 +306,6 @@ def speaker_as_label(clips: pd.DataFrame, features: np.ndarray, folds: int = 5) 
     SAVEE's DC_a01 is speaker DC, angry; the source of `four-corpora-xlsr53-finetune` labels it "DC". Here each speaker is
     given the name of an emotion, in order (DC neutral, JE calm, …), as predictions tables need emotions. By speaker there
     is no such condition: a test speaker would have no training clip.
-
-    Raises:
-        SerError: there are more speakers than the 8 emotions.
     """
     speakers = sorted(clips["speaker"].unique())
     if len(speakers) > len(EMOTIONS):
@@ -342,9 +333,6 @@ def worth(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         corpora, mechanism, honest and leaky (names of the conditions), honest_uar and leaky_uar (each with _low and
         _high), points (100 × the difference), points_low and points_high (95 %, paired), interval_over.
-
-    Raises:
-        SerError: a condition occurs twice for the same corpora.
     """
     keys, scores = ["corpora", "mechanism", "condition"], ["uar", "uar_low", "uar_high"]
     repeated = table[table.duplicated(keys)]

@@ -44,11 +44,7 @@ class Fold(NamedTuple):
 
 
 def folds_of(clips: pd.DataFrame, split: pd.DataFrame) -> Iterator[Fold]:
-    """The folds of a split, with labels as the split states them: they may differ from those of the clips.
-
-    Raises:
-        SerError: the split names an unknown clip.
-    """
+    """The folds of a split, with labels as the split states them: they may differ from those of the clips."""
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
     unknown = set(split["clip_id"]) - set(row_of.index)
     if unknown:
@@ -71,11 +67,7 @@ def probe(clips: pd.DataFrame, features: np.ndarray, split: pd.DataFrame, standa
         standardise: by mean and deviation of the training clips.
 
     Returns:
-        predictions table, one row a test clip and fold, in the order of the folds; its index holds row numbers of
-        `clips`.
-
-    Raises:
-        SerError: features and clips differ in number, the split names an unknown clip, or a fold cannot be fitted.
+        predictions table, one row a test clip and fold, in the order of the folds, indexed by row numbers of `clips`.
     """
     return probe_on(clips, features, split, {"": features}, standardise)[""]
 
@@ -132,11 +124,7 @@ def feature_reader(
 def load_available(
     names: Iterable[str], data_dir: str | Path | None = None, say: Callable[[str], None] = print
 ) -> pd.DataFrame:
-    """One clip table of the corpora that can be found, duplicates kept; `say` is called with a line for each other.
-
-    Raises:
-        SerError: none can be found.
-    """
+    """One clip table of the corpora that can be found, duplicates kept; `say` is called with a line for each other."""
     tables = []
     for name in names:
         try:

@@ -56,7 +56,6 @@ def cross_corpus_matrix(
     leave a single voice.
 
     Args:
-        clips: clip table of two corpora or more.
         features: float32, (n_clips, ...); further axes are flattened.
         folds: by speaker, within a corpus.
 
@@ -65,9 +64,6 @@ def cross_corpus_matrix(
         `EMOTIONS` that both sides have), chance (of the UAR), n_train (clips, of the first fold), and the values of
         `metrics.score`. A cell is left out with a warning where the corpora share fewer than two emotions, or where a
         corpus of one speaker would test itself.
-
-    Raises:
-        SerError: fewer than two corpora, or features and clips differ in number.
     """
     corpora = list(dict.fromkeys(clips["corpus"]))
     if len(corpora) < 2:
@@ -115,9 +111,7 @@ def under_conditions(
     audio: dict,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train on clean clips, and test on the same test clips under one condition after another.
-
-    The one model of each fold predicts all conditions; its regularisation is chosen on clean validation clips.
+    """Train and choose the regularisation on clean clips, and test under one condition after another.
 
     Args:
         split: of these clips, with each clip tested once.
@@ -127,9 +121,6 @@ def under_conditions(
     Returns:
         one row a condition, clean clips first: condition (its name), kind, value (in the unit of `degradations.KINDS`),
         chance (of the UAR), and the values of `metrics.score`.
-
-    Raises:
-        SerError: a condition is invalid, or a clip is tested twice.
     """
     conditions = [Condition(*condition) for condition in conditions]
     clean = flat_features(features, clips)
@@ -157,13 +148,9 @@ def degraded_features(
     """Features of the test clips under a condition; NaN for clips that are not tested.
 
     A clip is first resampled and its silent ends are cut, as `audio` states: the level of noise is relative to the
-    voice, and the first second is a second of voice. The noise of a clip is the same at every level.
-
-    Babble is made of `VOICES` training clips of the clip's fold, of different speakers where there are as many: never of
-    a test or validation speaker. The clip's id determines them.
-
-    Results are cached. After an interruption `features` finds its cached clips again, as a degraded clip has the hash
-    of its samples.
+    voice, and the first second is a second of voice. The noise of a clip is the same at every level. Babble is made of
+    `VOICES` training clips of the clip's fold, of different speakers where there are as many. Results are cached; after
+    an interruption `features` finds its cached clips again, as a degraded clip has the hash of its samples.
 
     Args:
         clean: features of the clips, (n_clips, n_features).
@@ -171,9 +158,6 @@ def degraded_features(
 
     Returns:
         float32, (n_clips, n_features).
-
-    Raises:
-        SerError: the condition is invalid, or a clip is tested twice.
     """
     audio = {name: audio[name] for name in ("sampling_rate", "trim_below_db") if name in audio}
     tested = split.loc[split["subset"] == "test", "clip_id"]
