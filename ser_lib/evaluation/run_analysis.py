@@ -103,8 +103,15 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
     about = []
     for name, run in run_of.items():
         overall = run.metrics["overall"]
-        row = [name, run.recipe.name, run.recipe.features_label, run.protocol, run.seed, describe_score(overall, "uar")]
-        about.append([*row, overall["n_test"], leaks_of[name] or "none"])
+        cells: list = [
+            name,
+            run.recipe.name,
+            run.recipe.features_label,
+            run.protocol,
+            run.seed,
+            describe_score(overall, "uar"),
+        ]
+        about.append([*cells, overall["n_test"], leaks_of[name] or "none"])
     heads = ["run", "recipe", "reads", "protocol", "seed", "UAR", "clips", "leaks"]
     lines = [pd.DataFrame(about, columns=heads).to_string(index=False)]
     # Too long for a column.
