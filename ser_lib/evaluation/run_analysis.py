@@ -100,18 +100,11 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
         raise SerError(f"a comparison is of 2 to {len(ascii_uppercase)} runs, got {len(runs)}.")
     run_of = dict(zip(ascii_uppercase, runs, strict=False))
     leaks_of = {name: ", ".join(red_leaks(run.audit)["leak"]) for name, run in run_of.items()}
-    about = []
+    about: list[list] = []
     for name, run in run_of.items():
         overall = run.metrics["overall"]
-        cells: list = [
-            name,
-            run.recipe.name,
-            run.recipe.features_label,
-            run.protocol,
-            run.seed,
-            describe_score(overall, "uar"),
-        ]
-        about.append([*cells, overall["n_test"], leaks_of[name] or "none"])
+        about.append([name, run.recipe.name, run.recipe.features_label, run.protocol, run.seed])
+        about[-1] += [describe_score(overall, "uar"), overall["n_test"], leaks_of[name] or "none"]
     heads = ["run", "recipe", "reads", "protocol", "seed", "UAR", "clips", "leaks"]
     lines = [pd.DataFrame(about, columns=heads).to_string(index=False)]
     # Too long for a column.
