@@ -20,13 +20,18 @@
 # survives in another room; and what a careful reader asks of any such number.
 
 # %%
-# In Colab this fetches the project and installs it; everywhere else it does nothing.
+# In Colab, download and install the project. Elsewhere this cell does nothing.
+import pathlib
 import sys
 
+address, project = "https://github.com/ser-lib/ser-lib.git", pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
-    get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
-    get_ipython().system("pip install --quiet -e /content/ser-lib")
-    sys.path.insert(0, "/content/ser-lib")
+    if not project.is_dir():
+        get_ipython().system(f"git clone --depth 1 {address} {project}")
+    if not (project / "pyproject.toml").is_file():
+        sys.exit(f"{address} is not reachable. Upload the project's folder to {project}, and run this cell again.")
+    get_ipython().system(f"pip install --quiet -e {project}")
+    sys.path.insert(0, str(project))
 
 # %% tags=["parameters"]
 encoder = None  # read in place of the recipes' pretrained encoders, such as "openai/whisper-base" or a folder

@@ -32,7 +32,7 @@ from ser_lib.inference.predictor import LONG_SECONDS, Predictor
 from ser_lib.inference.run import Run
 from ser_lib.inference.streaming import timeline
 from ser_lib.protocols.leak_audit import red_leaks
-from ser_lib.protocols.splits import PROTOCOLS
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.reports import plots
 from ser_lib.reports.notebook_display import audio_player
 
@@ -277,7 +277,7 @@ def about_run(run: Run) -> dict:
         "run": run,
         "overall": run.metrics["overall"],
         "accuracy": describe_score(run.metrics["overall"], "accuracy"),
-        "protocol_says": PROTOCOLS[run.protocol],
+        "protocol_says": get_protocol(run.protocol).about,
         "leaks": leaks.to_dict(orient="records"),
         "elsewhere": _score_under_speaker(run) if len(leaks) else "",
         "corpora": corpora,

@@ -19,7 +19,7 @@ from ser_lib.corpora import known_corpus
 from ser_lib.evaluation.metrics import by_group
 from ser_lib.inference.model_card import card_of, shareable
 from ser_lib.inference.run import FILES, MODEL_FILES, Run, model_folder
-from ser_lib.protocols.splits import PROTOCOLS
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import dump_recipe
 
 METRICS = {  # of ours: the Hub's name, and that of its results
@@ -143,7 +143,7 @@ def _licence(run: Run) -> list[str]:
 def _intended_use(run: Run) -> list[str]:
     return [
         "For research on speech emotion recognition: to compare with other models under the same protocol "
-        f"(`{run.protocol}`: {PROTOCOLS[run.protocol]}), to study what such a model hears, and to teach.",
+        f"(`{run.protocol}`: {get_protocol(run.protocol).about}), to study what such a model hears, and to teach.",
         "",
         "It must not be used to judge people: not in hiring, at work, in schools, in policing or at borders, in insurance "
         "or credit, nor to diagnose. In the European Union, inferring emotions at work and in education is prohibited, but "

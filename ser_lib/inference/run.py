@@ -33,7 +33,7 @@ from ser_lib.inference.predict import predict
 from ser_lib.inference.predictor import Predictor
 from ser_lib.models import encoder_weights
 from ser_lib.models import networks as models
-from ser_lib.protocols.splits import load_split
+from ser_lib.protocols.splits import get_protocol, load_split
 from ser_lib.recipes import Recipe, read_resolved
 
 FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.csv", "metrics.json", "environment.json")
@@ -106,7 +106,7 @@ class Run:
             SerError: the run has no such fold, or a file of the model is missing or damaged; or the run is
                 `speaker-adapted`, and needs many clips of a speaker at a time.
         """
-        if self.protocol == "speaker-adapted":
+        if get_protocol(self.protocol).is_transductive:
             raise SerError(
                 f"{self.folder} was trained on features standardised by speaker, which one recording does not tell: "
                 "use a run under another protocol, such as speaker."

@@ -1,14 +1,20 @@
-"""Every protocol: who is trained on, who chooses, and who is tested.
+"""Protocols: rules that say which clips a model trains on, is chosen on (validation) and is tested on.
 
     split = make_split(clips, "speaker", seed=0)
     train = split[(split.fold == 0) & (split.subset == "train")]
 
-Chance comes from `ser_lib.common.hashing`: the same seed gives the same split on every platform, whatever the order of rows.
+A protocol is a function that returns its folds, under one line that adds it to `PROTOCOLS`.
+
+Random choices come from `ser_lib.common.hashing`: the same seed gives the same split on every platform, in whatever
+order the rows are.
 """
 
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +28,6 @@ from ser_lib.corpora.labels import in_order
 
 logger = logging.getLogger(__name__)
 
-PROTOCOLS = {
-    "published": "random clips as the source states, duplicate files kept: reproduces a claim, leak and all",
-    "deduplicated": "the same random split after de-duplication: what the duplicates were worth",
-    "speaker": "k folds, no speaker in both train and test, validation speakers disjoint from both",
-    "speaker-sentence": "as speaker, and no sentence in both train and test",
-    "leave-one-speaker-out": "one speaker at a time",
-    "emobox": "EmoBox's folds for RAVDESS and SAVEE",
-    "cross-corpus": "train on some corpora, test on another",
-    "speaker-adapted": "as speaker, features standardised per speaker with unlabelled test clips (transductive)",
-}
 SUBSETS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the clips) that are not tested
 
@@ -54,14 +50,56 @@ _SAVED = [
 ]
 
 Fold = dict[str, np.ndarray]  # subset -> row numbers in the clip table
+Split = Callable[..., list[Fold]]
 
 
-def check_protocol(protocol: str) -> None:
-    """Raise SerError where there is no such protocol; the message names the nearest."""
-    if protocol not in PROTOCOLS:
-        near = get_close_matches(str(protocol), PROTOCOLS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SerError(f"unknown protocol {protocol!r}: {hint}The protocols are {', '.join(PROTOCOLS)}.")
+@dataclass(frozen=True)
+class Protocol:
+    """One way to split a clip table.
+
+    `split(clips, seed, ...)` returns the folds. Of the settings of `make_split` it receives those that its signature
+    names. Its clips are sorted by `clip_id`, with row numbers from 0.
+    """
+
+    name: str
+    about: str  # one line for tables, model cards and reports
+    split: Split
+    is_random: bool = False  # clips are drawn at random, so the speakers tested are in training too
+    is_transductive: bool = False  # features are standardised for each speaker, which uses unlabelled test clips
+    repeats_source: bool = False  # keeps the duplicates that the source kept, and uses test clips as the source did
+
+    def takes(self, setting: str) -> bool:
+        """Whether `split` has a parameter of that name."""
+        return setting in inspect.signature(self.split).parameters
+
+
+PROTOCOLS: dict[str, Protocol] = {}
+
+
+def protocol(name: str, about: str, **properties: bool) -> Callable[[Split], Split]:
+    """Add the decorated function to `PROTOCOLS`; see `Protocol` for its parameters and the properties."""
+
+    def add(split: Split) -> Split:
+        PROTOCOLS[name] = Protocol(name, about, split, **properties)
+        return split
+
+    return add
+
+
+def get_protocol(name: str) -> Protocol:
+    """Return the protocol of that name.
+
+    Raises:
+        SerError: there is no such protocol; the message names the nearest.
+
+    >>> get_protocol("speaker-adapted").is_transductive
+    True
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    near = get_close_matches(str(name), PROTOCOLS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise SerError(f"unknown protocol {name!r}: {hint}The protocols are {', '.join(PROTOCOLS)}.")
 
 
 def make_split(
@@ -80,57 +118,37 @@ def make_split(
     """Split a clip table by one of `PROTOCOLS`.
 
     Args:
-        folds: number of folds of the protocols by speaker, at most one per speaker.
-        test_fraction, validation_fraction: of all clips, under `published` and `deduplicated`.
-        stratify: keep the shares of the emotions, under `published` and `deduplicated`.
-        select_on_test: validate on the test clips, as some sources do; under `published` and `deduplicated`.
-        train_on_test: put the test clips into training too, as one source does; under the same two.
-        test_corpora: the corpora tested under `cross-corpus`; without it each corpus in turn.
+        folds: number of folds, at most one for each speaker; of `speaker`, `speaker-sentence`, `speaker-adapted`.
+        test_fraction, validation_fraction: shares of all clips; of `published` and `deduplicated`, as are the next 3.
+        stratify: keep the share of each emotion in every subset.
+        select_on_test: use the test clips for validation, as some sources do.
+        train_on_test: put the test clips into training too, as one source does.
+        test_corpora: the corpora tested under `cross-corpus`; None tests each corpus in turn.
 
     Returns:
         The rows of `clips`, once for each fold and subset that they are in, with `fold` (from 0), `subset`
         (train, validation, test), `protocol` and `seed`.
 
     Raises:
-        SerError: the protocol is unknown, an option does not belong to it, or these clips cannot give it.
+        SerError: the protocol is unknown, has no setting of that name, or cannot split these clips.
     """
-    check_protocol(protocol)
-    at_random = protocol in ("published", "deduplicated")
-    if (select_on_test or train_on_test) and not at_random:
-        raise SerError(
-            f"protocol {protocol!r} never chooses or trains on test clips: "
-            "use select_on_test and train_on_test with 'published' or 'deduplicated' only"
-        )
-    if test_corpora is not None and protocol != "cross-corpus":
-        raise SerError(f"test_corpora belongs to the protocol 'cross-corpus', not to {protocol!r}")
+    chosen = get_protocol(protocol)
+    sizes = {
+        "folds": folds,
+        "test_fraction": test_fraction,
+        "validation_fraction": validation_fraction,
+        "stratify": stratify,
+    }
+    uses_of_clips = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
+    # Every recipe states all sizes, whatever its protocol; the other settings are refused where they have no effect.
+    for setting, value in uses_of_clips.items():
+        if value not in (None, False) and not chosen.takes(setting):
+            others = ", ".join(name for name, other in PROTOCOLS.items() if other.takes(setting))
+            raise SerError(f"protocol {protocol!r} has no setting {setting}: leave it out, or use {others}")
     check_clips(clips)
     clips = clips.sort_values("clip_id", ignore_index=True)
-
-    if at_random:
-        rows = np.arange(len(clips))
-        if protocol == "deduplicated":
-            rows = rows[~clips["audio_hash"].duplicated().to_numpy()]
-            if len(rows) < len(clips):
-                logger.warning("deduplicated: %d clips whose audio came before are left out", len(clips) - len(rows))
-        made = [
-            _random_fold(clips, rows, seed, test_fraction, validation_fraction, stratify, select_on_test, train_on_test)
-        ]
-    elif protocol in ("speaker", "speaker-adapted"):
-        made = [_speaker_fold(clips, tested, seed) for tested in _deal_speakers(clips, folds, seed)]
-    elif protocol == "speaker-sentence":
-        halves = _halve_sentences(clips, seed)
-        made = [
-            _speaker_fold(clips, tested, seed, test_rows=half, train_rows=~half)
-            for tested in _deal_speakers(clips, folds, seed)
-            for half in (halves, ~halves)
-        ]
-    elif protocol == "leave-one-speaker-out":
-        made = [_speaker_fold(clips, [speaker], seed) for speaker in _speakers(clips)]
-    elif protocol == "emobox":
-        made = [_speaker_fold(clips, tested, seed) for tested in _emobox_speakers(clips)]
-    else:
-        made = _cross_corpus_folds(clips, test_corpora, seed)
-    return _assemble(clips, made, protocol, seed)
+    settings = {name: value for name, value in (sizes | uses_of_clips).items() if chosen.takes(name)}
+    return _assemble(clips, chosen.split(clips, seed, **settings), protocol, seed)
 
 
 def save_split(split: pd.DataFrame, path: str | Path) -> None:
@@ -185,9 +203,28 @@ def _assemble(clips: pd.DataFrame, made: list[Fold], protocol: str, seed: int) -
     return split.assign(fold=where["fold"], subset=where["subset"], protocol=protocol, seed=seed)
 
 
-def _random_fold(
-    clips, rows, seed, test_fraction, validation_fraction, stratify, select_on_test, train_on_test
-) -> Fold:
+@protocol(
+    "published",
+    "random clips as the source states, duplicate files kept: reproduces a claim, leak and all",
+    is_random=True,
+    repeats_source=True,
+)
+def random_clips(
+    clips: pd.DataFrame,
+    seed: int,
+    test_fraction: float,
+    validation_fraction: float,
+    stratify: bool,
+    select_on_test: bool,
+    train_on_test: bool,
+    drop_copies: bool = False,
+) -> list[Fold]:
+    """One fold of clips drawn at random, whoever speaks in them."""
+    rows = np.arange(len(clips))
+    if drop_copies:
+        rows = rows[~clips["audio_hash"].duplicated().to_numpy()]
+        if len(rows) < len(clips):
+            logger.warning("deduplicated: %d clips whose audio came before are left out", len(clips) - len(rows))
     if select_on_test:
         validation_fraction = 0.0
     if not (0 < test_fraction < 1 and 0 <= validation_fraction < 1 and test_fraction + validation_fraction < 1):
@@ -210,11 +247,36 @@ def _random_fold(
                 f"at test_fraction={test_fraction}, validation_fraction={validation_fraction}: "
                 "leave the emotion out (select_emotions), or set stratify=False"
             )
-    return {
-        "train": np.union1d(train, test) if train_on_test else train,
-        "validation": test if select_on_test else validation,
-        "test": test,
-    }
+    train = np.union1d(train, test) if train_on_test else train
+    return [{"train": train, "validation": test if select_on_test else validation, "test": test}]
+
+
+protocol("deduplicated", "the same random split after de-duplication: what the duplicates were worth", is_random=True)(
+    partial(random_clips, drop_copies=True)
+)
+
+
+@protocol("speaker", "k folds, no speaker in both train and test, validation speakers disjoint from both")
+def unseen_speakers(clips: pd.DataFrame, seed: int, folds: int) -> list[Fold]:
+    """Each speaker is tested in one of the folds, by a model that is trained without this speaker."""
+    return [_speaker_fold(clips, tested, seed) for tested in _deal_speakers(clips, folds, seed)]
+
+
+@protocol("speaker-sentence", "as speaker, and no sentence in both train and test")
+def unseen_speakers_and_sentences(clips: pd.DataFrame, seed: int, folds: int) -> list[Fold]:
+    """As `unseen_speakers`, two folds for each: half of the sentences is tested, the other half trained on."""
+    in_half = _halve_sentences(clips, seed)
+    return [
+        _speaker_fold(clips, tested, seed, test_rows=half, train_rows=~half)
+        for tested in _deal_speakers(clips, folds, seed)
+        for half in (in_half, ~in_half)
+    ]
+
+
+@protocol("leave-one-speaker-out", "one speaker at a time")
+def one_speaker_at_a_time(clips: pd.DataFrame, seed: int) -> list[Fold]:
+    """One fold for each speaker, in the order of their names."""
+    return [_speaker_fold(clips, [speaker], seed) for speaker in _speakers(clips)]
 
 
 def _speakers(clips: pd.DataFrame) -> list[str]:
@@ -246,11 +308,11 @@ def _balanced(clips: pd.DataFrame, *key) -> list[str]:
 def _speaker_fold(clips, tested: list[str], seed: int, test_rows=True, train_rows=True) -> Fold:
     is_tested = clips["speaker"].isin(tested)
     test = np.flatnonzero(is_tested & test_rows)
-    train, validation = _hold_out(clips, np.flatnonzero(~is_tested & train_rows), (seed, *sorted(tested)))
+    train, validation = hold_out(clips, np.flatnonzero(~is_tested & train_rows), (seed, *sorted(tested)))
     return {"train": train, "validation": validation, "test": test}
 
 
-def _hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Part `rows` into training and validation: by speaker, or within the speaker where there is only one."""
     part = clips.iloc[rows]
     speakers = _balanced(part, *key, "validation")
@@ -293,10 +355,12 @@ def _halve_sentences(clips: pd.DataFrame, seed: int) -> pd.Series:
     return half
 
 
-def _emobox_speakers(clips: pd.DataFrame) -> list[list[str]]:
+@protocol("emobox", "EmoBox's folds for RAVDESS and SAVEE")
+def emobox(clips: pd.DataFrame, seed: int) -> list[Fold]:
+    """The folds of EmoBox (Ma et al. 2024) for RAVDESS or SAVEE; validation speakers are chosen here."""
     corpora = sorted(clips["corpus"].unique())
     if corpora == ["savee"]:
-        return [[speaker] for speaker in _speakers(clips)]
+        return one_speaker_at_a_time(clips, seed)
     if corpora != ["ravdess"]:
         raise SerError(
             f"'emobox' is defined here for ravdess alone or savee alone, got {', '.join(corpora)}: EmoBox's folds "
@@ -304,14 +368,16 @@ def _emobox_speakers(clips: pd.DataFrame) -> list[list[str]]:
             "not its own; use the protocol 'speaker'"
         )
     present = set(_speakers(clips))
-    named = [[f"ravdess-{actor:02d}" for actor in actors] for actors in EMOBOX_RAVDESS]
-    absent = sorted({speaker for tested in named for speaker in tested} - present)
+    published = [[f"ravdess-{actor:02d}" for actor in actors] for actors in EMOBOX_RAVDESS]
+    absent = sorted({speaker for tested in published for speaker in tested} - present)
     if absent:
         logger.warning("emobox: %s are absent, so the scores do not compare with EmoBox's", ", ".join(absent))
-    return [tested for tested in named if present & set(tested)]
+    return [_speaker_fold(clips, tested, seed) for tested in published if present & set(tested)]
 
 
-def _cross_corpus_folds(clips: pd.DataFrame, test_corpora: Sequence[str] | None, seed: int) -> list[Fold]:
+@protocol("cross-corpus", "train on some corpora, test on another")
+def cross_corpus(clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | None) -> list[Fold]:
+    """Test one corpus after the other, or `test_corpora` in one fold; train on all others."""
     corpora = sorted(clips["corpus"].unique())
     test_corpora = [test_corpora] if isinstance(test_corpora, str) else test_corpora
     tested = [[corpus] for corpus in corpora] if test_corpora is None else [list(test_corpora)]
@@ -338,6 +404,13 @@ def _cross_corpus_folds(clips: pd.DataFrame, test_corpora: Sequence[str] | None,
                 counts.sum(),
                 ", ".join(f"{counts[emotion]} {emotion}" for emotion in in_order(counts.index)),
             )
-        train, validation = _hold_out(clips, np.flatnonzero(~is_test & kept), (seed, *sorted(group)))
+        train, validation = hold_out(clips, np.flatnonzero(~is_test & kept), (seed, *sorted(group)))
         made.append({"train": train, "validation": validation, "test": np.flatnonzero(is_test & kept)})
     return made
+
+
+protocol(
+    "speaker-adapted",
+    "as speaker, features standardised per speaker with unlabelled test clips (transductive)",
+    is_transductive=True,
+)(unseen_speakers)

@@ -11,13 +11,13 @@ from ser_lib.audio.reading import Recording, prepare_all
 from ser_lib.common import distributed
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.clips import load_clips, select_emotions
-from ser_lib.protocols.splits import make_split
+from ser_lib.protocols.splits import get_protocol, make_split
 from ser_lib.recipes import Recipe
 
 
 def clips_of(recipe: Recipe, protocol: str, data_dir=None, progress: bool = True) -> pd.DataFrame:
     """The recipe's clips: its corpora and emotions, duplicates kept only where its source kept them."""
-    keep_duplicates = protocol == "published" and recipe.split.keep_duplicates
+    keep_duplicates = get_protocol(protocol).repeats_source and recipe.split.keep_duplicates
     clips = load_clips(list(recipe.corpora), data_dir, keep_duplicates=keep_duplicates, progress=progress)
     shortfall = clips.attrs.get("shortfall", {})
     clips = select_emotions(clips, recipe.emotions)
@@ -28,7 +28,7 @@ def clips_of(recipe: Recipe, protocol: str, data_dir=None, progress: bool = True
 def split_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, seed: int) -> pd.DataFrame:
     """The split of those clips under a protocol, with the sizes that the recipe states."""
     settings = recipe.split.split_settings()
-    if protocol != "published":
+    if not get_protocol(protocol).repeats_source:
         # What the source did with its test clips is repeated only where its claim is.
         settings.update(select_on_test=False, train_on_test=False)
     return make_split(clips, protocol, seed, **settings)
@@ -43,13 +43,13 @@ def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool
         (n_clips, n_layers, n_features). For a model that is fine-tuned, the list of waveforms.
 
     Raises:
-        SerError: the encoder cannot be had, or `speaker-adapted` with a model that reads waveforms.
+        SerError: the encoder cannot be had, or a transductive protocol with a model that reads waveforms.
     """
     given, audio_settings = recipe.input, recipe.input.audio.model_dump()
     if recipe.model.name == "finetune":
-        if protocol == "speaker-adapted":
+        if get_protocol(protocol).is_transductive:
             raise SerError(
-                "speaker-adapted standardises features by speaker, and a fine-tuned model reads waveforms: "
+                f"{protocol} standardises features by speaker, and a fine-tuned model reads waveforms: "
                 "use another protocol, or a frozen encoder."
             )
         return prepare_all(clips["path"], audio_settings, progress)
@@ -59,7 +59,7 @@ def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool
         )
     else:
         arrays = _embeddings(recipe, clips, audio_settings, progress)
-    if protocol == "speaker-adapted":
+    if get_protocol(protocol).is_transductive:
         shape = arrays.shape
         if recipe.model.name == "weighted-layers":  # layers are no frames: each is standardised by itself
             arrays = arrays.reshape(len(arrays), -1)

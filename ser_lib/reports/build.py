@@ -2,7 +2,6 @@
 
 import copy
 import re
-import time
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -13,7 +12,7 @@ from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
 from ser_lib.corpora.csv_files import is_file_list
 from ser_lib.evaluation.results import result_rows, update_results
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
-from ser_lib.protocols.splits import PROTOCOLS, check_protocol
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
 from ser_lib.reports.index import CLAIMS, NOTEBOOKS, write_index
 from ser_lib.reports.rendering import TEMPLATES, script_source, write_html
@@ -50,7 +49,7 @@ def make_report(
             copy lies beside the pages as `<Notebook>.failed.ipynb`. Earlier pages stay as they were.
     """
     recipe = load_recipe(recipe_name, variant, overrides)
-    check_protocol(protocol)
+    get_protocol(protocol)
     reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
     folder = reports / recipe.folder_name / protocol
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,18 +64,14 @@ def make_report(
         "data_dir": _absolute(data_dir) if data_dir else None,
         "runs_dir": _absolute(runs_dir) if runs_dir else None,
     }
-    executed, seconds = {}, {}
+    executed = {}
     for number, name in enumerate(NOTEBOOKS, start=1):
         print(f"[{number}/{len(NOTEBOOKS)}] {name} ({recipe.folder_name}, {protocol})", flush=True)
-        started = time.monotonic()
-        failed_copy = folder / f"{name}.failed.ipynb"
-        executed[name] = execute_notebook(project_dir() / "notebooks" / f"{name}.ipynb", parameters, failed_copy)
-        seconds[name] = time.monotonic() - started
+        executed[name] = execute_notebook(_notebook(name), parameters, folder / f"{name}.failed.ipynb")
     run = load_run(run_folder(recipe, protocol, seed, runs_dir))
-    replacements = public_names(recipe.corpora, parameters)
-    for name in NOTEBOOKS:
-        page = replace_paths(executed[name], replacements)
-        write_page(page, page_context(run, name, seconds[name]), folder / f"{name}.html")
+    names = public_names(recipe.corpora, parameters)
+    for name, notebook in executed.items():
+        write_page(replace_paths(notebook, names), page_context(run, name, _seconds(notebook)), folder / f"{name}.html")
     update_results(result_rows([run]), reports)
     write_index(reports)
     return folder
@@ -93,21 +88,14 @@ def make_claims_audit(parameters: dict, reports_dir: str | Path | None = None) -
     """
     reports = Path(reports_dir).absolute() if reports_dir else project_dir() / "reports"
     reports.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    notebook = project_dir() / "notebooks" / f"{CLAIMS}.ipynb"
     parameters = parameters | ({"reports_dir": str(reports)} if reports_dir else {})
-    executed = execute_notebook(notebook, parameters, reports / f"{CLAIMS}.failed.ipynb")
+    executed = execute_notebook(_notebook(CLAIMS), parameters, reports / f"{CLAIMS}.failed.ipynb")
     context = {
         "title": "Claims audit",
         "window_title": "Claims audit: published scores of speech emotion recognition, measured again",
         "description": "Published scores, measured again with and without their leaks",
-        "facts": [
-            {"name": "Commit", "value": git_commit(), "mono": True},
-            {"name": "Made in", "value": f"{(time.monotonic() - started) / 60:.1f} min, finished runs reused"},
-        ],
+        "facts": {"Commit": git_commit(), "Made in": f"{_seconds(executed) / 60:.1f} min, finished runs reused"},
         "notice": CORPORA["sample"].notice if parameters.get("bundled") else "",
-        "leaks": [],
-        "pages": [],
         "index_href": "index.html",
     }
     page = replace_paths(executed, public_names([], parameters))
@@ -120,12 +108,21 @@ def _absolute(path: str | Path) -> str:
     return str(Path(path).expanduser().absolute())
 
 
+def _notebook(name: str) -> Path:
+    return project_dir() / "notebooks" / f"{name}.ipynb"
+
+
+def _seconds(executed) -> float:
+    """The duration that papermill measured."""
+    return executed.metadata["papermill"]["duration"]
+
+
 def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     """Execute a notebook with papermill and return it with its outputs.
 
     Raises:
-        SerError: the notebook's parameter cell does not know a parameter (papermill itself would only warn), or
-            a cell failed; then `failed_copy` holds the notebook as far as it came.
+        SerError: the notebook's parameter cell lacks a parameter (papermill would only warn), or a cell failed; then
+            `failed_copy` is the notebook with the outputs up to that cell.
     """
     import nbformat
     import papermill
@@ -150,7 +147,7 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
         first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
         raise SerError(
             f"{notebook.stem} failed in cell {error.cell_index}, which begins `{first_line}`:\n"
-            f"{error.ename}: {error.evalue}\nThe notebook as far as it came: {failed_copy}"
+            f"{error.ename}: {error.evalue}\nThe notebook up to that cell: {failed_copy}"
         ) from error
     executed = nbformat.read(failed_copy, as_version=4)
     failed_copy.unlink()
@@ -202,47 +199,37 @@ def _one_line(text: str) -> str:
 
 def page_context(run: Run, page: str, seconds: float) -> dict:
     """The values of a page's header, as the template `report/index.html.j2` takes them."""
-    overall = run.metrics["overall"]
-    names = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
-    corpora, notices = [], list(run.recipe.notices)
+    recipe, overall, protocol = run.recipe, run.metrics["overall"], get_protocol(run.protocol)
+    notices, corpora = [*recipe.notices], []
     for name, count in run.environment["corpora"].items():
         corpus = known_corpus(name)
         corpora.append(f"{corpus.title if corpus else name}, {count['found']} of {count['expected']} clips")
         notices += [corpus.notice] if corpus else []
-    if run.protocol == "speaker-adapted":
-        notices.append(TRANSDUCTIVE)
+    notices += [TRANSDUCTIVE] if protocol.is_transductive else []
+    over = f"over {overall['test_speakers']} test speakers"
+    if overall["interval_over"] != "speakers":
+        over = f"over clips, since {overall['test_speakers']} test speakers are too few: they are too narrow (†)"
     return {
         "title": page.replace("_", " "),
-        "window_title": f"{page.replace('_', ' ')} · {run.recipe.name} · {run.protocol}",
-        "description": run.recipe.title,
-        "facts": [
-            {"name": "Recipe", "value": f"{run.recipe.name}: {run.recipe.variant_label}"},
-            {"name": "Protocol", "value": run.protocol, "detail": PROTOCOLS[run.protocol]},
-            {"name": "Corpora", "value": "; ".join(corpora)},
-            {
-                "name": "Features",
-                "value": f"{run.recipe.features_label}, {run.recipe.input_label}; {run.recipe.model_label}",
-            },
-            {"name": "Seed", "value": run.seed},
-            {"name": "Commit", "value": run.environment["commit"], "mono": True},
-            {"name": "Made in", "value": f"{seconds:.0f} s on {run.environment['device']}"},
-        ],
+        "window_title": f"{page.replace('_', ' ')} · {recipe.name} · {protocol.name}",
+        "description": recipe.title,
+        "facts": {
+            "Recipe": f"{recipe.name}: {recipe.variant_label}",
+            "Protocol": f"{protocol.name}: {protocol.about}",
+            "Corpora": "; ".join(corpora),
+            "Features": f"{recipe.features_label}, {recipe.input_label}; {recipe.model_label}",
+            "Seed": run.seed,
+            "Commit": run.environment["commit"],
+            "Made in": f"{seconds:.0f} s on {run.environment['device']}",
+        },
         "scores": [
-            {"name": title, "value": overall[key], "low": overall[f"{key}_low"], "high": overall[f"{key}_high"]}
-            for key, title in names.items()
+            {"name": title, "value": overall[name], "low": overall[f"{name}_low"], "high": overall[f"{name}_high"]}
+            for name, title in {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}.items()
         ],
-        "interval_note": UAR
-        + (
-            f" 95 % intervals are bootstrapped over {overall['test_speakers']} test speakers."
-            if overall["interval_over"] == "speakers"
-            else f" † 95 % intervals are bootstrapped over clips: {overall['test_speakers']} test speakers are too few."
-        ),
+        "scores_note": f"{UAR} 95 % intervals are bootstrapped {over}.",
         "leaks": run.audit.astype(object).where(run.audit.notna(), None).to_dict(orient="records"),
-        "audited": True,
         "notice": " ".join(filter(None, notices)),
-        "pages": [
-            {"title": name.replace("_", " "), "href": f"{name}.html", "current": name == page} for name in NOTEBOOKS
-        ],
+        "pages": NOTEBOOKS,
         "index_href": "../../index.html",
     }
 

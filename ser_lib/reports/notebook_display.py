@@ -94,45 +94,30 @@ def short_path(path: Path) -> str:
 
 
 def model_summary(network: nn.Module) -> pd.DataFrame:
-    """One row per layer with weights: its kind, the shapes of its weights, and the number of trained numbers.
+    """One row per layer with weights: its kind, the shapes of its weights, and how many numbers it has and trains.
 
     A model of more than 30 layers has one row per block instead, such as `encoder.layers`.
     """
-    leaves = [(name, module) for name, module in network.named_modules() if list(module.parameters(recurse=False))]
-    if len(leaves) > 30:
-        return _with_total(_blocks(network))
-    rows = []
-    for name, module in leaves:
-        weights = list(module.parameters(recurse=False))
-        rows.append(
-            {
-                "layer": name,
-                "kind": type(module).__name__,
-                "weights": ", ".join("×".join(map(str, weight.shape)) for weight in weights),
-                "trained numbers": sum(weight.numel() for weight in weights if weight.requires_grad),
-            }
-        )
-    return _with_total(pd.DataFrame(rows).set_index("layer"))
-
-
-def _blocks(network: nn.Module) -> pd.DataFrame:
-    """Number of parameters by the first words of their names, down to lists of equal layers."""
-    rows: dict[str, dict[str, int]] = {}
-    for name, weight in network.named_parameters():
+    named = list(network.named_parameters())
+    many = len({name.rpartition(".")[0] for name, _ in named}) > 30
+    blocks: dict[str, list[nn.Parameter]] = {}
+    for name, weight in named:
         words = name.split(".")[:-1]
-        # `wav2vec2.encoder.layers.3.attention.k_proj` belongs to `wav2vec2.encoder.layers`.
-        depth = next((i for i, word in enumerate(words) if word.isdigit()), min(len(words), 2))
-        block = ".".join(words[:depth]) or name
-        row = rows.setdefault(block, {"tensors": 0, "numbers": 0})
-        row["tensors"] += 1
-        row["numbers"] += weight.numel()
-    return pd.DataFrame(rows).T.rename_axis("block")
-
-
-def _with_total(table: pd.DataFrame) -> pd.DataFrame:
-    numbers = table.select_dtypes("number").sum()
-    total = pd.DataFrame({name: [numbers.get(name, "")] for name in table}, index=["total"])
-    return pd.concat([table, total])
+        # `encoder.layers.3.attention.k_proj` belongs to `encoder.layers`.
+        depth = next((i for i, word in enumerate(words) if word.isdigit()), 2) if many else len(words)
+        blocks.setdefault(".".join(words[:depth]), []).append(weight)
+    rows = {
+        name or "(itself)": {
+            "kind": type(network.get_submodule(name)).__name__,
+            "weights": f"{len(weights)} tensors" if many else ", ".join("×".join(map(str, w.shape)) for w in weights),
+            "numbers": sum(weight.numel() for weight in weights),
+            "trained numbers": sum(weight.numel() for weight in weights if weight.requires_grad),
+        }
+        for name, weights in blocks.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
+    total = table[["numbers", "trained numbers"]].sum()
+    return pd.concat([table, total.to_frame("total").T]).fillna("")
 
 
 def model_size(run: Run) -> pd.DataFrame:

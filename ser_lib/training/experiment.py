@@ -26,7 +26,7 @@ from ser_lib.inference.model_card import model_card
 from ser_lib.inference.run import Run, environment, load_run, model_folder, read_table, run_folder
 from ser_lib.models import network_training
 from ser_lib.protocols.leak_audit import audit
-from ser_lib.protocols.splits import save_split
+from ser_lib.protocols.splits import get_protocol, save_split
 from ser_lib.recipes import Recipe, dump_recipe, read_resolved
 from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
 from ser_lib.training import resume
@@ -158,7 +158,7 @@ def _train_fold(
         work,
         # The first fold's model is a checkpoint that is complete, and the others share its encoder. A head that learned
         # from features standardised by speaker would hear something else through its encoder alone.
-        with_encoder=fold == 0 and protocol != "speaker-adapted",
+        with_encoder=fold == 0 and not get_protocol(protocol).is_transductive,
         progress=progress,
     )
     if not distributed.is_first():

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_lib.common.errors import SerError
-from ser_lib.protocols.leak_audit import audit
+from ser_lib.protocols import splits
+from ser_lib.protocols.leak_audit import audit, has_leaks
 from ser_lib.protocols.splits import PROTOCOLS, load_split, make_split, save_split
 
 BY_SPEAKER = {"speaker", "speaker-sentence", "leave-one-speaker-out", "emobox", "cross-corpus", "speaker-adapted"}
@@ -284,9 +285,9 @@ def test_cross_corpus_keeps_the_emotions_that_both_sides_have(caplog):
     [
         ("did you mean 'speaker-sentence'", "speaker_sentence", {}, {}),
         ("The protocols are published, deduplicated", "xyz", {}, {}),
-        ("never chooses or trains on test clips", "speaker", {"select_on_test": True}, {}),
-        ("never chooses or trains on test clips", "emobox", {"train_on_test": True}, {}),
-        ("test_corpora belongs to", "speaker", {"test_corpora": ["sample"]}, {}),
+        ("has no setting select_on_test.*use published, deduplicated", "speaker", {"select_on_test": True}, {}),
+        ("has no setting train_on_test", "emobox", {"train_on_test": True}, {}),
+        ("has no setting test_corpora: leave it out, or use cross-corpus", "speaker", {"test_corpora": ["sample"]}, {}),
         ("folds must be at least 2, got 1", "speaker", {"folds": 1}, {}),
         ("folds must be at least 2, got 1", "speaker-sentence", {"folds": 1}, {}),
         ("at least 2 speakers, got 1", "speaker", {}, {"speakers": 1}),
@@ -351,3 +352,23 @@ def test_a_split_that_needs_no_word_says_none(caplog):
         for protocol in ("published", "deduplicated", "speaker", "speaker-sentence", "leave-one-speaker-out"):
             make_split(make_clips(), protocol)
     assert not caplog.records
+
+
+def test_a_protocol_is_added_by_one_function_and_one_line(monkeypatch):
+    monkeypatch.setattr(splits, "PROTOCOLS", dict(PROTOCOLS))
+
+    @splits.protocol("women-to-men", "train on women, test on men")
+    def women_to_men(clips, seed, folds):
+        female = (clips["sex"] == "female").to_numpy()
+        train, validation = splits.hold_out(clips, np.flatnonzero(female), (seed,))
+        return [{"train": train, "validation": validation, "test": np.flatnonzero(~female)}]
+
+    clips = make_clips(speakers=6)
+    split = make_split(clips, "women-to-men", seed=3)
+    assert values(split, "sex", "train", 0) == {"female"} and values(split, "sex", "test", 0) == {"male"}
+    assert not splits.get_protocol("women-to-men").is_random
+    assert not has_leaks(audit(split, near_duplicates=False))
+    with pytest.raises(SerError, match="'women-to-men' has no setting select_on_test"):
+        make_split(clips, "women-to-men", select_on_test=True)
+    with pytest.raises(SerError, match="did you mean 'women-to-men'"):
+        make_split(clips, "women_to_men")

@@ -6,6 +6,7 @@ has the same size on a page.
 """
 
 from ser_lib.reports.plots.calibration import coverage, reliability, temperature_reliability
+from ser_lib.reports.plots.colours import COLOURS
 from ser_lib.reports.plots.data import (
     class_counts,
     durations,
@@ -31,36 +32,5 @@ from ser_lib.reports.plots.studies import (
     noise_curves,
     worth_of_mechanisms,
 )
-from ser_lib.reports.plots.style import COLOURS
 from ser_lib.reports.plots.timeline import timeline
 from ser_lib.reports.plots.training import layer_weights, learning_curves
-
-__all__ = [
-    "COLOURS",
-    "claims_ladder",
-    "class_counts",
-    "condition_points",
-    "confused_pairs",
-    "confusion_matrices",
-    "coverage",
-    "cross_corpus_heatmap",
-    "durations",
-    "embedding_map",
-    "emotion_gallery",
-    "feature_heatmap",
-    "honest_and_leaky",
-    "layer_weights",
-    "learning_curves",
-    "noise_curves",
-    "occlusion",
-    "paired_differences",
-    "probability_by_truth",
-    "probability_plot",
-    "reliability",
-    "scores_by_group",
-    "speaker_counts",
-    "split_sizes",
-    "temperature_reliability",
-    "timeline",
-    "worth_of_mechanisms",
-]

@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ser_lib.evaluation.calibration import reliability_table
 from ser_lib.evaluation.metrics import ECE_BINS, decisions
-from ser_lib.reports.plots.style import ACCENT, COLOURS, GREY, REFERENCE, legend_below, new_figure, picture
+from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, REFERENCE
+from ser_lib.reports.plots.style import legend_below, new_figure, picture
 
 
 def _reliability_panel(axes, table: pd.DataFrame, title: str) -> None:
@@ -25,7 +26,7 @@ def _reliability_panel(axes, table: pd.DataFrame, title: str) -> None:
 
 
 @picture
-def reliability(predictions: pd.DataFrame, speakers: Sequence[str] | None = None, bins: int = ECE_BINS) -> Figure:
+def reliability(predictions: pd.DataFrame, speakers: Sequence[str] | None = None) -> Figure:
     """Accuracy against confidence (the highest probability) in equal bins, and the number of clips of each bin.
 
     Args:
@@ -34,9 +35,9 @@ def reliability(predictions: pd.DataFrame, speakers: Sequence[str] | None = None
     answers = decisions(predictions)
     correct = answers["truth"] == answers["prediction"]
     figure, (left, right) = new_figure("Accuracy by confidence", 3.3, columns=2)
-    _reliability_panel(left, reliability_table(predictions, speakers, bins), "")
+    _reliability_panel(left, reliability_table(predictions, speakers), "")
     confidence = [answers.loc[correct, "confidence"], answers.loc[~correct, "confidence"]]
-    right.hist(confidence, np.linspace(0, 1, bins + 1), stacked=True, color=[ACCENT, "#d5dae3"])
+    right.hist(confidence, np.linspace(0, 1, ECE_BINS + 1), stacked=True, color=[ACCENT, "#d5dae3"])
     right.set(title="correct (dark) and wrong (light) clips", xlabel="confidence", ylabel="clips", xlim=(0, 1))
     right.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure

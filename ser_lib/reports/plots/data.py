@@ -7,19 +7,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy.spatial import cKDTree
 
 from ser_lib.corpora.labels import in_order
-from ser_lib.reports.plots.style import (
-    ACCENT,
-    COLOURS,
-    INK,
-    SOFT,
-    SUBSET_COLOURS,
-    heatmap,
-    legend_below,
-    name_rows,
-    new_figure,
-    picture,
-    text,
-)
+from ser_lib.reports.plots.colours import ACCENT, COLOURS, INK, SOFT, SUBSET_COLOURS
+from ser_lib.reports.plots.style import heatmap, legend_below, name_rows, new_figure, picture, text
 
 MANY_SPEAKERS = 12  # readers cannot tell more colours apart
 

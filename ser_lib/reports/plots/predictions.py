@@ -5,20 +5,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ser_lib.corpora.labels import in_order
+from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, INK, REFERENCE, SOFT
 from ser_lib.reports.plots.style import (
-    ACCENT,
-    COLOURS,
-    GREY,
-    INK,
-    REFERENCE,
-    SOFT,
-    dots_with_intervals,
     heatmap,
+    interval_dots,
     legend_below,
     name_rows,
     new_figure,
-    notes_beside,
     picture,
+    row_notes,
     text,
 )
 
@@ -58,7 +53,7 @@ def confused_pairs(pairs: pd.DataFrame, n: int = 12) -> Figure:
     table = pairs.head(n)
     percent = 100 * table[["rate", "rate_low", "rate_high"]]
     figure, axes = new_figure("Most frequent confusions", 1.4 + 0.27 * len(table))
-    dots_with_intervals(axes, range(len(table)), percent, "rate", [COLOURS[truth] for truth in table["truth"]])
+    interval_dots(axes, range(len(table)), percent, "rate", [COLOURS[truth] for truth in table["truth"]])
     labels = [f"{row.truth} → {row.prediction} ({row.n} of {row.n_truth})" for row in table.itertuples()]
     name_rows(axes, labels, "truth → prediction")
     over = " and ".join(table["interval_over"].unique())
@@ -83,7 +78,7 @@ def probability_plot(predictions: pd.DataFrame, n: int = 12) -> Figure:
         verdict = "" if not known else " ✓" if truth == prediction else f" ✗ truth {truth}"
         notes.append(f"{prediction} {row[prediction]:.0%}{verdict}")
         colours.append(COLOURS["angry"] if known and truth != prediction else INK)
-    notes_beside(axes, notes, colours)
+    row_notes(axes, notes, colours)
     name_rows(axes, [text(clip_id, 30) for clip_id in rows["clip_id"]], "clip", 7)
     axes.set(xlabel="probability", xlim=(0, 1))
     axes.spines["left"].set_visible(False)
@@ -103,17 +98,17 @@ def probability_by_truth(predictions: pd.DataFrame) -> Figure:
     heatmap(means, left, ".2f", "emotion", "true emotion", vmin=0, vmax=1)
     left.tick_params(axis="x", rotation=90)
     left.set_title("mean probability of each emotion")
-    boxes = right.boxplot(
-        [predictions.loc[predictions["truth"] == emotion, emotion] for emotion in true],
-        positions=range(len(true)),
-        orientation="horizontal",
-        widths=0.6,
-        patch_artist=True,
-        showfliers=False,
-        medianprops={"color": INK, "lw": 1.4},
-        **{part: {"color": GREY} for part in ("whiskerprops", "capprops", "boxprops")},
-    )
-    for box, emotion in zip(boxes["boxes"], true, strict=True):
+    lines = {part: {"color": GREY} for part in ("whiskerprops", "capprops", "boxprops")}
+    style = {
+        "medianprops": {"color": INK, "lw": 1.4},
+        "patch_artist": True,
+        "showfliers": False,
+        "widths": 0.6,
+        **lines,
+    }
+    columns = [predictions.loc[predictions["truth"] == emotion, emotion] for emotion in true]
+    boxes = right.boxplot(columns, positions=range(len(true)), orientation="horizontal", **style)["boxes"]
+    for box, emotion in zip(boxes, true, strict=True):
         box.set(facecolor=COLOURS[emotion], alpha=0.75)
     name_rows(right, true, "")
     right.set(title="probability of the true emotion", xlabel="probability", xlim=(0, 1))
@@ -138,7 +133,7 @@ def scores_by_group(table: pd.DataFrame, title: str, chance: float | None = None
     group = text(" · ".join(str(name) for name in table.index.names if name) or "group")
     for axes, start in zip(panels.flat, range(0, len(table), rows), strict=True):
         part = table.iloc[start : start + rows]
-        dots_with_intervals(axes, range(len(part)), part, "uar", ACCENT)
+        interval_dots(axes, range(len(part)), part, "uar", ACCENT)
         if chance is not None:
             axes.axvline(chance, **REFERENCE)
             axes.text(chance, -0.75, f" chance {chance:.2f}", fontsize=7.5, color=SOFT, va="bottom")
@@ -159,9 +154,9 @@ def paired_differences(comparisons: pd.DataFrame) -> Figure:
     significant = (table["uar_p_holm"] < 0.05).to_numpy()
     figure, axes = new_figure("Differences in UAR between models on the same test clips", 1.7 + 0.34 * len(table))
     colours = np.where(significant, ACCENT, GREY)
-    dots_with_intervals(axes, range(len(table)), table, "uar_difference", colours, hollow=~significant)
+    interval_dots(axes, range(len(table)), table, "uar_difference", colours, hollow=~significant)
     axes.axvline(0, **REFERENCE)
-    notes_beside(
+    row_notes(
         axes,
         [
             f"{row.uar_difference:+.3f} ({row.uar_difference_low:+.3f} to {row.uar_difference_high:+.3f}), "

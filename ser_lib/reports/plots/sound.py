@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ser_lib.reports.plots.style import COLOURS, GREY, INK, SOFT, new_figure, picture, text
+from ser_lib.reports.plots.colours import COLOURS, GREY, INK, SOFT
+from ser_lib.reports.plots.style import new_figure, picture, text
 
 MEL_LIMITS_HZ = (50, 8000)
 FREQUENCY_TICKS_HZ = (500, 1000, 2000, 4000, 8000)

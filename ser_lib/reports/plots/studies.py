@@ -1,24 +1,22 @@
 """Pictures of the studies: claims, leaks one at a time, and scores under other conditions."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, REFERENCE, SOFT
 from ser_lib.reports.plots.style import (
-    ACCENT,
-    COLOURS,
-    GREY,
-    REFERENCE,
-    SOFT,
-    dots_with_intervals,
     heatmap,
+    interval_dots,
     legend_below,
     name_rows,
     new_figure,
-    notes_beside,
     picture,
+    row_notes,
     text,
 )
 
@@ -32,7 +30,7 @@ CLAIM_MARKS = {
     "floor": ("X", GREY),
 }
 HONEST, LEAKY = ACCENT, COLOURS["surprise"]
-NOISES = {  # line styles differ too, for readers who cannot tell the colours apart
+NOISES: dict[str, dict[str, Any]] = {  # line styles differ too, for readers who cannot tell the colours apart
     "white": {"color": ACCENT, "marker": "o", "ls": "-"},
     "pink": {"color": COLOURS["surprise"], "marker": "s", "ls": (0, (5, 2))},
     "babble": {"color": COLOURS["disgust"], "marker": "^", "ls": (0, (2, 1.2))},
@@ -56,9 +54,7 @@ def claims_ladder(table: pd.DataFrame, claimed: dict[str, float]) -> Figure:
         axes.vlines(claimed[name], row - 0.38, row + 0.38, color="black", lw=1.6, zorder=3)
     for (column, label), part in table.groupby(["column", "title"], sort=False):
         marker, colour = CLAIM_MARKS[column]
-        dots_with_intervals(
-            axes, part["recipe"].map(row_of) + offsets[column], part, "accuracy", colour, marker, label=label
-        )
+        interval_dots(axes, part["recipe"].map(row_of) + offsets[column], part, "accuracy", colour, marker, label=label)
     axes.plot([], [], color="black", lw=1.6, label="claimed")
     name_rows(axes, [text(name, 45) for name in names], "recipe")
     axes.set(xlabel="accuracy, 95 % interval", xlim=(0, 1.02))
@@ -80,9 +76,9 @@ def honest_and_leaky(table: pd.DataFrame) -> Figure:
     rows, leaky = np.arange(len(table)), table["leaky"].to_numpy(bool)
     for chosen, colour, marker in ((~leaky, HONEST, "o"), (leaky, LEAKY, "D")):
         part = table[chosen]
-        dots_with_intervals(axes, rows[chosen], part, "uar", colour, marker, hollow=(part["part_of"] != ""))
+        interval_dots(axes, rows[chosen], part, "uar", colour, marker, hollow=(part["part_of"] != ""))
     axes.vlines(table["chance"], rows - 0.38, rows + 0.38, **REFERENCE)
-    notes_beside(axes, [f"{uar:.3f}" for uar in table["uar"]])
+    row_notes(axes, [f"{uar:.3f}" for uar in table["uar"]])
     labels = [
         ("↳ " if row.part_of else "") + f"{text(row.condition, 52)} ({row.n_test:,})" for row in table.itertuples()
     ]
@@ -107,7 +103,7 @@ def worth_of_mechanisms(worths: pd.DataFrame) -> Figure:
     axes.plot(table["honest_uar"], rows, "o", ms=6, color=HONEST)
     axes.plot(table["leaky_uar"], rows, "D", ms=5.5, color=LEAKY)
     notes = [f"{row.points:+z.1f} ({row.points_low:+z.1f} to {row.points_high:+z.1f})" for row in table.itertuples()]
-    notes_beside(axes, notes)
+    row_notes(axes, notes)
     several = table["corpora"].nunique() > 1
     labels = [
         text(row.mechanism + (f", {row.corpora}" if several else ""), 48) + "\n" + text(row.leaky, 48)
@@ -147,8 +143,8 @@ def cross_corpus_heatmap(matrix: pd.DataFrame) -> Figure:
         small += "" if one_chance else f"\nchance {cell['chance']:.2f}"
         axes.text(x + 0.5, y + 0.57, small, ha="center", va="top", color=ink[x + 0.5, y + 0.5], fontsize=6.5)
         if train == test:
-            frame = {"fill": False, "ec": COLOURS["surprise"], "lw": 2, "zorder": 3}
-            axes.add_patch(Rectangle((x + 0.03, y + 0.03), 0.94, 0.94, **frame))
+            place = (x + 0.03, y + 0.03)
+            axes.add_patch(Rectangle(place, 0.94, 0.94, fill=False, ec=COLOURS["surprise"], lw=2, zorder=3))
     if any(name not in columns for name in rows):  # the last row: trained on all other corpora together
         axes.axhline(len(rows) - 1, color="white", lw=5)
     axes.set_xticklabels([text(name, 20) for name in columns])
@@ -210,7 +206,7 @@ def condition_points(table: pd.DataFrame) -> Figure:
     chance = clean["chance"].iloc[0]
     for axes, (name, part) in zip(grid[:, 0], panels.items(), strict=True):
         colours = [ACCENT] * len(part) + [GREY]
-        dots_with_intervals(axes, range(len(part) + 1), pd.concat([part, clean]), "uar", colours)
+        interval_dots(axes, range(len(part) + 1), pd.concat([part, clean]), "uar", colours)
         axes.axvline(chance, **REFERENCE)
         name_rows(axes, [*part["condition"], "clean, whole clips"], "condition")
         axes.set(title=name, xlim=(0, 1))

@@ -1,10 +1,10 @@
-"""What all pictures share: colours, fonts, the figure that notebooks display, and drawing helpers."""
+"""What all pictures share: fonts, the figure that notebooks display, and drawing helpers."""
 
 import base64
 import functools
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,23 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from PIL import Image
 
-# Readers with protanopia, deuteranopia or tritanopia can tell them apart: tests/reports/test_plots.py measures it.
-COLOURS = {
-    "neutral": "#737481",
-    "calm": "#76e1d0",
-    "happy": "#ffc819",
-    "sad": "#1c2d6d",
-    "angry": "#a01b0d",
-    "fear": "#bc5fd9",
-    "disgust": "#299759",
-    "surprise": "#cc7f15",
-}
-SUBSET_COLOURS = {"train": "#d5dae3", "validation": "#8fa3c8", "test": "#27427f"}
-INK, SOFT, GREY, ACCENT = "#22262e", "#4a505b", "#737481", "#27427f"
-DASHES = (0, (4, 3))
-REFERENCE = {"color": GREY, "lw": 1, "ls": DASHES}  # a line to compare with, such as chance
+from ser_lib.reports.plots.colours import INK, SOFT
+
 WIDTH = 7.2  # inches
-STYLE = {
+STYLE: dict[str, Any] = {
     "figure.dpi": 150,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
@@ -83,11 +70,11 @@ class Picture(Figure):
         display(data, raw=True, metadata={"image/png": {"width": round(self.get_figwidth() * 120), "alt": alt}})
 
 
-def picture(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+def picture(draw: Callable[..., Any]) -> Callable[..., Picture]:
     """Run a drawing function under `STYLE` and close its figure."""
 
     @functools.wraps(draw)
-    def styled(*args, **kwargs) -> Figure:
+    def styled(*args, **kwargs) -> Picture:
         with plt.rc_context(STYLE):
             figure = draw(*args, **kwargs)
             # matplotlib creates ticks when it draws, with the settings of that moment.
@@ -98,7 +85,7 @@ def picture(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return styled
 
 
-def new_figure(title: str, height: float, rows: int = 1, columns: int = 1, **kwargs) -> tuple[Figure, Any]:
+def new_figure(title: str, height: float, rows: int = 1, columns: int = 1, **kwargs) -> tuple[Picture, Any]:
     """A figure of the common width with a title on the left, and its axes as `plt.subplots` returns them.
 
     Args:
@@ -130,7 +117,7 @@ def name_rows(axes, labels: Sequence[str], ylabel: str, fontsize: float = 8, top
     axes.tick_params(axis="y", length=0)
 
 
-def dots_with_intervals(
+def interval_dots(
     axes, rows, table: pd.DataFrame, score: str, colours, marker: str = "o", hollow=False, label: str | None = None
 ) -> None:
     """Draw a score of each row as a dot on the line of its 95 % interval.
@@ -140,16 +127,16 @@ def dots_with_intervals(
         table: has the columns `score`, and `score` with `_low` and `_high`.
         colours, hollow: one for all, or one a row.
     """
+    few = len(table) <= 40
     colours, hollow = np.broadcast_to(colours, len(table)), np.broadcast_to(hollow, len(table))
-    axes.hlines(rows, table[f"{score}_low"], table[f"{score}_high"], color=colours, lw=2.4, alpha=0.5)
+    axes.hlines(rows, table[f"{score}_low"], table[f"{score}_high"], color=colours, lw=2.4 if few else 1.6, alpha=0.5)
     faces = np.where(hollow, "white", colours)
     style = {"marker": marker, "ec": colours, "lw": 1.3, "zorder": 3, "clip_on": False}
-    axes.scatter(table[score], rows, 32, faces, label=label, **style)
+    axes.scatter(table[score], rows, 32 if few else 14, faces, label=label, **style)
 
 
-def notes_beside(axes, notes: Iterable[str], colours: str | Iterable[str] = INK) -> None:
+def row_notes(axes, notes: Sequence[str], colours: str | Sequence[str] = INK) -> None:
     """Write one note a row to the right of the axes."""
-    notes = list(notes)
     for row, (note, colour) in enumerate(zip(notes, np.broadcast_to(colours, len(notes)), strict=True)):
         axes.text(1.015, row, note, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=colour)
 

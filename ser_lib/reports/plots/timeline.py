@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from ser_lib.reports.plots.style import COLOURS, GREY, legend_below, new_figure, picture, text
+from ser_lib.reports.plots.colours import COLOURS, GREY
+from ser_lib.reports.plots.style import legend_below, new_figure, picture, text
 
 SILENT = "#e6e8ec"
 TICK_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200)
@@ -22,8 +23,9 @@ def timeline(table: pd.DataFrame) -> Figure:
     emotions = [emotion for emotion in COLOURS if emotion in table]
     envelope = table.attrs.get("envelope")
     title = f"Emotion over time: {text(table.attrs.get('name', 'a recording'), 60)}"
-    shape = {"rows": 2, "height_ratios": [1, 2]} if envelope else {}
-    figure, grid = new_figure(title, 3.7 if envelope else 2.6, sharex=True, squeeze=False, **shape)
+    ratios = [1, 2] if envelope else [1]
+    height = 3.7 if envelope else 2.6
+    figure, grid = new_figure(title, height, len(ratios), sharex=True, squeeze=False, height_ratios=ratios)
     below = grid[-1, 0]
     edges = _edges(table)
     silent = table["emotion"].isna().to_numpy()

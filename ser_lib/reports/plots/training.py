@@ -1,16 +1,19 @@
 """Pictures of training: learning curves, and the weights of an encoder's layers."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from ser_lib.reports.plots.style import ACCENT, COLOURS, REFERENCE, SOFT, legend_below, new_figure, picture
+from ser_lib.reports.plots.colours import ACCENT, COLOURS, REFERENCE, SOFT
+from ser_lib.reports.plots.style import legend_below, new_figure, picture
 
-TRAIN = {"color": "#9aa1ad", "ls": (0, (4, 2))}
-VALIDATION = {"color": ACCENT, "ls": "-"}
-KEPT = {"color": COLOURS["surprise"], "marker": "o", "ls": "", "ms": 4.5, "mec": "white", "mew": 0.6}
+TRAIN: dict[str, Any] = {"color": "#9aa1ad", "ls": (0, (4, 2))}
+VALIDATION: dict[str, Any] = {"color": ACCENT, "ls": "-"}
+KEPT: dict[str, Any] = {"color": COLOURS["surprise"], "marker": "o", "ls": "", "ms": 4.5, "mec": "white", "mew": 0.6}
 
 
 @picture
