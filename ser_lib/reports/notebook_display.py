@@ -30,7 +30,7 @@ class Html(str):
 def stated_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, as its file and the overrides state it: fields left at their default are not listed."""
     fields = recipe.model_dump(mode="json", exclude_unset=True, exclude={"name", "variant", "overrides"})
-    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, default_flow_style=None, width=80)
     return f"# {recipe.name}: {recipe.variant_label}\n{text}"
 
 

@@ -189,7 +189,13 @@ class TestPathsThatAreNobodysBusiness:
     def test_are_hidden_whenever_a_report_is_made(self, clinic, tmp_path, monkeypatch, folders):
         written = {}
         run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
-        monkeypatch.setattr(build, "execute_notebook", lambda _, given, __: notebook(repr(given)))
+
+        def executed(_, parameters, __):
+            made = notebook(repr(parameters))
+            made.metadata["papermill"] = {"duration": 1.0}
+            return made
+
+        monkeypatch.setattr(build, "execute_notebook", executed)
         monkeypatch.setattr(build, "load_run", lambda _: run)
         monkeypatch.setattr(build, "write_page", lambda page, _, path, *__: written.update({path.name: page}))
         corpora = f"corpora=['{clinic / 'patients.csv'}']"
