@@ -25,24 +25,13 @@ WHAT_TO_DO = {
 
 def subset_counts(split: pd.DataFrame) -> pd.DataFrame:
     """Distinct clips, speakers, labels (<NA>: unknown) and minutes of each subset of the split, over all folds."""
-
-    def count(rows, column):
-        return rows[column].replace("", pd.NA).nunique() if column in rows else pd.NA
-
     distinct = split.drop_duplicates(["clip_id", "subset"])
-    parts = {subset: distinct[distinct["subset"] == subset] for subset in SUBSETS}
-    rows = {
-        subset: {
-            "clips": len(part),
-            "speakers": count(part, "speaker"),
-            "labels": count(part, "emotion"),
-            "minutes": part["seconds"].sum() / 60,
-        }
-        for subset, part in parts.items()
-        if len(part)
-    }
-    counts = pd.DataFrame.from_dict(rows, orient="index").rename_axis("subset")
-    return counts.astype({name: "Int64" for name in ("clips", "speakers", "labels")})
+    distinct = distinct.reindex(columns=["subset", "speaker", "emotion", "seconds"]).replace("", None)
+    by_subset = distinct.groupby("subset")
+    numbers = {"speakers": by_subset["speaker"].nunique(), "labels": by_subset["emotion"].nunique()}
+    counts = pd.DataFrame({"clips": by_subset.size(), **numbers}).astype("Int64").replace(0, pd.NA)
+    counts["minutes"] = by_subset["seconds"].sum() / 60
+    return counts.reindex([subset for subset in SUBSETS if subset in counts.index])
 
 
 def write_page(split: pd.DataFrame, table: pd.DataFrame, title: str, path: str | Path) -> Path:

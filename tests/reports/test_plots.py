@@ -296,7 +296,7 @@ def test_durations_name_the_median_and_the_range_of_each_corpus():
 def test_silence_is_dark_in_a_spectrogram_and_speech_is_not():
     def brightest(waveform):
         figure = plots.emotion_gallery([(waveform, RATE, "sad", "x")])
-        return max(image.get_array().max() for axes in figure.axes for image in axes.images)
+        return max(mesh.get_array().max() for axes in figure.axes for mesh in axes.collections)
 
     assert brightest(np.zeros(RATE)) <= -70
     assert brightest(tone(1)) == pytest.approx(0, abs=0.01)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.spatial import cKDTree
@@ -17,22 +18,17 @@ MANY_SPEAKERS = 12  # readers cannot tell more colours apart
 def class_counts(clips: pd.DataFrame) -> Figure:
     """Clips of each emotion, one panel per corpus."""
     emotions, corpora = in_order(clips["emotion"]), list(clips["corpus"].unique())
-    columns = min(len(corpora), 4)
-    rows = -(-len(corpora) // columns)
-    height = 0.8 + rows * (0.5 + 0.26 * len(emotions))
-    figure, grid = new_figure("Clips by emotion", height, rows, columns, sharey=True, squeeze=False)
-    for axes, corpus in zip(grid.flat, corpora, strict=False):
+    height = 1.3 + 0.26 * len(emotions)
+    figure, panels = new_figure("Clips by emotion", height, columns=len(corpora), sharey=True, squeeze=False)
+    for axes, corpus in zip(panels.flat, corpora, strict=True):
         counts = clips.loc[clips["corpus"] == corpus, "emotion"].value_counts().reindex(emotions, fill_value=0)
         bars = axes.barh(emotions, counts, color=[COLOURS[emotion] for emotion in emotions], height=0.72)
         axes.bar_label(bars, [f"{count:,}" for count in counts], padding=3, fontsize=8)
-        axes.set(title=f"{text(corpus, 24)}: {counts.sum():,} clips", xlabel="clips", xlim=(0, counts.max() * 1.25))
+        axes.set(title=f"{text(corpus, 20)}\n{counts.sum():,} clips", xlabel="clips", xlim=(0, counts.max() * 1.25))
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.tick_params(axis="y", length=0)
-    for axes in list(grid.flat)[len(corpora) :]:
-        axes.set_visible(False)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("emotion")
-    grid[0, 0].invert_yaxis()
+    panels[0, 0].set_ylabel("emotion")
+    panels[0, 0].invert_yaxis()
     return figure
 
 
@@ -152,11 +148,9 @@ def embedding_map(points: np.ndarray, emotions: pd.Series, speakers: pd.Series) 
     """
     figure, panels = new_figure("Clips with similar features lie close together (t-SNE)", 4.1, columns=2)
     names = list(speakers.unique())
-    # One cycle through all hues: speakers that follow each other differ a little, and all colours differ.
-    hues = [0.5 + 0.45 * np.cos(2 * np.pi * (i / len(names) + np.array([0, 1 / 3, 2 / 3]))) for i in range(len(names))]
     groups = (
         ("emotion", emotions, {emotion: COLOURS[emotion] for emotion in in_order(emotions)}),
-        ("speaker", speakers, dict(zip(names, hues, strict=True))),
+        ("speaker", speakers, dict(zip(names, sns.husl_palette(len(names)), strict=True))),
     )
     for axes, (name, labels, colours) in zip(panels, groups, strict=True):
         # In one shuffled order, since otherwise the last group would cover the others.
