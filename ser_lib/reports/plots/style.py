@@ -125,7 +125,7 @@ def interval_dots(
     Args:
         rows: vertical places, aligned to `table`.
         table: has the columns `score`, and `score` with `_low` and `_high`.
-        colours, hollow: one for all, or one a row.
+        colours, hollow: one for all, or one per row.
     """
     few = len(table) <= 40
     colours, hollow = np.broadcast_to(colours, len(table)), np.broadcast_to(hollow, len(table))
@@ -136,7 +136,7 @@ def interval_dots(
 
 
 def row_notes(axes, notes: Sequence[str], colours: str | Sequence[str] = INK) -> None:
-    """Write one note a row to the right of the axes."""
+    """Write one note per row to the right of the axes."""
     for row, (note, colour) in enumerate(zip(notes, np.broadcast_to(colours, len(notes)), strict=True)):
         axes.text(1.015, row, note, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=colour)
 
