@@ -197,7 +197,7 @@ plots.embedding_map(points, clips.loc[rows, "emotion"], clips.loc[rows, "speaker
 # are hard to distinguish by these features.
 
 # %%
-plots.feature_heatmap(overview, clips["emotion"]) if recipe.input.encoder == "mfcc" else "Not drawn: no MFCC."
+plots.feature_heatmap(overview, clips["emotion"]) if not recipe.reads_encoder else "Not drawn: no acoustic features."
 
 # %% [markdown]
 # **Next:** `Model_Training` trains the recipe's network on this split.

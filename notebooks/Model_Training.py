@@ -83,7 +83,7 @@ print(f"{len(run.metrics['by_fold'])} folds in {run.environment['seconds']:.0f} 
 show.model_size(run)
 
 # %%
-show.model_summary(run.model())
+show.model_summary(run.model().module)
 
 # %% [markdown]
 # For a model with a weight for each layer of its encoder (`model.name=weighted-layers`): these weights.

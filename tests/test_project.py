@@ -146,9 +146,9 @@ class TestReadme:
     def test_its_commands_exist(self):
         targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
         assert set(re.findall(r"^make ([a-z]+)", README, re.M)) <= targets
-        from ser_lib.cli import EXAMPLES
+        from ser_lib.cli import COMMANDS
 
-        assert set(re.findall(r"(?:^|bin/|`)ser ([a-z]+)", README, re.M)) <= set(EXAMPLES)
+        assert set(re.findall(r"(?:^|bin/|`)ser ([a-z]+)", README, re.M)) <= set(COMMANDS)
 
     def test_its_corpus_of_ones_own_is_loaded_as_it_stands_there(self, tmp_path, monkeypatch):
         (source,) = re.findall(r"```python\n(\"\"\"My corpus.*?)```", README, re.S)

@@ -155,7 +155,7 @@ def test_published_keeps_twins_and_deduplicated_drops_them(caplog):
     assert len(published) == 2 * len(clips)
     deduplicated = make_split(both, "deduplicated")
     assert sorted(deduplicated["clip_id"]) == sorted(clips["clip_id"])
-    assert f"{len(clips)} clips whose audio came before are left out" in caplog.text
+    assert f"{len(clips)} clips left out: their audio is the same" in caplog.text
     leak = audit(published, near_duplicates=False).set_index("leak")
     assert leak.loc["same audio", "share"] > 0.5
     assert audit(deduplicated, near_duplicates=False).set_index("leak").loc["same audio", "clips"] == 0
@@ -219,7 +219,7 @@ def test_two_speakers_leave_validation_to_other_sentences_of_the_training_speake
         assert values(split, "speaker", "validation", fold) == set(trained) and len(trained) == 1
         assert len(values(split, "sentence", "validation", fold)) == 2
         assert not values(split, "sentence", "validation", fold) & values(split, "sentence", "train", fold)
-        assert f"only {trained[0]} is left to train on" in caplog.text
+        assert f"only {trained[0]} remains for training" in caplog.text
 
 
 def test_where_sentences_carry_the_emotion_validation_is_stratified_instead():
@@ -235,7 +235,7 @@ def test_an_emotion_that_training_lacks_is_told(caplog):
     clips.loc[clips["speaker"] == "sample-02", "emotion"] = "fear"
     make_split(clips, "leave-one-speaker-out")
     told = [record.getMessage() for record in caplog.records]
-    assert "leave-one-speaker-out: fold 1 tests 'fear', which its training never sees" in told
+    assert "leave-one-speaker-out: fold 1 tests 'fear', which is not in its training set" in told
 
 
 def test_emobox_folds_of_ravdess_are_as_published():
