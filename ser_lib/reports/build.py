@@ -264,7 +264,7 @@ def write_page(notebook, context: dict, path: Path, at_most: int = MAX_PAGE_BYTE
 
 
 def join_silent_cells(notebook):
-    """Join each row of code cells without output, such as set-up, parameters and imports, to one cell tagged "setup"."""
+    """Join neighbouring code cells without output, such as set-up and imports, to one cell with the tag "setup"."""
     cells: list = []
     for cell in notebook.cells:
         is_silent = cell.cell_type == "code" and not cell.outputs

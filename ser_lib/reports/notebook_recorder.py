@@ -146,7 +146,7 @@ def bundled_clips(run: Run) -> list[Recording]:
 def joined(recordings: Sequence[Recording], pause_seconds: float = 3.0) -> Recording:
     """All recordings in one, with silence between them, in one channel at the sampling rate of the first.
 
-    A pause of 3 s is as long as most windows of `ser_lib.inference.streaming`, so that few windows cover two recordings.
+    A pause of 3 s is as long as most windows of `ser_lib.inference.streaming`: few windows cover two recordings.
     """
     rate = recordings[0].sampling_rate
     pause = np.zeros(round(pause_seconds * rate), np.float32)

@@ -40,20 +40,12 @@ def speaker_counts(clips: pd.DataFrame) -> Figure:
     speakers, few = table.shape[1], table.shape[1] <= 24
     table.columns = [text(speaker, 16) for speaker in table.columns]
     figure, axes = new_figure("Clips by speaker and emotion", 1.6 + 0.27 * len(table))
-    heatmap(
-        table,
-        axes,
-        "d" if few else None,
-        "speaker",
-        "emotion",
-        mask=table == 0,
-        vmin=0,
-        # One speaker with very many clips must not make all others look alike.
-        vmax=1.5 * table.to_numpy().max() if few else np.quantile(table.to_numpy()[table > 0], 0.95),
-        cbar=not few,
-        cbar_kws={"label": "clips", "ticks": MaxNLocator(4, integer=True), "extend": "max"},
-        xticklabels=1 if speakers <= 40 else -(-speakers // 30),
-    )
+    # One speaker with very many clips must not make all others look alike.
+    top = 1.5 * table.to_numpy().max() if few else np.quantile(table.to_numpy()[table > 0], 0.95)
+    bar = {"label": "clips", "ticks": MaxNLocator(4, integer=True), "extend": "max"}
+    style = {"vmin": 0, "vmax": top, "xticklabels": 1 if speakers <= 40 else -(-speakers // 30)}
+    numbers = "d" if few else None
+    heatmap(table, axes, numbers, "speaker", "emotion", mask=table == 0, cbar=not few, cbar_kws=bar, **style)
     fits = sum(map(len, table.columns)) <= 90
     axes.tick_params(axis="x", rotation=0 if fits else 90, labelsize=8 if few else 7)
     return figure
@@ -121,19 +113,9 @@ def feature_heatmap(features: np.ndarray, emotions) -> Figure:
     means = pd.DataFrame([standard[emotions == emotion].mean(axis=0) for emotion in present], index=present)
     figure, axes = new_figure("Mean of each coefficient, by emotion", 1.5 + 0.27 * len(present))
     limit = max(float(np.abs(means.to_numpy()).max()), 0.1)
-    heatmap(
-        means,
-        axes,
-        None,
-        "coefficient",
-        "emotion",
-        cmap="vlag",
-        vmin=-limit,
-        vmax=limit,
-        cbar=True,
-        cbar_kws={"label": "standard deviations", "ticks": MaxNLocator(4)},
-        xticklabels=-(-means.shape[1] // 20),
-    )
+    bar = {"label": "standard deviations", "ticks": MaxNLocator(4)}
+    style = {"cmap": "vlag", "vmin": -limit, "vmax": limit, "xticklabels": -(-means.shape[1] // 20)}
+    heatmap(means, axes, None, "coefficient", "emotion", cbar=True, cbar_kws=bar, **style)
     axes.tick_params(axis="x", rotation=0)
     return figure
 

@@ -156,14 +156,8 @@ def paired_differences(comparisons: pd.DataFrame) -> Figure:
     colours = np.where(significant, ACCENT, GREY)
     interval_dots(axes, range(len(table)), table, "uar_difference", colours, hollow=~significant)
     axes.axvline(0, **REFERENCE)
-    row_notes(
-        axes,
-        [
-            f"{row.uar_difference:+.3f} ({row.uar_difference_low:+.3f} to {row.uar_difference_high:+.3f}), "
-            f"p {row.uar_p_holm:.3f}"
-            for row in table.itertuples()
-        ],
-    )
+    columns = ["uar_difference", "uar_difference_low", "uar_difference_high", "uar_p_holm"]
+    row_notes(axes, ["{:+.3f} ({:+.3f} to {:+.3f}), p {:.3f}".format(*row) for row in table[columns].to_numpy()])
     name_rows(axes, [f"{text(row.first, 24)} − {text(row.second, 24)}" for row in table.itertuples()], "models", 7.5)
     reach = 1.08 * max(SMALL_UAR, table[["uar_difference_low", "uar_difference_high"]].abs().to_numpy().max())
     over = " and ".join(sorted(table["interval_over"].unique()))

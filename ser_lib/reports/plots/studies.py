@@ -195,14 +195,8 @@ def condition_points(table: pd.DataFrame) -> Figure:
     panels = {"other recording conditions": recorded, "only the beginning of each clip": cut}
     panels = {name: part for name, part in panels.items() if len(part)}
     heights = [len(part) + 1 for part in panels.values()]
-    figure, grid = new_figure(
-        "UAR by recording condition and by length",
-        1.3 + 0.3 * sum(heights),
-        len(panels),
-        height_ratios=heights,
-        sharex=True,
-        squeeze=False,
-    )
+    layout: dict[str, Any] = {"height_ratios": heights, "sharex": True, "squeeze": False}
+    figure, grid = new_figure("UAR by recording condition", 1.3 + 0.3 * sum(heights), len(panels), **layout)
     chance = clean["chance"].iloc[0]
     for axes, (name, part) in zip(grid[:, 0], panels.items(), strict=True):
         colours = [ACCENT] * len(part) + [GREY]
