@@ -24,14 +24,14 @@
 import pathlib
 import sys
 
-address, project = "https://github.com/ser-lib/ser-lib.git", pathlib.Path("/content/ser-lib")
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
     if not project.is_dir():
-        get_ipython().system(f"git clone --depth 1 {address} {project}")
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
     if not (project / "pyproject.toml").is_file():
-        sys.exit(f"{address} is not reachable. Upload the project's folder to {project}, and run this cell again.")
-    get_ipython().system(f"pip install --quiet -e {project}")
-    sys.path.insert(0, str(project))
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
+    get_ipython().system("pip install --quiet -e /content/ser-lib")
+    sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
 encoder = None  # read in place of the recipes' pretrained encoders, such as "openai/whisper-base" or a folder

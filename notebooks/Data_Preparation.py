@@ -15,22 +15,22 @@
 # # Data preparation
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Data_Preparation.ipynb)
 #
-# This notebook shows the data before training: the clips, their speakers, the split into training and test, and
-# **what that split leaks**. Scores of 99 % in speech emotion recognition mostly come from the split, not from the model.
+# This notebook shows the data before training: the clips, their speakers, the split into training and test, and **what
+# that split leaks**. Scores of 99 % in speech emotion recognition mostly come from the split, not from the model.
 
 # %%
 # In Colab, download and install the project. Elsewhere this cell does nothing.
 import pathlib
 import sys
 
-address, project = "https://github.com/ser-lib/ser-lib.git", pathlib.Path("/content/ser-lib")
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
     if not project.is_dir():
-        get_ipython().system(f"git clone --depth 1 {address} {project}")
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
     if not (project / "pyproject.toml").is_file():
-        sys.exit(f"{address} is not reachable. Upload the project's folder to {project}, and run this cell again.")
-    get_ipython().system(f"pip install --quiet -e {project}")
-    sys.path.insert(0, str(project))
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
+    get_ipython().system("pip install --quiet -e /content/ser-lib")
+    sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
 recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or the path of your own recipe.yaml
@@ -68,8 +68,8 @@ pd.set_option("display.max_colwidth", None)
 # %% [markdown]
 # ## The recipe
 #
-# One YAML file states the whole experiment; other fields have their default. Change any field with `overrides` above, or
-# with `--set key.path=value` in a shell.
+# One YAML file states the whole experiment; other fields have their default. Change any field with `overrides` above,
+# or with `--set key.path=value` in a shell.
 
 # %%
 recipe = load_recipe(recipe_name, variant, overrides)

@@ -24,14 +24,14 @@
 import pathlib
 import sys
 
-address, project = "https://github.com/ser-lib/ser-lib.git", pathlib.Path("/content/ser-lib")
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
     if not project.is_dir():
-        get_ipython().system(f"git clone --depth 1 {address} {project}")
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
     if not (project / "pyproject.toml").is_file():
-        sys.exit(f"{address} is not reachable. Upload the project's folder to {project}, and run this cell again.")
-    get_ipython().system(f"pip install --quiet -e {project}")
-    sys.path.insert(0, str(project))
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
+    get_ipython().system("pip install --quiet -e /content/ser-lib")
+    sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
 recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or the path of your own recipe.yaml
@@ -65,8 +65,8 @@ recipe = load_recipe(recipe_name, variant, overrides)
 # %% [markdown]
 # ## Train
 #
-# This is the longest cell. Finished folds are saved, so an interrupted run resumes with the next fold. On a CPU, the same
-# seed, clips and versions reproduce all digits.
+# This is the longest cell. Finished folds are saved, so an interrupted run resumes with the next fold. On a CPU, the
+# same seed, clips and versions reproduce all digits.
 
 # %%
 run = experiment.train(recipe, protocol, seed, data_dir, runs_dir)
@@ -76,8 +76,8 @@ print(f"{len(run.metrics['by_fold'])} folds in {run.environment['seconds']:.0f} 
 # %% [markdown]
 # ## The model
 #
-# Its size, and the share of it that was trained. Even a small network has many more numbers than there are clips, enough
-# to memorise voices. Only speakers outside training therefore show whether it learned emotions.
+# Its size, and the share of it that was trained. Even a small network has many more numbers than there are clips,
+# enough to memorise voices. Only speakers outside training therefore show whether it learned emotions.
 
 # %%
 show.model_size(run)
@@ -118,9 +118,9 @@ best[["epoch", "train_accuracy", "validation_accuracy"]].join(scores).round(3)
 # %% [markdown]
 # ## The result
 #
-# All test clips of all folds together, with 95 % intervals. UAR (unweighted average recall) is the mean over the emotions
-# of the share of their clips that was recognised. Chance, the UAR of a model that always gives the same answer, is one
-# divided by the number of emotions.
+# All test clips of all folds together, with 95 % intervals. UAR (unweighted average recall) is the mean over the
+# emotions of the share of their clips that was recognised. Chance, the UAR of a model that always gives the same
+# answer, is one divided by the number of emotions.
 
 # %%
 overall = run.metrics["overall"]

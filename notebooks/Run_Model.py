@@ -15,23 +15,24 @@
 # # Run the model
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Run_Model.ipynb)
 #
-# This notebook shows the trained model's answers on the test clips: recognised and confused emotions, scores by speaker,
-# and whether its probabilities can be trusted. If the audit is red, test clips or their speakers were in training.
-# Then it predicts **your own voice**, over time, and shows the parts of a recording on which the answer depends.
+# This notebook shows the trained model's answers on the test clips: recognised and confused emotions, scores by
+# speaker, and whether its probabilities can be trusted. If the audit is red, test clips or their speakers were in
+# training. Then it predicts **your own voice**, over time, and shows the parts of a recording on which the answer
+# depends.
 
 # %%
 # In Colab, download and install the project. Elsewhere this cell does nothing.
 import pathlib
 import sys
 
-address, project = "https://github.com/ser-lib/ser-lib.git", pathlib.Path("/content/ser-lib")
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
     if not project.is_dir():
-        get_ipython().system(f"git clone --depth 1 {address} {project}")
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
     if not (project / "pyproject.toml").is_file():
-        sys.exit(f"{address} is not reachable. Upload the project's folder to {project}, and run this cell again.")
-    get_ipython().system(f"pip install --quiet -e {project}")
-    sys.path.insert(0, str(project))
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
+    get_ipython().system("pip install --quiet -e /content/ser-lib")
+    sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
 recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or the path of your own recipe.yaml
@@ -73,8 +74,8 @@ show.audit_verdict(run.audit)
 # %% [markdown]
 # ## Scores of each emotion
 #
-# Precision: the share of clips predicted as this emotion that are of it. Recall: the share of clips of this emotion that
-# are predicted as it. UAR, the unweighted average recall, is the mean of the recalls.
+# Precision: the share of clips predicted as this emotion that are of it. Recall: the share of clips of this emotion
+# that are predicted as it. UAR, the unweighted average recall, is the mean of the recalls.
 
 # %%
 metrics.per_class(predictions).round(3)
@@ -82,8 +83,8 @@ metrics.per_class(predictions).round(3)
 # %% [markdown]
 # ## Confusions
 #
-# Each row is a true emotion: on the left in clips, on the right in per cent of the row. The diagonal on the right is the
-# recall of each emotion.
+# Each row is a true emotion: on the left in clips, on the right in per cent of the row. The diagonal on the right is
+# the recall of each emotion.
 
 # %%
 plots.confusion_matrices(metrics.confusion(predictions))
@@ -100,8 +101,8 @@ plots.probability_by_truth(predictions)
 plots.probability_plot(predictions.sample(min(12, len(predictions)), random_state=seed))
 
 # %% [markdown]
-# Confidence is the highest probability. Of the clips with a confidence of 80 %, 80 % should be correct. Below the dashed
-# line, the model is overconfident.
+# Confidence is the highest probability. Of the clips with a confidence of 80 %, 80 % should be correct. Below the
+# dashed line, the model is overconfident.
 
 # %%
 plots.reliability(predictions, tested["speaker"])
@@ -126,7 +127,8 @@ decisions.sample(min(10, len(decisions)), random_state=seed)[columns].round(3)
 # %% [markdown]
 # ## Scores by speaker and sex
 #
-# The mean over all speakers hides speakers for whom the model fails. Intervals are 95 % intervals over each group's clips.
+# The mean over all speakers hides speakers for whom the model fails. Intervals are 95 % intervals over each group's
+# clips.
 
 # %%
 chance = metrics.chance_level(len(run.emotions))
@@ -148,8 +150,8 @@ plots.scores_by_group(by_sex, "UAR by sex", chance)
 # - `"upload"`: files from your computer, in Colab.
 # - a path: a file (WAV, FLAC, OGG or MP3), or a folder of them.
 #
-# While `source` is `None`, one clip of the bundled corpus for each emotion is shown. **These voices are synthetic**, made
-# from rules by a speech synthesiser: they show how to read the pictures, not how well people are recognised.
+# While `source` is `None`, one clip of the bundled corpus for each emotion is shown. **These voices are synthetic**,
+# made from rules by a speech synthesiser: they show how to read the pictures, not how well people are recognised.
 #
 # The players below contain their audio: clear the outputs before you share a notebook with your own voice.
 
@@ -159,8 +161,8 @@ recordings = notebook_recorder.read_source(source) or notebook_recorder.bundled_
 show.Html(f'<div class="players">{"".join(show.audio_player(*recording) for recording in recordings)}</div>')
 
 # %% [markdown]
-# The first fold's model predicts each recording. It always names one of its emotions, for a cough or music too, and it was
-# not trained on your microphone or room.
+# The first fold's model predicts each recording. It always names one of its emotions, for a cough or music too, and it
+# was not trained on your microphone or room.
 
 # %%
 no_answer = "Not shown: a speaker-adapted model needs many clips of a speaker at once."
@@ -172,9 +174,9 @@ plots.probability_plot(answers[answers["error"] == ""]) if predictor else no_ans
 # %% [markdown]
 # ## Emotion over time
 #
-# A longer recording is predicted in overlapping windows. Each answer is averaged with the answers before it, so a change
-# appears with a delay. Grey: no speech. Here all recordings above follow each other, with three seconds of silence between
-# them.
+# A longer recording is predicted in overlapping windows. Each answer is averaged with the answers before it, so a
+# change appears with a delay. Grey: no speech. Here all recordings above follow each other, with three seconds of
+# silence between them.
 
 # %%
 plots.timeline(timeline(predictor, notebook_recorder.joined(recordings), progress=False)) if predictor else no_answer
@@ -182,9 +184,9 @@ plots.timeline(timeline(predictor, notebook_recorder.joined(recordings), progres
 # %% [markdown]
 # ## Parts on which the answer depends
 #
-# This uses the short recording with the highest confidence. A quarter of a second of it is covered with the sound of its
-# own pauses, and predicted again; then the next quarter. Where the line falls far below 0, the covered part speaks for the
-# answer; where it rises, the part speaks against it.
+# This uses the short recording with the highest confidence. A quarter of a second of it is covered with the sound of
+# its own pauses, and predicted again; then the next quarter. Where the line falls far below 0, the covered part speaks
+# for the answer; where it rises, the part speaks against it.
 
 # %%
 surest = explain.surest(answers, recordings) if predictor else None
@@ -199,8 +201,8 @@ plots.occlusion(explain.occlusion(predictor, surest, over="frequency")) if sures
 
 # %% [markdown]
 # **Limits.** The model was not trained on covered clips, so a part of each change comes from the covering itself. The
-# parts that matter to this model need not matter to people. If a clip shows its emotion twice, covering one place changes
-# little: a flat line does not mean that nothing matters.
+# parts that matter to this model need not matter to people. If a clip shows its emotion twice, covering one place
+# changes little: a flat line does not mean that nothing matters.
 
 # %% [markdown]
 # ## What to read next

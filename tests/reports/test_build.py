@@ -452,9 +452,7 @@ def in_colab(monkeypatch, tmp_path):
 def test_the_set_up_cell_installs_in_colab_and_says_what_to_do_where_the_project_is_not_reachable(
     name, in_colab, tmp_path
 ):
-    with pytest.raises(
-        SystemExit, match=r"is not reachable. Upload the project's folder to .*, and run this cell again"
-    ):
+    with pytest.raises(SystemExit, match=r"not reachable. Upload its folder to .*, and run this cell again"):
         in_colab(name, reachable=False)
     clone, install = in_colab(name, reachable=True)
     assert "pip install" in install and sys.path[0] == str(tmp_path / "ser-lib")
