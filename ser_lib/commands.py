@@ -325,21 +325,13 @@ def claims(options) -> None:
 
 
 def show_results(options) -> None:
-    from ser_lib.evaluation import unseen_corpora
-    from ser_lib.evaluation.results import markdown, read_results, results_path, write_into_readme
-    from ser_lib.inference.run import read_table
-    from ser_lib.studies import claims
+    from ser_lib.evaluation.results import markdown, read_results
+    from ser_lib.reports.doc_tables import fill_tables
 
-    table = read_results(options.reports_dir)
     if options.readme:
-        # Synthetic voices show that the chain works; a reader of the table looks for people's.
-        write_into_readme(Path(options.readme), "results", markdown(table[table["corpus"] != "sample"]))
-        write_into_readme(Path(options.readme), "claims", claims.markdown(claims.claims_table(table)))
-        unheard = results_path(options.reports_dir).with_name("unheard.csv")
-        if unheard.is_file():  # of `ser score … --csv reports/unheard.csv`
-            write_into_readme(Path(options.readme), "unheard", unseen_corpora.markdown(read_table(unheard)))
+        fill_tables(Path(options.readme), options.reports_dir)
     else:
-        print(markdown(table))
+        print(markdown(read_results(options.reports_dir)))
 
 
 def demo(options) -> None:
