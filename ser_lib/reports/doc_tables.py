@@ -25,10 +25,11 @@ def claims_summary(results: pd.DataFrame) -> str:
     table = claims.claims_table(results)
     titles = dict(zip(table["column"], table["title"], strict=True))
     columns = {key: titles[key] for key in ("as-stated", "as-run", "new-speakers") if key in titles}
-    lines = [f"| recipe | reads | claimed | {' | '.join(columns.values())} |", "|---" * (3 + len(columns)) + "|"]
-    measured, stand_ins = [], []
+    lines: list[tuple[bool, str]] = []
     for name, rows in table.groupby("recipe", sort=False):
         recipe = load_recipe(name)
+        if recipe.claim is None:
+            continue
         encoder = rows["encoder"].iloc[0]
         reads, is_stand_in = f"`{encoder}`", encoder != recipe.features_label
         if is_stand_in:
@@ -38,8 +39,10 @@ def claims_summary(results: pd.DataFrame) -> str:
         cells = {row.column: claims.score_cell(row) for row in rows.itertuples()}
         scores = " | ".join(cells.get(key, "—") for key in columns)
         line = f"| [`{name}`]({recipe.claim.source}) | {reads} | {recipe.claim.accuracy:.3f} | {scores} |"
-        (stand_ins if is_stand_in else measured).append(line)
-    return "\n".join(lines + measured + stand_ins)
+        lines.append((is_stand_in, line))
+    lines.sort(key=lambda line: line[0])
+    head = [f"| recipe | reads | claimed | {' | '.join(columns.values())} |", "|---" * (3 + len(columns)) + "|"]
+    return "\n".join(head + [line for _, line in lines])
 
 
 def unheard_summary(unheard: pd.DataFrame) -> str:
