@@ -1,7 +1,8 @@
 """README and docs: their commands run, their tables are those of the results, and their links lead somewhere.
 
-All pages' commands are executed in one copy of the project, in the order of `PAGES`, as one reader would type them: a
-later page uses the runs of an earlier one. Tones stand in for the corpora, tiny random encoders for the pretrained ones.
+The commands of all pages are executed in a copy of the project, in the order of `PAGES`, as one reader would type them: a
+later page uses the runs of an earlier one. CONTRIBUTING's are executed in a second copy, to which its diffs are applied.
+Tones stand in for the corpora, tiny random encoders for the pretrained ones.
 """
 
 import json
@@ -35,10 +36,11 @@ NOT_EXECUTED = {
     r"make (report|test|lint|format|audit|notebooks|sample)$": "executed by .ci/run, or by a test of its own",
     r"git clone ": "needs the network",
     r"source \.venv/bin/activate$": "the tests run in an environment already",
-    r"apt-get |conda |\S*pip install |\S*pre-commit ": "installs programs",
+    r"apt-get ": "installs a program",
     r"hf upload ": "needs an account of the Hub",
+    r"make address": "tests/test_project.py does, in a copy of the whole repository",
     r"accelerate launch ": "starts several processes; tests/models/test_finetuning.py does",
-    r"\S*pytest": "the tests themselves",
+    r"pytest": "the tests themselves",
 }
 # Settings that shorten a training which would take long even on tones.
 SHORTER = {"--variant as-run": " --set training.epochs=1"}
@@ -98,6 +100,12 @@ def make_corpora(folder: Path) -> None:
         for code in ("n", "h", "sa", "a", "f", "d", "su")
         for take in (1, 2)
     ]
+    names += [
+        f"mine/{speaker}_{sentence}_{word}.wav"
+        for speaker in ("anna", "bert")
+        for sentence in ("01", "02")
+        for word in ("happy", "sadness")
+    ]
     for seed, name in enumerate(names):
         tone(folder / name, 150 + 20 * (seed % 8), seed=seed)
 
@@ -138,22 +146,17 @@ def make_own_files(folder: Path) -> None:
     (folder / "my-split.csv").write_text("\n".join(["path,subset", *rows]))
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """Execute every step of every page in a copy of the project; return the outcomes by page."""
-    base = tmp_path_factory.mktemp("docs")
-    copy, listed = (
-        base / "project",
-        subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout,
-    )
-    for name in listed.splitlines():
-        if name.startswith(("ser_lib/", "data/", "notebooks/", "scripts/")) or "/" not in name:
+def execute(base: Path, copy: Path, pages: list[str]) -> dict[str, list[dict]]:
+    """Execute every step of some pages in a copy of the project; return the steps with their outcomes by page."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    for name in listed:
+        if name.startswith(("ser_lib/", "notebooks/", "reports/results.csv")) or "/" not in name:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
-    shutil.copyfile(ROOT / "reports" / "results.csv", (copy / "reports").mkdir() or copy / "reports" / "results.csv")
-    make_corpora(base / "corpora")
-    make_hub(base / "hub")
     make_own_files(copy)
+    for page in pages:
+        for diff in code_blocks(page, "diff"):
+            subprocess.run(["git", "apply", "-"], cwd=copy, input=diff, text=True, check=True)
     environment = os.environ | {
         "PYTHONPATH": str(copy),
         "SER_DATA_DIR": str(base / "corpora"),
@@ -162,16 +165,21 @@ def outcomes(tmp_path_factory):
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    every = {page: steps(page) for page in PAGES}
-    (base / "steps.json").write_text(json.dumps(sum(every.values(), [])))
-    subprocess.run(
-        [sys.executable, ROOT / "tests" / "docs_runner.py", base / "steps.json", base / "outcomes.json"],
-        cwd=copy,
-        env=environment,
-        check=True,
-    )
-    done = iter(json.loads((base / "outcomes.json").read_text()))
-    return {page: [step | next(done) for step in page_steps] for page, page_steps in every.items()}
+    listed_steps = {page: steps(page) for page in pages}
+    (copy / "steps.json").write_text(json.dumps(sum(listed_steps.values(), [])))
+    runner = [sys.executable, ROOT / "tests" / "docs_runner.py", "steps.json", "outcomes.json"]
+    subprocess.run(runner, cwd=copy, env=environment, check=True)
+    done = iter(json.loads((copy / "outcomes.json").read_text()))
+    return {page: [step | next(done) for step in page_steps] for page, page_steps in listed_steps.items()}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    base = tmp_path_factory.mktemp("docs")
+    make_corpora(base / "corpora")
+    make_hub(base / "hub")
+    readers = execute(base, base / "project", [page for page in PAGES if page != "CONTRIBUTING.md"])
+    return readers | execute(base, base / "changed", ["CONTRIBUTING.md"])
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if steps(page)])
