@@ -192,7 +192,7 @@ plots.embedding_map(points, clips.loc[shown, "emotion"], clips.loc[shown, "speak
 # emotions that these features can hardly tell apart.
 
 # %%
-plots.feature_heatmap(overview, clips["emotion"]) if recipe.input.encoder == "mfcc" else "Not drawn: no MFCC."
+plots.feature_heatmap(overview, clips["emotion"]) if not recipe.reads_encoder else "Not drawn: no acoustic features."
 
 # %% [markdown]
 # **Next:** `Model_Training` trains the recipe's network on this split.

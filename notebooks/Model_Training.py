@@ -49,14 +49,14 @@ import pandas as pd
 from IPython.display import Markdown
 
 from ser_lib.evaluation import metrics
-from ser_lib.protocols.splits import PROTOCOLS
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import notebook_display as show
 from ser_lib.reports import plots
 from ser_lib.training import experiment
 
 recipe = load_recipe(recipe_name, variant, overrides)
-print(f"{recipe.title}\n{protocol}: {PROTOCOLS[protocol]}")
+print(f"{recipe.title}\n{protocol}: {get_protocol(protocol).about}")
 
 # %% [markdown]
 # ## Train
@@ -79,7 +79,7 @@ print(f"{len(run.metrics['by_fold'])} folds in {run.environment['seconds']:.0f} 
 show.model_size(run)
 
 # %%
-show.model_summary(run.model())
+show.model_summary(run.model().module)
 
 # %% [markdown]
 # Where a model weighs the layers of its encoder (`model.name=weighted-layers`), this shows which ones it found useful.

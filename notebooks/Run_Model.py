@@ -50,6 +50,7 @@ from ser_lib.inference import explain
 from ser_lib.inference.predict import predict
 from ser_lib.inference.run import load_run, run_folder
 from ser_lib.inference.streaming import timeline
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import notebook_display as show
 from ser_lib.reports import notebook_recorder, plots
@@ -160,7 +161,7 @@ show.Html(f'<div class="players">{"".join(show.audio_player(*recording) for reco
 
 # %%
 no_answer = "Not shown: a model of speaker-adapted needs many clips of a speaker at once."
-predictor = None if run.protocol == "speaker-adapted" else run.predictor()
+predictor = None if get_protocol(run.protocol).is_transductive else run.predictor()
 if predictor:
     answers = predict(predictor, heard, progress=False).rename(columns={"path": "clip_id"})
 plots.probability_plot(answers[answers["error"] == ""]) if predictor else no_answer

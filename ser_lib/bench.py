@@ -1,10 +1,9 @@
 """How fast the chain is on this machine: `ser bench`.
 
-Features and networks are measured on the bundled corpus, an encoder on any. Numbers here are printed, never
-tested: they depend on the machine and on what else it does.
+Features, networks and streams are measured on the bundled corpus, an encoder on any corpus. The numbers are printed and
+never tested: they depend on the machine and on its load.
 """
 
-import inspect
 import os
 import tempfile
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,26 +21,24 @@ from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.streaming import Stream
-from ser_lib.models import network_training
-from ser_lib.models import networks as models
 from ser_lib.recipes import Recipe, load_recipe
-from ser_lib.recipes.inputs import inputs_of, inputs_of_recordings
-from ser_lib.training import fold
 
-AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
-FEW = 16  # clips on which the slow ways are measured
+AUDIO: dict[str, Any] = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
+# Clips on which the slow ways are measured.
+FEW = 16
 STREAM_SECONDS = 60
 
 
 def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
-    """Print the clip table, features, store and one epoch of every network, each with its rate; embedding; streams.
+    """Print the time and rate of the clip table, features, cache, training, embedding and streams.
 
     Args:
-        encoder: as of `ser_lib.models.encoder_weights.locate`; None: `$SER_WHISPER_BASE`, else random weights of its shape.
-        corpus: what is embedded.
+        encoder: as of `ser_lib.models.encoder_weights.locate`; None: `$SER_WHISPER_BASE`, else random weights of its
+            shape.
+        corpus: whose clips are embedded.
     """
     with _empty_cache() as folder:
-        features_and_networks()
+        features_and_networks(folder)
         clips = load_clips(corpus, progress=False)
         if encoder is None and os.environ.get("SER_WHISPER_BASE"):
             encoder = "$SER_WHISPER_BASE"
@@ -48,33 +46,31 @@ def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
         embedding(clips, corpus, encoder)
         frozen = [f"input.encoder={encoder}", "input.layers=last"]
         for recipe in (load_recipe("demo"), load_recipe("ravdess-whisper-logistic", overrides=frozen)):
-            streaming(recipe, folder / f"untrained-{recipe.name}")
+            streaming(recipe, folder)
 
 
-def features_and_networks() -> None:
-    """The chain of MFCC on the bundled corpus; nothing of it may be stored yet."""
-    recipe = load_recipe("demo")
+def features_and_networks(folder: Path) -> None:
+    """Acoustic features and networks on the bundled corpus; the cache must be empty."""
     clips, seconds = timed(lambda: load_clips("sample", progress=False))
     show("clip table, decoding every file", len(clips), seconds, "clips")
-    again = timed(lambda: load_clips("sample", progress=False))[1]
-    show("clip table again", len(clips), again, "clips")
-    inputs, seconds = timed(lambda: inputs_of(recipe, clips, "speaker", progress=False))
+    show("clip table again", len(clips), timed(lambda: load_clips("sample", progress=False))[1], "clips")
+    model = load_recipe("demo").create_model()
+    inputs, seconds = timed(lambda: model.inputs(clips, progress=False))
     show("MFCC, over all cores, processes started", len(clips), seconds, "clips")
-    again = timed(lambda: inputs_of(recipe, clips, "speaker", progress=False))[1]
-    show("MFCC from the store", len(clips), again, "clips")
-
-    labels = clips["emotion"].map(EMOTIONS.index).to_numpy()
-    rows = clips.index.to_numpy()
-    taken = inspect.signature(network_training.fit).parameters
-    settings = {name: value for name, value in recipe.training.model_dump().items() if name in taken}
-    settings |= {"epochs": 3, "progress": False}
+    show("MFCC from the cache", len(clips), timed(lambda: model.inputs(clips, progress=False))[1], "clips")
     for name in ("cnn", "lstm", "bilstm", "gru"):
-        changed = load_recipe("demo", overrides=[f"model.name={name}"])
-        with network_training.seeded(0):
-            network = fold.build_model(changed, list(EMOTIONS), inputs)
-            network_training.fit(network, inputs, labels, rows, rows[:0], **settings | {"epochs": 1})  # warm-up
-            seconds = timed(partial(network_training.fit, network, inputs, labels, rows, rows[:0], **settings))[1]
+        overrides = [f"model.name={name}", "training.epochs=3"]
+        fitting = partial(fitted, load_recipe("demo", overrides=overrides), clips, inputs, folder)
+        # The first is the warm-up.
+        _, seconds = fitting(), timed(fitting)[1]
         show(f"one epoch of {name}, {inputs.shape[1]} frames", len(clips), seconds / 3, "clips")
+
+
+def fitted(recipe: Recipe, clips: pd.DataFrame, inputs: np.ndarray, folder: Path):
+    """The recipe's model, fitted on all clips."""
+    model, labels, rows = recipe.create_model(), clips["emotion"].map(EMOTIONS.index).to_numpy(), np.arange(len(clips))
+    model.fit(inputs, labels, rows, rows[:0], emotions=list(EMOTIONS), seed=0, folder=folder, progress=False)
+    return model
 
 
 def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
@@ -111,38 +107,29 @@ def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
 
 
 def streaming(recipe: Recipe, folder: Path) -> None:
-    """The bundled corpus, clip after clip, as from a microphone: how long each second of it keeps the processor."""
+    """The bundled corpus, clip after clip, as from a microphone: the processor's time for each second of audio."""
     clips = load_clips("sample", progress=False)
-    predictor = untrained(recipe, clips["path"].iloc[0], folder)
+    few = clips.iloc[:: len(clips) // FEW].reset_index(drop=True)
+    brief = {"epochs": 1, "inverse_regularisation": (0.01,)}
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=brief)})
+    model = fitted(recipe, few, recipe.create_model().inputs(few, progress=False), folder)
+    model.save(folder / recipe.name)
+    predictor = Predictor(recipe, [folder / recipe.name], folder / recipe.name)
     length = STREAM_SECONDS * predictor.sampling_rate
     waveform = np.concatenate([load(path, predictor.sampling_rate)[0] for path in clips["path"]])[:length]
     stream = Stream(predictor)
-    Stream(predictor).push(waveform[: length // 6])  # warm-up
+    # Warm-up.
+    Stream(predictor).push(waveform[: length // 6])
     pushes = np.split(waveform, range(predictor.sampling_rate, len(waveform), predictor.sampling_rate))
-    took = np.array([timed(lambda: stream.push(push))[1] for push in pushes])  # noqa: B023
+    times = np.array([timed(partial(stream.push, push))[1] for push in pushes])
     seconds = len(waveform) / predictor.sampling_rate
-    show(f"stream, {recipe.features_label}"[:42], seconds, took.sum(), "s of audio")
-    full = 1000 * took[3:]  # the first window is not complete before
+    show(f"stream, {recipe.features_label}"[:42], seconds, times.sum(), "s of audio")
+    # The first window is not complete before.
+    milliseconds = 1000 * times[3:]
     print(
-        f"real-time factor {took.sum() / seconds:.4f}; a push of 1 s takes {np.median(full):.1f} ms in the median, "
-        f"{np.percentile(full, 95):.1f} ms at the 95th percentile"
+        f"real-time factor {times.sum() / seconds:.4f}; a push of 1 s takes {np.median(milliseconds):.1f} ms in the "
+        f"median, {np.percentile(milliseconds, 95):.1f} ms at the 95th percentile"
     )
-
-
-def untrained(recipe: Recipe, clip: str, folder: Path) -> Predictor:
-    """A predictor with random weights, which is as fast as a trained one."""
-    if recipe.input.encoder == "mfcc":
-        network = fold.build_model(recipe, list(EMOTIONS), inputs_of_recordings(recipe, [clip]))
-        models.save(network, folder)
-    else:
-        from ser_lib.models import embeddings
-        from ser_lib.models.frozen_encoder import save_frozen
-
-        encoder = embeddings.load_encoder(recipe.input.encoder, device="cpu")
-        inputs = inputs_of_recordings(recipe, [clip], encoder)
-        network = fold.build_model(recipe, list(EMOTIONS), inputs)
-        save_frozen(encoder, network, recipe.input.layers, recipe.input.frames_or_pooled, folder)
-    return Predictor(recipe, list(EMOTIONS), [folder], folder)
 
 
 def huggingface(encoder, waveforms: list[np.ndarray], batch_size: int) -> list[np.ndarray]:
@@ -225,7 +212,8 @@ def _empty_cache() -> Iterator[Path]:
                 os.environ["SER_CACHE_DIR"] = before
 
 
-def timed(work: Callable) -> tuple[object, float]:
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result of a function and its seconds."""
     started = time.perf_counter()
     result = work()
     return result, time.perf_counter() - started

@@ -1,239 +1,559 @@
-"""The command line, `ser …`: its commands, options and errors; what a command does stands in `commands`."""
+"""The command line `ser …`: each command is a function, whose parameters name the options that it takes.
+
+The first line of a function's docstring is the command's help, the lines below it are examples. A function imports
+what it needs when it is called, so that `ser --help` answers at once.
+"""
 
 import argparse
+import inspect
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from ser_lib import commands
+import ser_lib
 from ser_lib.common.errors import SerError
 
-EXAMPLES = {
-    "corpora": "ser corpora\nser corpora ravdess --data-dir ~/corpora",
-    "prepare": "ser prepare tess-mfcc-cnn --protocol speaker",
-    "train": "ser train demo\nser train demo --corpus my.csv\n"
-    "ser train tess-mfcc-lstm --protocol published --set training.epochs=50\n"
-    "ser train ravdess-wav2vec2-frozen-mlp --set input.encoder=~/models/whisper-base\n"
-    "ser train four-corpora-xlsr53-finetune --folds 0,1\n"
-    "accelerate launch -m ser_lib train tess-wav2vec2-finetune",
-    "evaluate": "ser evaluate tess-mfcc-lstm --protocol speaker --seeds 0 1 2",
-    "predict": "ser predict runs/demo/speaker/0 my-voice.wav\nser predict RUN recordings/ --json > answers.jsonl\n"
-    "ser predict RUN meeting.mp3 --timeline --output timelines/",
-    "score": "ser score runs/ravdess-whisper-logistic/speaker/0 savee tess\nser score RUN my-clips.csv",
-    "compare": "ser compare runs/demo/speaker/0 runs/demo/speaker/1\nser compare RUN RUN RUN --shared",
-    "audit": "ser audit tess-mfcc-cnn --protocol published\nser audit my-split.csv --html my-audit.html\n"
-    "ser audit data/ --fail\nser audit --train data/a --test test-files.txt",
-    "report": "ser report demo\nser report tess-mfcc-cnn --protocol speaker\nser report --index",
-    "claims": "ser claims --bundled\nser claims --encoder openai/whisper-base",
-    "results": "ser results\nser results --readme README.md",
-    "demo": "ser demo runs/demo/speaker/0\nser demo RUN --port 8000 --no-browser",
-    "export": "ser export runs/demo/speaker/0 --to onnx\nser export RUN --to onnx --int8 --output my-model\n"
-    "ser export RUN --to hub",
-    "bench": "ser bench\nser bench --encoder openai/whisper-base --corpus ravdess",
-}
+COMMANDS: dict[str, Callable[..., None]] = {}
+OPTIONS: dict[str, tuple[str, dict]] = {}
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a function as the command of its name."""
+    COMMANDS[function.__name__] = function
+    return function
+
+
+def option(flag: str, help: str, parameter: str | None = None, **settings) -> None:
+    """Define an option for the commands that have a parameter of its name, or of the name given.
+
+    Args:
+        flag: "--data-dir"; without dashes a positional argument, optional where the parameter has a default.
+        settings: of `ArgumentParser.add_argument`, and `group`: a heading in the help, with a description below it.
+    """
+    OPTIONS[parameter or flag.strip("-").replace("-", "_")] = (flag, {"help": help, **settings})
+
+
+CSV_COLUMNS = "a CSV with the columns path, emotion, speaker"
+TIMELINE = "emotion over time"
+OWN_SPLIT = """a split of your own
+In place of a recipe: a folder that holds train/ and test/, or a CSV with the columns path and
+subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold
+and augmented_from. Or its parts, each a folder, a text file with one path a line, or a CSV:"""
+
+option("recipe", "the name of a recipe, or the path of your own recipe.yaml")
+option("--protocol", "how clips are split into training and test (default: speaker)", default="speaker")
+option("--seed", "seed of split and training (default: 0)", type=int, default=0)
+option("--seeds", "the seeds of the runs (default: 0)", type=int, default=[0], nargs="+")
+option("--variant", "as the source states, or as it ran", default="stated", choices=["stated", "as-run"])
+option("--corpus", f"in place of the recipe's: corpora, or {CSV_COLUMNS}", default=[], nargs="+", metavar="CORPUS")
+option("--set", "override fields of the recipe", default=[], nargs="+", metavar="KEY=VALUE", action="extend")
+option("--folds", "train only these, as one job of several; the last job joins all folds", metavar="0,1")
+option("--data-dir", "the folder of the corpora, one folder each", metavar="DIR")
+option("--runs-dir", "the folder of the run folders (default: runs)", metavar="DIR")
+option("--reports-dir", "the folder of results.csv and the pages (default: reports)", metavar="DIR")
+option("names", "the corpora to load and count", nargs="*", metavar="CORPUS")
+option("corpora", f"names of corpora, or {CSV_COLUMNS}", nargs="+", metavar="CORPUS")
+option("model", "a run folder, or the name of one on the Hugging Face Hub", metavar="RUN")
+option("runs", "two or more run folders: each pair is compared", nargs="+", metavar="RUN")
+option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
+option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
+option("--fold", 'the fold of the model: a number, or "all" for the mean of all (default: 0)', default="0", metavar="K")
+option("--json", "print one line of JSON a file in place of the table", action="store_true")
+option("--csv", "write the table to this file as well", metavar="FILE")
+option("--timeline", "write FILE-timeline.csv and .png, and print the emotions", action="store_true", group=TIMELINE)
+option("--window", "seconds of a window (default: as the recipe)", type=float, metavar="S", group=TIMELINE)
+option("--hop", "seconds from window to window (default: 1, or a window)", type=float, metavar="S", group=TIMELINE)
+option("--smoothing", "time constant in seconds; 0: none (default: 2)", type=float, metavar="S", group=TIMELINE)
+option(
+    "--speech", "detect it by loudness (default) or silero-vad", choices=["energy", "silero", "none"], group=TIMELINE
+)
+option("--output", "the folder to write (default: the current one; of an export, the run folder)", metavar="DIR")
+option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
+option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
+option("--validation", "the validation files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
+option("--html", "write the audit as a page (default of your own split: NAME-audit.html)", metavar="FILE")
+option("--fail", "exit with status 1 if there is a red leak", action="store_true")
+option("--index", "write only the index page of the pages that are there", action="store_true")
+option("--encoder", "in place of the pretrained encoders of the recipes")
+option("--bundled", "a small audit, on the bundled corpus alone", action="store_true")
+option("--readme", "write the tables between the markers of this file", metavar="FILE")
+option("--port", "of 127.0.0.1 (default: the first free one from 7860)", type=int)
+option("--no-browser", "print the page's address without opening it", action="store_true")
+option("--to", "onnx: runs without PyTorch", required=True, choices=["onnx", "hub"])
+option("--int8", "onnx: also write a smaller model, and measure what it loses", action="store_true")
+option("--encoder", "the encoder to embed with (default: $SER_WHISPER_BASE, or random weights)", "bench_encoder")
+option("--corpus", "the clips to embed (default: the bundled corpus)", "bench_corpus", default="sample")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; in what it returns, `function` is the command's function."""
+    parser = argparse.ArgumentParser(
+        prog="ser", description="Speech emotion recognition; every score names the protocol that produced it."
+    )
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, function in COMMANDS.items():
+        summary, _, examples = (inspect.getdoc(function) or "").partition("\n\n")
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        subparser.set_defaults(function=function)
+        sections = {}
+        for parameter in inspect.signature(function).parameters.values():
+            flag, settings = OPTIONS[parameter.name]
+            settings = dict(settings)
+            heading = settings.pop("group", None)
+            if heading and heading not in sections:
+                sections[heading] = subparser.add_argument_group(*heading.split("\n", 1))
+            if flag.startswith("-"):
+                settings["dest"] = parameter.name
+            elif parameter.default is not parameter.empty:
+                settings["nargs"] = "?"
+            sections.get(heading, subparser).add_argument(flag, **settings)
+    return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status (0 done, 1 could not be done, 2 misused, 130 interrupted)."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
+    """Run one command; returns the exit status (0 success, 1 failure, 2 wrong usage, 130 interrupted)."""
+    options = vars(build_parser().parse_args(arguments))
+    function = options.pop("function")
     for name in ("SER_DATA_DIR", "SER_CACHE_DIR"):
-        if os.environ.get(name):  # notebooks run in another folder, where a relative path leads elsewhere
-            os.environ[name] = str(Path(os.environ[name]).expanduser().absolute())
+        if os.environ.get(name):
+            os.environ[name] = absolute(os.environ[name])
     try:
-        options.run(options)
+        function(**options)
     except SerError as error:
-        return fail(str(error))
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has had enough
+        return print_error(str(error))
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has closed it.
         sys.stdout = None
-        return 0
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        return fail(f"{error.strerror or error}{where}. Nothing is left half-written; mend that and run it again.")
+        place = f" ({error.filename})" if error.filename else ""
+        return print_error(f"{error.strerror or error}{place}. No file is half-written: fix the cause and try again.")
     except KeyboardInterrupt:
-        resumes = options.run in (commands.train, commands.report, commands.claims)
-        kept = " Finished folds are kept: the same command goes on from there." if resumes else ""
-        print(f"\nser: stopped.{kept}", file=sys.stderr)
+        resumes = function in (train, report, claims)
+        hint = " Finished folds are kept: the same command goes on with the others." if resumes else ""
+        print(f"\nser: stopped.{hint}", file=sys.stderr)
         return 130
     return 0
 
 
-def fail(message: str) -> int:
+def print_error(message: str) -> int:
+    """Print a line on standard error; returns the exit status of a failure."""
     print(f"ser: {message}", file=sys.stderr)
     return 1
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ser", description="Speech emotion recognition; every number beside the protocol that made it."
-    )
-    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+def absolute(path: str | Path) -> str:
+    """The path as the notebooks need it, which run in another folder."""
+    return str(Path(path).expanduser().absolute())
 
-    def add(name, function, summary):
-        command = subparsers.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=f"examples:\n{EXAMPLES[name]}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.set_defaults(run=function)
-        return command
 
-    command = add("corpora", commands.show_corpora, "list the corpora, or load some and count their clips")
-    command.add_argument("names", nargs="*", metavar="CORPUS", help="load and count these")
-    command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
+def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
+    """The overrides of a recipe, one KEY=VALUE each, from the values of `--corpus` and `--set`.
 
-    for name, function, summary in (
-        ("prepare", commands.prepare, "load the clips, split them, and compute the features into the store"),
-        ("train", commands.train, "train and test every fold of a recipe, and write the run folder"),
-        ("audit", commands.show_audit, "show what a split leaks: a recipe's under a protocol, or your own"),
-    ):
-        command = add(name, function, summary)
-        add_experiment_options(command, optional=name == "audit")
-        if name == "audit":
-            add_own_split_options(command)
-        if name == "train":
-            command.add_argument(
-                "--folds",
-                metavar="0,1",
-                help="train these folds alone, as one of several jobs; the last to finish joins them",
+    `make` passes all of SET as one text: "a=[1, 2] b=3".
+    """
+    import yaml
+
+    from ser_lib.corpora import lasting_name
+
+    overrides = [item for text in settings for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())]
+    if corpus:
+        overrides.insert(0, f"corpora={yaml_list(corpus)}")
+    for number, override in enumerate(overrides):
+        key, _, value = (part.strip() for part in override.partition("="))
+        if key == "input.encoder" and Path(value).is_dir():
+            overrides[number] = f"{key}={absolute(value)}"
+        if key == "corpora" and re.search(r"\.[ct]sv\b", value, re.IGNORECASE):
+            try:
+                names = yaml.safe_load(value)
+            except yaml.YAMLError:
+                # `load_recipe` reports it.
+                continue
+            names = [names] if isinstance(names, str) else names
+            overrides[number] = f"{key}={yaml_list([lasting_name(str(name)) for name in names])}"
+    return overrides
+
+
+def yaml_list(names: list[str]) -> str:
+    """The names as a YAML list on one line, quoted where necessary: `[ravdess, my.csv]`."""
+    import yaml
+
+    return yaml.safe_dump(names, default_flow_style=True, allow_unicode=True, width=10**6).strip()
+
+
+def recipe_of(recipe: str, variant: str, corpus: list[str], settings: list[str]):
+    """The recipe with the overrides of `--corpus` and `--set`."""
+    return ser_lib.load_recipe(recipe, variant, overrides_of(corpus, settings))
+
+
+def fold_number(fold: str) -> int | str:
+    """The value of `--fold`: a number, or "all"."""
+    try:
+        return fold if fold == "all" else int(fold)
+    except ValueError as error:
+        raise SerError(f'--fold expects a number or "all", not {fold!r}.') from error
+
+
+@command
+def corpora(names, data_dir):
+    """List the corpora, or load some and count their clips.
+
+    ser corpora
+    ser corpora ravdess --data-dir ~/corpora
+    """
+    import pandas as pd
+
+    from ser_lib.corpora import CORPORA
+
+    if names:
+        clips = ser_lib.load_clips(names, data_dir)
+        print(pd.crosstab(clips["corpus"], clips["emotion"], margins=True, margins_name="all").to_string())
+        return
+    for corpus in CORPORA.values():
+        source = f"kagglehub {corpus.handle}" if corpus.handle else corpus.folder
+        counts = f"{corpus.clips:5} clips {corpus.speakers:3} speakers"
+        print(f"{corpus.name:8} {counts}  {corpus.title}; {corpus.licence}; {source}")
+
+
+@command
+def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
+    """Load the clips, split them, and compute the features into the cache.
+
+    ser prepare tess-mfcc-cnn --protocol speaker
+    """
+    from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
+
+    recipe = recipe_of(recipe, variant, corpus, set)
+    clips = clips_of(recipe, protocol, data_dir)
+    split = split_of(recipe, clips, protocol, seed)
+    inputs = inputs_of(recipe, clips, protocol)
+    print(split.groupby(["fold", "subset"])["clip_id"].count().unstack(fill_value=0).to_string())
+    size = f"{len(inputs)} waveforms" if isinstance(inputs, list) else " × ".join(map(str, inputs.shape))
+    print(f"inputs: {size} ({recipe.features_label}, {recipe.input_label})")
+
+
+@command
+def train(recipe, protocol, seed, variant, corpus, set, folds, data_dir, runs_dir):
+    """Train and test every fold of a recipe, and write the run folder.
+
+    ser train demo
+    ser train demo --corpus my.csv
+    ser train tess-mfcc-lstm --protocol published --set training.epochs=50
+    ser train ravdess-wav2vec2-frozen-mlp --set input.encoder=~/models/whisper-base
+    ser train four-corpora-xlsr53-finetune --folds 0,1
+    accelerate launch -m ser_lib train tess-wav2vec2-finetune
+    """
+    from ser_lib.common import distributed
+    from ser_lib.inference.model_card import describe_score
+    from ser_lib.inference.run import run_folder
+    from ser_lib.training.resume import unfinished_folds
+
+    recipe = recipe_of(recipe, variant, corpus, set)
+    try:
+        folds = None if folds is None else [int(fold) for fold in folds.split(",")]
+    except ValueError as error:
+        raise SerError(f"--folds expects numbers such as 0,1, not {folds!r}.") from error
+    run = ser_lib.train(recipe, protocol, seed, data_dir, runs_dir, folds=folds)
+    if not distributed.is_first():
+        return
+    if run is None:
+        missing = unfinished_folds(run_folder(recipe, protocol, seed, runs_dir))
+        print(f"finished; the run still lacks fold {', '.join(map(str, missing))}")
+        return
+    uar, accuracy = (describe_score(run.metrics["overall"], measure) for measure in ("uar", "accuracy"))
+    print(f"{run.recipe.folder_name}, {run.protocol}: UAR {uar}, accuracy {accuracy}\n{run.folder}")
+
+
+@command
+def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, reports_dir):
+    """Score finished runs and write their row into reports/results.csv.
+
+    ser evaluate tess-mfcc-lstm --protocol speaker --seeds 0 1 2
+    """
+    from ser_lib.evaluation.results import markdown, result_rows, update_results
+    from ser_lib.inference.run import run_folder
+    from ser_lib.training.resume import unfinished_folds
+
+    recipe = recipe_of(recipe, variant, corpus, set)
+    folders = [run_folder(recipe, protocol, seed, runs_dir) for seed in seeds]
+    for folder in folders:
+        folds = ",".join(map(str, unfinished_folds(folder)))
+        if folds and not folder.is_dir():
+            raise SerError(
+                f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`, "
+                "or all that are missing with `ser train …`."
             )
-    command = add("evaluate", commands.evaluate, "score finished runs and put their row into reports/results.csv")
-    add_experiment_options(command, seed=False)
-    command.add_argument("--seeds", nargs="+", type=int, default=[0], help="the runs' seeds (default: 0)")
-    command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
-    command = add("predict", commands.predict, "say which emotion is heard in recordings, by a finished run")
-    add_run(command)
-    command.add_argument("files", nargs="+", metavar="FILE", help="audio files, or folders of them")
-    command.add_argument("--json", action="store_true", help="one line of JSON a file in place of the table")
-    add_fold(command)
-    add_timeline_options(command)
-    command = add("score", commands.score, "score a finished run on corpora that it never heard, emotion by emotion")
-    add_run(command)
-    command.add_argument(
-        "corpora",
-        nargs="+",
-        metavar="CORPUS",
-        help="registered corpora, or a CSV with the columns path, emotion, speaker",
-    )
-    add_fold(command)
-    command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
-    command.add_argument("--csv", metavar="FILE", help="write the table there as well")
-    command = add("compare", commands.compare, "compare finished runs on the same test clips: which is better?")
-    command.add_argument("runs", nargs="+", metavar="RUN", help="run folders, two or more: all pairs of them")
-    command.add_argument(
-        "--shared", action="store_true", help="where test clips differ, compare on those that all runs share"
-    )
-    command = add(
-        "report", commands.report, "execute the notebooks for a recipe and write their HTML pages and the index"
-    )
-    add_experiment_options(command, optional=True)
-    command.add_argument("--reports-dir", metavar="DIR", help="where the pages go (default: reports)")
-    command.add_argument("--index", action="store_true", help="write only the index page over what is there")
-    command = add(
-        "claims", commands.claims, "measure every published claim again, leak by leak, and write the claims audit"
-    )
-    command.add_argument(
-        "--encoder", help="read this one in place of the recipes' pretrained encoders, which cannot be had"
-    )
-    command.add_argument("--bundled", action="store_true", help="in small, on the bundled corpus alone")
-    command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
-    command.add_argument("--runs-dir", metavar="DIR", help="where run folders go (default: runs)")
-    command.add_argument("--reports-dir", metavar="DIR", help="where the page goes (default: reports)")
-    command = add(
-        "results", commands.show_results, "print the table of results as Markdown, or write it into the README"
-    )
-    command.add_argument("--readme", metavar="FILE", help="replace the table between this file's markers")
-    command.add_argument("--reports-dir", metavar="DIR", help="where results.csv lies (default: reports)")
-    command = add("demo", commands.demo, "serve a page on this computer that answers a voice, by a finished run")
-    add_run(command)
-    command.add_argument("--port", type=int, help="of 127.0.0.1 (default: the first that is free from 7860)")
-    command.add_argument("--no-browser", action="store_true", help="do not open the page, only print its address")
-    command = add(
-        "export", commands.export, "write a finished run's model as ONNX, or as a folder for the Hugging Face Hub"
-    )
-    add_run(command)
-    command.add_argument("--to", required=True, choices=["onnx", "hub"], help="onnx: runs without PyTorch")
-    command.add_argument("--int8", action="store_true", help="onnx: a smaller model too, and what it loses, measured")
-    command.add_argument("--output", metavar="DIR", help="the folder to write (default: onnx or hub in the run folder)")
-    command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
-    command = add("bench", commands.bench, "measure feature extraction, embedding, the store, training and streams")
-    command.add_argument(
-        "--encoder", help="embed with this one (default: $SER_WHISPER_BASE, else one of random weights)"
-    )
-    command.add_argument("--corpus", default="sample", help="clips to embed (default: the bundled corpus)")
-    return parser
+        if folds:
+            print_error(f"{folder} is scored as it was before; a newer run still lacks the folds {folds}")
+    runs = [ser_lib.load_run(folder) for folder in folders]
+    for run in runs:
+        if run.recipe != recipe:
+            raise SerError(
+                f"{run.folder} was trained with other settings ({run.recipe.variant_label}): "
+                "give the same --variant and --set, or train it again."
+            )
+    rows = result_rows(runs)
+    path = update_results(rows, reports_dir)
+    print(f"{markdown(rows)}\n{path}")
 
 
-def add_run(command) -> None:
-    command.add_argument("model", metavar="RUN", help="a run folder, or the name of one on the Hugging Face Hub")
+@command
+def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, output):
+    """Predict the emotion of recordings with the model of a finished run.
+
+    ser predict runs/demo/speaker/0 my-voice.wav
+    ser predict RUN recordings/ --json > answers.jsonl
+    ser predict RUN meeting.mp3 --timeline --output timelines/
+    """
+    run = ser_lib.load_run(model)
+    settings = {"hop_seconds": hop, "window_seconds": window, "smoothing_seconds": smoothing, "detector": speech}
+    options = {"--window": window, "--hop": hop, "--smoothing": smoothing, "--speech": speech, "--output": output}
+    for name, value in options.items():
+        if value is not None and not timeline:
+            raise SerError(f"{name} is about a timeline: give --timeline with it.")
+    if timeline:
+        settings = {name: value for name, value in settings.items() if value is not None}
+        n_files, n_failed = print_timelines(run.predictor(fold_number(fold)), files, output or ".", json, settings)
+    else:
+        table = run.predict(files, fold=fold_number(fold))
+        answers = table[table["error"] == ""].drop(columns="error")
+        if json:
+            print_json(answers, run.emotions)
+        elif len(answers):
+            print(answers.to_string(index=False, float_format="%.3f"))
+        n_files, n_failed = len(table), len(table) - len(answers)
+    # Each of them has been named already.
+    if n_failed:
+        raise SerError(f"{n_failed} of {n_files} files could not be answered, see above.")
 
 
-def add_fold(command) -> None:
-    command.add_argument(
-        "--fold", default="0", metavar="K", help='whose model: a number, or "all" for their mean (default: 0)'
-    )
+def print_timelines(predictor, files, folder, json: bool, settings: dict) -> tuple[int, int]:
+    """Write and print the timelines of all files; returns the numbers of files and of failures."""
+    from ser_lib.inference.streaming import stretches
+    from ser_lib.reports.timelines import write_timelines
+
+    n_files = n_failed = 0
+    for path, table, csv in write_timelines(predictor, files, folder, **settings):
+        n_files += 1
+        if csv is None or isinstance(table, SerError):
+            n_failed += print_error(str(table))
+        elif json:
+            table.insert(0, "path", str(path))
+            print_json(table, predictor.emotions)
+        else:
+            short = stretches(table).fillna({"emotion": "(no speech)"}).round(1)
+            print(f"{path}\n{short.to_string(index=False)}\n{csv} {csv.with_suffix('.png')}\n")
+    return n_files, n_failed
 
 
-def add_experiment_options(command, seed: bool = True, optional: bool = False) -> None:
-    command.add_argument("recipe", nargs="?" if optional else None, help="a recipe's name, or your own recipe.yaml")
-    command.add_argument("--protocol", default="speaker", help="how train and test are split (default: speaker)")
-    if seed:
-        command.add_argument("--seed", type=int, default=0, help="seed of split and training (default: 0)")
-    command.add_argument(
-        "--variant", default="stated", choices=["stated", "as-run"], help="as the source states, or ran"
-    )
-    command.add_argument(
-        "--corpus",
-        nargs="+",
-        default=[],
-        metavar="CORPUS",
-        help="in place of the recipe's: registered corpora, or a CSV with the columns path, emotion, speaker",
-    )
-    command.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend", help="override fields of the recipe"
-    )
-    command.add_argument("--data-dir", metavar="DIR", help="folder that holds the corpora, one folder each")
-    command.add_argument("--runs-dir", metavar="DIR", help="where run folders go (default: runs)")
+def print_json(table, emotions: list[str]) -> None:
+    """Print each row as a line of JSON, its probabilities as one object: null where no speech was detected."""
+    import json
+
+    for row in table.to_dict("records"):
+        row = {name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()}
+        probabilities = {emotion: row.pop(emotion) for emotion in emotions}
+        print(json.dumps({**row, "probabilities": probabilities if row["emotion"] else None}))
 
 
-def add_timeline_options(command) -> None:
-    own = command.add_argument_group("which emotion is heard when")
-    own.add_argument(
-        "--timeline", action="store_true", help="write FILE-timeline.csv and .png, and print what is heard when"
-    )
-    own.add_argument("--window", type=float, metavar="S", help="seconds heard at once (default: as the recipe)")
-    own.add_argument(
-        "--hop", type=float, metavar="S", help="seconds from one window to the next (default: 1, or the window)"
-    )
-    own.add_argument("--smoothing", type=float, metavar="S", help="seconds of memory; 0: none (default: 2)")
-    own.add_argument(
-        "--speech",
-        choices=["energy", "silero", "none"],
-        help="how speech is found: by loudness (default), by silero-vad, or all is taken for speech",
-    )
-    own.add_argument("--output", metavar="DIR", help="where the files go (default: the current folder)")
+@command
+def score(model, corpora, fold, data_dir, csv):
+    """Score a finished run on corpora that it was not trained on, emotion by emotion.
+
+    ser score runs/ravdess-whisper-logistic/speaker/0 savee tess
+    ser score RUN my-clips.csv
+    """
+    from ser_lib.common.files import replacing
+    from ser_lib.evaluation import unseen_corpora
+
+    table = unseen_corpora.score_on(ser_lib.load_run(model), ser_lib.load_clips(corpora, data_dir), fold_number(fold))
+    print(unseen_corpora.markdown(table))
+    if csv:
+        with replacing(Path(csv)) as part:
+            table.to_csv(part, index=False, float_format="%.4f")
+        print(csv)
 
 
-def add_own_split_options(command) -> None:
-    own = command.add_argument_group(
-        "a split of your own",
-        "In place of a recipe: a folder that holds train/ and test/, or a CSV with the columns path and\n"
-        "subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold\n"
-        "and augmented_from. Or its parts, each a folder, a text file with one path a line, or a CSV:",
-    )
-    for subset in ("train", "test", "validation"):
-        own.add_argument(f"--{subset}", metavar="DIR", help=f"the {subset} files: a folder, or a list of files")
-    command.add_argument(
-        "--html",
-        metavar="FILE",
-        help="write the audit as a page (default: NAME-audit.html of your own split, none of a recipe)",
-    )
-    command.add_argument("--fail", action="store_true", help="exit with status 1 if a red leak is found")
+@command
+def compare(runs, shared):
+    """Compare finished runs on the same test clips: which is better?
+
+    ser compare runs/demo/speaker/0 runs/demo/speaker/1
+    ser compare RUN RUN RUN --shared
+    """
+    from ser_lib.evaluation.run_analysis import describe_comparison
+
+    print(describe_comparison([ser_lib.load_run(folder) for folder in runs], shared))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command
+def audit(
+    recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, train, test, validation, html, fail
+):
+    """Show what a split leaks: that of a recipe under a protocol, or your own.
+
+    ser audit tess-mfcc-cnn --protocol published
+    ser audit my-split.csv --html my-audit.html
+    ser audit data/ --fail
+    ser audit --train data/a --test test-files.txt
+    """
+    from ser_lib.protocols import leak_audit
+    from ser_lib.protocols.user_split import is_split, read_split, split_name
+    from ser_lib.recipes import recipe_names
+    from ser_lib.recipes.inputs import clips_of, split_of
+    from ser_lib.reports.audit_page import unknown_red, write_page
+
+    if train or test or validation or (recipe and recipe not in recipe_names() and is_split(recipe)):
+        split = read_split(recipe, train=train, test=test, validation=validation)
+        title = split_name(recipe, train, test)
+        html = html or f"{title}-audit.html"
+    elif recipe:
+        recipe = recipe_of(recipe, variant, corpus, set)
+        split = split_of(recipe, clips_of(recipe, protocol, data_dir), protocol, seed)
+        title = f"{recipe.folder_name} under {protocol}"
+    else:
+        raise SerError("name a recipe, a CSV or a folder, such as `ser audit demo`, or give --train and --test.")
+    table = leak_audit.audit(split)
+    red = leak_audit.red_leaks(table)["leak"].tolist()
+    print(table.drop(columns=["examples", "meaning"]).to_string(index=False))
+    for row in table[table["clips"].ne(0).fillna(True)].itertuples():
+        print(f"{row.leak}: {row.meaning}" + (f"\n  such as {row.examples}" if row.examples else ""))
+    for note in split.attrs.get("notes", []):
+        print(note)
+    if html:
+        print(f"page: {write_page(split, table, title, html)}")
+    unknown = "" if red or not unknown_red(table) else f" (unknown: {', '.join(unknown_red(table))})"
+    print(f"{'LEAKS' if red else 'clean'}{unknown}: {title}")
+    if fail and red:
+        raise SerError(f"{title} leaks: {', '.join(red)}.")
+
+
+@command
+def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, reports_dir, index):
+    """Execute the notebooks for a recipe and write their HTML pages and the index.
+
+    ser report demo
+    ser report tess-mfcc-cnn --protocol speaker
+    ser report --index
+    """
+    from ser_lib.reports.build import NOTEBOOKS, make_report, write_index
+
+    if index:
+        print(write_index(reports_dir))
+        return
+    if not recipe:
+        raise SerError("name a recipe, such as `ser report demo`, or ask for the index alone with --index.")
+    folders = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir}
+    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), **folders)
+    print("\nThe report is ready. Open in a browser:")
+    for page in [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]:
+        print(f"  {page}")
+
+
+@command
+def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
+    """Measure every published claim again, leak by leak, and write the claims audit.
+
+    ser claims --bundled
+    ser claims --encoder openai/whisper-base
+    """
+    from ser_lib.common.files import project_dir
+    from ser_lib.reports.build import make_claims_audit
+
+    if encoder and Path(encoder).is_dir():
+        encoder = absolute(encoder)
+    if bundled:
+        # The audit of synthetic voices must not replace the real one, and needs no network.
+        runs_dir = runs_dir or project_dir() / "runs" / "bundled"
+        reports_dir = reports_dir or project_dir() / "reports" / "bundled"
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    folders = {"data_dir": data_dir, "runs_dir": runs_dir}
+    parameters = {name: absolute(folder) for name, folder in folders.items() if folder}
+    page = make_claims_audit({"bundled": bundled, "encoder": encoder, **parameters}, reports_dir)
+    print(f"\nThe audit is ready. Open in a browser:\n  {page}")
+
+
+@command
+def results(readme, reports_dir):
+    """Print the table of results as Markdown, or write every table for which a file has markers.
+
+    ser results
+    ser results --readme README.md
+    """
+    from ser_lib.evaluation.results import markdown, read_results
+    from ser_lib.reports.doc_tables import fill_tables
+
+    if readme:
+        fill_tables(Path(readme), reports_dir)
+    else:
+        print(markdown(read_results(reports_dir)))
+
+
+@command
+def demo(model, port, no_browser):
+    """Serve a page on this computer that predicts the emotion of a voice with a finished run.
+
+    ser demo runs/demo/speaker/0
+    ser demo RUN --port 8000 --no-browser
+    """
+    import signal
+
+    from ser_lib.deploy.demo import serve
+
+    # So that `kill` deletes the recordings as Ctrl+C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    serve(ser_lib.load_run(model), port, not no_browser)
+
+
+@command
+def export(model, to, int8, output, data_dir):
+    """Write the model of a finished run as ONNX, or as a folder for the Hugging Face Hub.
+
+    ser export runs/demo/speaker/0 --to onnx
+    ser export RUN --to onnx --int8 --output my-model
+    ser export RUN --to hub
+    """
+    import json
+
+    from ser_lib.deploy import describe_int8, to_hub, to_onnx
+
+    run = ser_lib.load_run(model)
+    # A run from the Hub lies in the Hub's cache, where exports do not belong.
+    default = run.folder / to if Path(model).exists() else Path(f"{Path(model).name}-{to}")
+    folder = Path(output).expanduser() if output else default
+    if to == "hub":
+        if int8:
+            raise SerError("--int8 is for --to onnx: transformers reads the model as it is.")
+        folder = to_hub(run, folder)
+        print(f"{folder}\ncheck its README.md, then: hf upload USER/NAME {folder}")
+        print(f'use it: load_run("{folder}"), and from the Hub load_run("USER/NAME")')
+        return
+    folder = to_onnx(run, folder, int8, data_dir=data_dir)
+    settings = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
+    difference = f"{settings['largest_difference']:.0e}"
+    print(f"{folder}\nfloat32: {settings['megabytes']} MB, differs by at most {difference} from PyTorch")
+    if int8:
+        print(f"int8: {describe_int8(settings)}")
+    print(f"use it without PyTorch: python {folder / 'run_onnx.py'} my-voice.wav")
+    print(f"what it needs is listed in {folder / 'README.md'}")
+
+
+@command
+def bench(bench_encoder, bench_corpus):
+    """Measure the speed of features, embedding, the cache, training and streams.
+
+    ser bench
+    ser bench --encoder openai/whisper-base --corpus ravdess
+    """
+    from ser_lib.bench import run_benchmarks
+
+    run_benchmarks(bench_encoder, bench_corpus)

@@ -1,11 +1,11 @@
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ser_lib import cli, commands
-from ser_lib.cli import EXAMPLES, main
+from ser_lib.cli import COMMANDS, OPTIONS, build_parser, main, overrides_of
 from ser_lib.training import experiment
 
 ROOT = Path(__file__).parents[1]
@@ -25,16 +25,20 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.rstrip().endswith("[]")
-    for command in EXAMPLES:
+    for command in COMMANDS:
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", EXAMPLES)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_answers_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
     assert f"ser {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_every_parameter_has_an_option_and_every_option_a_command():
+    assert {name for function in COMMANDS.values() for name in inspect.signature(function).parameters} == set(OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +83,9 @@ def test_train_then_evaluate_then_results(tmp_path, capsys):
 
 
 def test_set_takes_one_text_or_several_and_lists_with_spaces():
-    for given in (["corpora=[a, b] training.epochs=3"], ["corpora=[a, b]", "training.epochs=3"]):
-        options = cli.build_parser().parse_args(["train", "demo", "--set", *given])
-        assert commands.overrides_of(options) == ["corpora=[a, b]", "training.epochs=3"]
+    for texts in (["corpora=[a, b] training.epochs=3"], ["corpora=[a, b]", "training.epochs=3"]):
+        options = build_parser().parse_args(["train", "demo", "--set", *texts])
+        assert overrides_of(options.corpus, options.set) == ["corpora=[a, b]", "training.epochs=3"]
 
 
 def test_a_closed_pipe_is_no_error(monkeypatch, capsys):

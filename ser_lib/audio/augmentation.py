@@ -1,9 +1,8 @@
-"""Change training clips at random: noise, speed, pitch, loudness and reverberation, one function each.
+"""Random changes of training clips: noise, speed, pitch, loudness and reverberation, one function each.
 
-They are written here on numpy, soxr, librosa and scipy, since audiomentations, last released in September 2025,
-demands a librosa below 0.12 and would hold back this package's own range.
+Written on numpy, soxr, librosa and scipy, since audiomentations (last release September 2025) requires librosa < 0.12.
 
-A waveform is float32 of shape (n_samples,). Nothing is clipped to ±1: models read the samples as they are.
+A waveform is float32 of shape (n_samples,). Nothing is clipped to ±1, since models read the samples unchanged.
 """
 
 import numpy as np
@@ -11,36 +10,38 @@ import soxr
 
 from ser_lib.common.errors import SerError
 
-PITCH_WINDOW_SECONDS = 0.064  # long enough for the harmonics of a low voice, short enough for its syllables
+# Long enough for the harmonics of a low voice, short enough for its syllables.
+PITCH_WINDOW_SECONDS = 0.064
+
+Range = tuple[float, float] | None
 
 
 def augment(
     waveform: np.ndarray,
     sampling_rate: int,
     *,
-    noise_db: tuple[float, float] | None = None,
-    speed: tuple[float, float] | None = None,
-    pitch_semitones: tuple[float, float] | None = None,
-    gain_db: tuple[float, float] | None = None,
-    reverberation_seconds: tuple[float, float] | None = None,
+    noise_db: Range = None,
+    speed: Range = None,
+    pitch_semitones: Range = None,
+    gain_db: Range = None,
+    reverberation_seconds: Range = None,
     probability: float = 0.5,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Apply each effect that has a range, each with that probability, its strength drawn evenly from the range.
+    """Apply each effect that has a range, with the same probability, at a strength drawn uniformly from its range.
 
     Args:
-        noise_db: of `add_noise`: signal over noise, so that the lower end is the noisier.
-        speed, pitch_semitones, gain_db, reverberation_seconds: of the functions below.
-        probability: 0 to 1, for every effect by itself.
-        rng: all chance comes from it: the same generator gives the same waveform.
+        noise_db: the range of the signal-to-noise ratio of `add_noise`.
+        speed, pitch_semitones, gain_db, reverberation_seconds: the ranges of the functions below.
+        probability: 0 to 1, for each effect independently.
 
     Returns:
-        waveform, float32; its length changes with `speed` alone.
+        waveform, float32; only `speed` changes its length.
 
     Raises:
-        SerError: a range is upside down, or a value is out of its range.
+        SerError: the lower end of a range is above the upper end, or a value is not possible.
     """
-    # In the order in which a recording comes about: the voice, the room, the noise, the recorder's level.
+    # In the order of a recording: the voice, the room, the noise, the recorder's level.
     effects = {
         "speed": (speed, lambda value: change_speed(waveform, value)),
         "pitch_semitones": (pitch_semitones, lambda value: shift_pitch(waveform, sampling_rate, value)),
@@ -63,20 +64,15 @@ def augment(
 
 
 def add_noise(waveform: np.ndarray, noise_db: float, rng: np.random.Generator) -> np.ndarray:
-    """Add white noise `noise_db` dB below the clip's own mean power (20: a tenth of its amplitude).
-
-    A silent waveform is returned as it is.
-    """
+    """Add white noise `noise_db` dB below the clip's mean power (20: a tenth of the amplitude); silence stays."""
     return mix(waveform, rng.standard_normal(len(waveform)), noise_db)
 
 
 def mix(waveform: np.ndarray, noise: np.ndarray, noise_db: float) -> np.ndarray:
-    """Add a noise whose mean power is brought to exactly `noise_db` dB below the clip's own.
-
-    A silent waveform is returned as it is.
+    """Add noise, scaled to a mean power of `noise_db` dB below that of the clip; silence stays silent.
 
     Raises:
-        SerError: the noise is silent, or not as long as the clip.
+        SerError: the noise is silent, or its length is not the clip's.
     """
     if len(noise) != len(waveform):
         raise SerError(f"expected noise as long as the clip, {len(waveform)} samples, got {len(noise)}.")
@@ -84,15 +80,15 @@ def mix(waveform: np.ndarray, noise: np.ndarray, noise_db: float) -> np.ndarray:
     if not power > 0:
         return waveform
     if not noise_power > 0:
-        raise SerError("the noise is silent, so no level of it can be mixed in: give another.")
+        raise SerError("the noise is silent and cannot be scaled to a level: pass noise that is not.")
     gain = np.sqrt(power / noise_power) * 10 ** (-noise_db / 20)
     return (waveform + gain * noise.astype(np.float64)).astype(np.float32)
 
 
 def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
-    """Play faster (above 1) or slower, the pitch rising or falling along: n_samples / speed samples.
+    """Play faster (above 1) or slower, which changes the pitch too; returns n_samples / speed samples.
 
-    As a tape would: Ko et al. 2015, "Audio augmentation for speech recognition".
+    Source: Ko et al. 2015, "Audio augmentation for speech recognition".
     """
     if not speed > 0:
         raise SerError(f"speed must be above 0 (1.1 is a tenth faster), but is {speed}.")
@@ -100,7 +96,7 @@ def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
 
 
 def shift_pitch(waveform: np.ndarray, sampling_rate: int, pitch_semitones: float) -> np.ndarray:
-    """Raise (above 0) or lower the pitch by semitones, a twelfth of an octave each; length and tempo stay."""
+    """Raise (above 0) or lower the pitch by semitones; length and tempo stay."""
     import librosa
 
     window = 2 ** round(np.log2(PITCH_WINDOW_SECONDS * sampling_rate))
@@ -111,17 +107,17 @@ def shift_pitch(waveform: np.ndarray, sampling_rate: int, pitch_semitones: float
 
 
 def change_gain(waveform: np.ndarray, gain_db: float) -> np.ndarray:
-    """Make louder (above 0) or quieter by decibels: 20 is ten times the amplitude."""
+    """Make louder (above 0) or quieter by decibels (20: ten times the amplitude)."""
     return (waveform * 10 ** (gain_db / 20)).astype(np.float32)
 
 
 def reverberate(
     waveform: np.ndarray, sampling_rate: int, reverberation_seconds: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Put the clip into a room whose echo falls by 60 dB in `reverberation_seconds`; length and mean power stay.
+    """Add the echo of a room, which falls by 60 dB in `reverberation_seconds`; length and mean power stay.
 
-    The room's response is the direct sound and then white noise that decays exponentially, of the same energy
-    altogether: Polack 1988. What echoes beyond the clip's end is cut off.
+    The room's impulse response is the direct sound followed by exponentially decaying white noise of equal energy
+    (Polack 1988). The echo after the end of the clip is cut off.
     """
     from scipy.signal import fftconvolve
 

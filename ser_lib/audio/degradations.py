@@ -1,12 +1,11 @@
-"""What happens to a voice between mouth and model: noise, a room, a telephone line, a codec, a recording cut short.
+"""Degraded recordings: noise, a room, a telephone line, a codec, and clips cut short.
 
-A waveform is float32 of shape (n_samples,), one channel, and so is what comes out, of the same length except where
-the clip is cut short. Each does the same to a loud clip as to a quiet one. Nothing is clipped to ±1: noise is added
-above full scale too, so that files of degraded clips must hold floats. All chance comes from the generator given.
+A waveform is float32 of shape (n_samples,), one channel; only `first_seconds` changes its length. The effect does not
+depend on the clip's loudness. Nothing is clipped to ±1, so files of degraded clips must hold floats.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,23 +15,28 @@ from ser_lib.audio import reading
 from ser_lib.audio.augmentation import add_noise, mix, reverberate
 from ser_lib.common.errors import SerError
 
-KINDS = {  # and the unit of each one's value
-    "white": "dB",
-    "pink": "dB",
-    "babble": "dB",
-    "reverberation": "s",
-    "telephone": "",
-    "MP3": "kbit/s",
-    "first": "s",
-}
-LOWEST_HZ = 20  # pink noise has as much power in each octave, however low: below are octaves that nobody hears
+# Pink noise has equal power in each octave; lower octaves are inaudible.
+LOWEST_HZ = 20
 TELEPHONE_RATE = 8000
-TELEPHONE_BAND = (300, 3400)  # Hz: ITU-T G.712
-MP3_DELAY = 1105  # samples: 576 of the encoder (LAME), 529 of the decoder
+# In Hz: ITU-T G.712.
+TELEPHONE_BAND = (300, 3400)
+# In samples: 576 of the encoder (LAME), 529 of the decoder.
+MP3_DELAY = 1105
+
+# For each kind of degradation the unit of its value ("": no value), and what it does.
+KINDS: dict[str, tuple[str, Callable[..., np.ndarray]]] = {
+    "white": ("dB", lambda clip, rate, value, rng, voices: add_noise(clip, value, rng)),
+    "pink": ("dB", lambda clip, rate, value, rng, voices: mix(clip, pink_noise(len(clip), rate, rng), value)),
+    "babble": ("dB", lambda clip, rate, value, rng, voices: mix(clip, babble(voices, len(clip), rng), value)),
+    "reverberation": ("s", lambda clip, rate, value, rng, voices: reverberate(clip, rate, value, rng)),
+    "telephone": ("", lambda clip, rate, value, rng, voices: telephone(clip, rate)),
+    "MP3": ("kbit/s", lambda clip, rate, value, rng, voices: mp3(clip, rate, value)),
+    "first": ("s", lambda clip, rate, value, rng, voices: first_seconds(clip, rate, value)),
+}
 
 
 class Condition(NamedTuple):
-    """One of `KINDS`, and how much of it: `Condition("babble", 10)`, `Condition("telephone")`.
+    """One of `KINDS` with its value: `Condition("babble", 10)`, `Condition("telephone")`.
 
     >>> Condition("MP3", 32).name
     'MP3 32 kbit/s'
@@ -43,7 +47,7 @@ class Condition(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.kind if self.value is None else f"{self.kind} {self.value:g} {KINDS[self.kind]}"
+        return self.kind if self.value is None else f"{self.kind} {self.value:g} {KINDS[self.kind][0]}"
 
 
 def degrade(
@@ -53,16 +57,15 @@ def degrade(
     rng: np.random.Generator,
     voices: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
-    """Put a clip under a condition.
+    """Apply a condition to a clip.
 
     Args:
-        condition: its value is, by kind: white, pink, babble: signal over noise, dB, the mean power of the whole clip
-            over that of the noise; reverberation: as `augmentation.reverberate`; telephone: none, mu-law; MP3: as
-            `mp3`; first: as `first_seconds`.
-        voices: waveforms of other speakers' clips, of which babble is made.
+        condition: the value of white, pink and babble is the signal-to-noise ratio in dB over the whole clip; that of
+            the other kinds is the last argument of `reverberate`, `mp3` and `first_seconds`.
+        voices: waveforms of other speakers, for babble.
 
     Returns:
-        waveform, float32; a silent one stays silent.
+        waveform, float32; silence stays silent.
 
     Raises:
         SerError: the kind is unknown, its value is missing or out of range, or babble has no voices.
@@ -70,68 +73,57 @@ def degrade(
     kind, value = condition
     if kind not in KINDS:
         raise SerError(f"unknown condition {kind!r}: they are {', '.join(KINDS)}.")
-    if (value is None) != (KINDS[kind] == ""):
-        needed = f"needs a value in {KINDS[kind]}" if KINDS[kind] else "takes no value"
+    unit, function = KINDS[kind]
+    if (value is None) != (unit == ""):
+        needed = f"needs a value in {unit}" if unit else "takes no value"
         raise SerError(f"the condition {kind!r} {needed}, but has {value}.")
-    if kind == "white":
-        return add_noise(waveform, value, rng)
-    if kind == "pink":
-        return mix(waveform, pink_noise(len(waveform), sampling_rate, rng), value)
-    if kind == "babble":
-        return mix(waveform, babble(voices, len(waveform), rng), value)
-    if kind == "reverberation":
-        return reverberate(waveform, sampling_rate, value, rng)
-    if kind == "telephone":
-        return telephone(waveform, sampling_rate)
-    if kind == "MP3":
-        return mp3(waveform, sampling_rate, value)
-    return first_seconds(waveform, sampling_rate, value)
+    return function(waveform, sampling_rate, value, rng, voices)
 
 
 def pink_noise(n_samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise whose power falls by 3 dB an octave, as that of rain, wind and traffic roughly does; from `LOWEST_HZ` up.
+    """Noise from `LOWEST_HZ` up whose power falls by 3 dB an octave, roughly like rain, wind and traffic.
 
     Returns:
-        float64 of shape (n_samples,), of no certain level.
+        float64 of shape (n_samples,), at no defined level.
     """
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
     hertz = np.fft.rfftfreq(n_samples, 1 / sampling_rate)
-    heard = hertz >= LOWEST_HZ
-    spectrum[heard] /= np.sqrt(hertz[heard])
-    spectrum[~heard] = 0
+    audible = hertz >= LOWEST_HZ
+    spectrum[audible] /= np.sqrt(hertz[audible])
+    spectrum[~audible] = 0
     return np.fft.irfft(spectrum, n_samples)
 
 
 def babble(voices: Sequence[np.ndarray], n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Voices talking at once, equally loud: each begins anywhere in its clip, and begins again when it is over.
+    """The sum of voices at equal power, each repeated from a random position in its clip.
 
     Args:
-        voices: waveforms; silent ones are passed over. Five or so are a crowd that one cannot follow.
+        voices: waveforms, of which silent ones are left out; about five are a crowd that nobody can follow.
 
     Returns:
         float64 of shape (n_samples,), each voice of mean power 1 over its clip.
 
     Raises:
-        SerError: no voice says anything.
+        SerError: every voice is silent, or there is none.
     """
-    crowd, heard = np.zeros(n_samples), 0
+    crowd, n_voices = np.zeros(n_samples), 0
     for voice in voices:
         level = np.sqrt(np.square(voice, dtype=np.float64).mean())
         if level > 0:
-            start, heard = rng.integers(len(voice)), heard + 1
+            start, n_voices = rng.integers(len(voice)), n_voices + 1
             crowd += np.take(voice, np.arange(start, start + n_samples), mode="wrap") / level
-    if not heard:
-        raise SerError(f"babble is made of other clips' voices, but of the {len(voices)} given none is heard.")
+    if not n_voices:
+        raise SerError(f"babble needs the voices of other clips, but each of the {len(voices)} given is silent.")
     return crowd
 
 
 def telephone(waveform: np.ndarray, sampling_rate: int, mu_law: bool = True) -> np.ndarray:
-    """What a telephone line leaves: 300 to 3400 Hz, sampled at 8 kHz, and back at `sampling_rate`.
+    """Limit a clip to a telephone line, 300 to 3400 Hz sampled at 8 kHz, and return it at `sampling_rate`.
 
     A fourth-order Butterworth filter (24 dB an octave on either side), which delays by about a millisecond.
 
     Args:
-        mu_law: in 8 bits a sample too, as ITU-T G.711 codes it.
+        mu_law: also encode each sample in 8 bits (ITU-T G.711).
     """
     from scipy.signal import butter, sosfilt
 
@@ -144,18 +136,18 @@ def telephone(waveform: np.ndarray, sampling_rate: int, mu_law: bool = True) -> 
 
 
 def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.ndarray:
-    """What MP3 leaves at a constant bitrate: encoded by LAME and decoded by mpg123, both inside libsndfile.
+    """Encode a clip as MP3 at a constant bitrate and decode it, by LAME and mpg123 in libsndfile.
 
     Args:
-        sampling_rate: one that MP3 knows: 8000, 11025, 12000 (8 to 64 kbit/s), 16000, 22050, 24000 (8 to 160), 32000,
-            44100 or 48000 Hz (32 to 320).
-        kbit_per_second: rounded to the nearest of the steps that the standard has, 8 or more apart.
+        sampling_rate: of MP3: 8000, 11025, 12000 (8 to 64 kbit/s), 16000, 22050, 24000 (8 to 160), 32000, 44100 or
+            48000 Hz (32 to 320).
+        kbit_per_second: rounded to the nearest bitrate of the standard, which are 8 or more apart.
 
     Returns:
-        waveform of the same length, its delay taken out.
+        waveform of the same length, without the codec's delay.
 
     Raises:
-        SerError: the bitrate or the sampling rate is out of the range, or this libsndfile has no MP3.
+        SerError: the bitrate or the sampling rate is out of range, or this libsndfile has no MP3.
     """
     if "MP3" not in soundfile.available_formats():
         raise SerError(
@@ -164,33 +156,27 @@ def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.
     low, high = (8, 64) if sampling_rate < 16000 else (8, 160) if sampling_rate < 32000 else (32, 320)
     if not low <= kbit_per_second <= high:
         raise SerError(f"MP3 at {sampling_rate} Hz has {low} to {high} kbit/s, but {kbit_per_second:g} were asked for.")
-    # libsndfile takes a bitrate as a share of the range, 0 being the highest; it refuses 1 itself.
+    # libsndfile takes a bitrate as a fraction of the range, where 0 is the highest, and refuses 1.
     level = min((high - kbit_per_second) / (high - low), 0.9999)
+    form = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": level}
     try:
-        decoded = _coded(
-            waveform,
-            sampling_rate,
-            format="MP3",
-            subtype="MPEG_LAYER_III",
-            bitrate_mode="CONSTANT",
-            compression_level=level,
-        )
+        decoded = _coded(waveform, sampling_rate, **form)
     except soundfile.LibsndfileError as error:
         raise SerError(f"{sampling_rate} Hz cannot be written as MP3: {error.error_string}") from error
-    # At low bitrates a frame has no room for LAME's note of how long the clip is, and the decoder leaves the delay in.
+    # At low bitrates a frame is too short for LAME's note of the clip's length: the decoder does not remove the delay.
     start = MP3_DELAY if len(decoded) > len(waveform) else 0
     return reading.fit(decoded[start:], len(waveform))
 
 
 def first_seconds(waveform: np.ndarray, sampling_rate: int, seconds: float) -> np.ndarray:
-    """The clip's beginning; a shorter clip stays as it is."""
+    """The beginning of a clip; a shorter clip stays as it is."""
     if not seconds >= reading.MIN_SECONDS:
         raise SerError(f"the first seconds of a clip must be {reading.MIN_SECONDS} or more, but are {seconds}.")
     return reading.fit(waveform, round(seconds * sampling_rate), pad=False)
 
 
 def _coded(waveform: np.ndarray, sampling_rate: int, **form) -> np.ndarray:
-    """Encode and decode in memory, at full scale: a codec does more to a quiet clip than to a loud one."""
+    """Encode and decode in memory, scaled to full scale, since a codec changes a quiet clip more than a loud one."""
     level = float(np.abs(waveform).max(initial=0))
     if not level > 0:
         return waveform

@@ -1,22 +1,28 @@
-"""MFCC and chroma features, computed with librosa over all cores and kept in the store.
+"""Acoustic features of speech, frame by frame or pooled over a clip.
 
-One carrier leaves this module: a float32 array aligned to the clip table's rows, either
-(n_clips, n_features) with each clip averaged over its frames, or (n_clips, n_frames, n_features) with the
-frames in time order. Clips differ in length, so a sequence is filled up with NaN rows after its own last
-frame; `frame_counts` gives the lengths back.
+A kind of features is a function of a waveform and its sampling rate that returns float32 of shape (n_frames, n_features).
+`ACOUSTIC_FEATURES` maps its name, which a recipe states as `input.encoder`, to the function; its other parameters are
+fields of the recipe's `input`. To add a kind, write the function and add one line to that table.
+
+Arrays of a clip table are aligned to its rows: (n_clips, n_features) where clips are pooled, or (n_clips, n_frames,
+n_features) with NaN rows behind the last frame of each shorter clip.
 """
 
+from __future__ import annotations
+
+import inspect
 import sys
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import soundfile
-import soxr
 
 from ser_lib.audio import reading
-from ser_lib.common import cache
-from ser_lib.common.files import source_hash
+
+if TYPE_CHECKING:  # an exported model runs this module without pandas
+    import pandas as pd
 
 
 def mfcc(
@@ -47,7 +53,7 @@ def mfcc(
     return coefficients.T.astype(np.float32)
 
 
-def chroma(waveform: np.ndarray, sampling_rate: int, frame: int = 2048, hop: int = 512) -> np.ndarray:
+def pitch_classes(waveform: np.ndarray, sampling_rate: int, frame: int = 2048, hop: int = 512) -> np.ndarray:
     """Energy in each of the twelve pitch classes, frame by frame, each frame scaled to a maximum of 1.
 
     Returns:
@@ -63,48 +69,80 @@ def chroma(waveform: np.ndarray, sampling_rate: int, frame: int = 2048, hop: int
     return np.nan_to_num(bins.T).astype(np.float32)
 
 
-def clip_features(path: str, audio_settings: dict, feature_settings: dict) -> np.ndarray:
-    """Features of one file: (n_frames, n_features) for `pooling="sequence"`, their mean over time for `"mean"`.
+def mfcc_and_chroma(
+    waveform: np.ndarray,
+    sampling_rate: int,
+    n_mfcc: int = 40,
+    deltas: bool = False,
+    chroma: bool = False,
+    frame: int = 2048,
+    hop: int = 512,
+) -> np.ndarray:
+    """MFCC, and with `chroma` the twelve pitch classes behind them: float32 of shape (n_frames, n_features)."""
+    coefficients = mfcc(waveform, sampling_rate, n_mfcc, deltas, frame, hop)
+    if not chroma:
+        return coefficients
+    return np.concatenate([coefficients, pitch_classes(waveform, sampling_rate, frame, hop)], axis=1)
 
-    "mean+std" puts the deviation over time behind the mean: (2 * n_features,).
+
+ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = dict(mfcc=mfcc_and_chroma)
+
+
+def settings_of(kind: str) -> list[str]:
+    """Names of the settings that a kind of acoustic features takes, in their order."""
+    return list(inspect.signature(ACOUSTIC_FEATURES[kind]).parameters)[2:]
+
+
+def pooled_features(
+    waveform: np.ndarray, sampling_rate: int, *, kind: str | Callable, pooling: str, **settings
+) -> np.ndarray:
+    """Acoustic features of one waveform, pooled over its frames.
+
+    Args:
+        kind: key of `ACOUSTIC_FEATURES`, or such a function; `settings` are its parameters.
+        pooling: "mean" over the frames, (n_features,); "mean+std", the standard deviation behind the mean,
+            (2 * n_features,); or "sequence", all frames, (n_frames, n_features).
     """
-    feature_settings = dict(feature_settings)
-    pooling, with_chroma = feature_settings.pop("pooling"), feature_settings.pop("chroma")
-    sampling_rate = audio_settings["sampling_rate"]
-    waveform = reading.prepare(path, **audio_settings)
-    frames = mfcc(waveform, sampling_rate, **feature_settings)
-    if with_chroma:
-        size = {key: feature_settings[key] for key in ("frame", "hop") if key in feature_settings}
-        frames = np.concatenate([frames, chroma(waveform, sampling_rate, **size)], axis=1)
+    frames = (ACOUSTIC_FEATURES[kind] if isinstance(kind, str) else kind)(waveform, sampling_rate, **settings)
     if pooling == "mean+std":
         return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
     return frames.mean(axis=0) if pooling == "mean" else frames
 
 
+def clip_features(path: str | Path | reading.Recording, audio_settings: dict, feature_settings: dict) -> np.ndarray:
+    """`pooled_features` of one file or recording, prepared by `ser_lib.audio.reading.prepare`."""
+    waveform = reading.prepare(path, **audio_settings)
+    return pooled_features(waveform, audio_settings["sampling_rate"], **feature_settings)
+
+
 def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, progress: bool = True) -> np.ndarray:
-    """Features of every clip, from the store where they are there already.
+    """Acoustic features of every clip, from the cache where they are there already.
 
     Args:
-        clips: clip table; rows that share an `audio_hash` are computed once.
+        clips: clip table; rows with the same `audio_hash` are computed once.
         audio_settings: keyword arguments of `ser_lib.audio.reading.prepare`.
-        feature_settings: `pooling` ("mean", "mean+std" or "sequence"), `chroma` (bool) and keyword arguments of `mfcc`.
+        feature_settings: keyword arguments of `pooled_features`.
 
     Returns:
-        float32 array aligned to the rows, (n_clips, n_features) or (n_clips, n_frames, n_features), see above.
+        float32 aligned to the rows: (n_clips, n_features), or (n_clips, n_frames, n_features) for "sequence".
     """
-    import librosa
+    from importlib.metadata import version
 
+    from ser_lib.common import cache
+    from ser_lib.common.files import source_hash
+
+    function = ACOUSTIC_FEATURES[feature_settings["kind"]]
     settings = {
         "audio": audio_settings,
         "features": feature_settings,
-        "versions": [librosa.__version__, soxr.__version__, soundfile.__version__],
-        "code": source_hash(reading, sys.modules[__name__]),
+        "versions": [version(package) for package in ("librosa", "soxr", "soundfile")],
+        "code": [source_hash(reading, sys.modules[__name__]), inspect.getsource(function)],
     }
+    # The function itself, since other processes need not know its name.
+    feature_settings = feature_settings | {"kind": function}
     compute = partial(clip_features, audio_settings=audio_settings, feature_settings=feature_settings)
     arrays = cache.collect(clips, "features", settings, compute, progress=progress)
-    if feature_settings["pooling"] == "sequence":
-        return stack_sequences(arrays)
-    return np.stack(arrays)
+    return stack_sequences(arrays) if feature_settings["pooling"] == "sequence" else np.stack(arrays)
 
 
 def stack_sequences(arrays: list[np.ndarray]) -> np.ndarray:
@@ -116,20 +154,10 @@ def stack_sequences(arrays: list[np.ndarray]) -> np.ndarray:
     return stacked
 
 
-def frame_counts(sequences: np.ndarray) -> np.ndarray:
-    """Own frames of each clip in an array made by `stack_sequences`: int array of shape (n_clips,)."""
-    return (~np.isnan(sequences[:, :, 0])).sum(axis=1)
-
-
-def flat(inputs: np.ndarray) -> np.ndarray:
-    """One row of features a clip: the mean over frames, or over layers, where there are several."""
-    return inputs if inputs.ndim == 2 else np.nanmean(inputs, axis=1)
-
-
 def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Clips on a plane, like beside like: t-SNE of the standardised features' first 50 principal components.
+    """Map clips to a plane: t-SNE of the first 50 principal components of the standardised features.
 
-    Only neighbourhoods mean something; distances between groups, and axes, do not.
+    Neighbourhoods have a meaning; distances between groups and the axes have none.
 
     Args:
         features: (n_clips, n_features).
@@ -149,9 +177,9 @@ def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def standardise_by_speaker(features: np.ndarray, speakers: pd.Series) -> np.ndarray:
-    """Zero mean and unit deviation of every feature within each speaker.
+    """Standardise every feature to zero mean and unit deviation within each speaker.
 
-    It uses all clips of a speaker, unlabelled test clips included: transductive, for `speaker-adapted` only.
+    All clips of a speaker are used, unlabelled test clips included: the result is transductive.
 
     Args:
         features: (n_clips, n_features) or (n_clips, n_frames, n_features) with NaN padding.
@@ -159,8 +187,10 @@ def standardise_by_speaker(features: np.ndarray, speakers: pd.Series) -> np.ndar
     """
     standardised = np.empty_like(features)
     axes = tuple(range(features.ndim - 1))
-    for rows in pd.Series(range(len(speakers))).groupby(speakers.to_numpy()).apply(list):
-        own = features[rows]
-        deviation = np.nanstd(own, axis=axes)
-        standardised[rows] = (own - np.nanmean(own, axis=axes)) / np.where(deviation > 1e-8, deviation, 1.0)
+    names = np.asarray(speakers)
+    for speaker in dict.fromkeys(names):
+        rows = names == speaker
+        deviation = np.nanstd(features[rows], axis=axes)
+        centred = features[rows] - np.nanmean(features[rows], axis=axes)
+        standardised[rows] = centred / np.where(deviation > 1e-8, deviation, 1.0)
     return standardised

@@ -1,7 +1,8 @@
-"""From a file to a waveform: decode, mix down, resample, trim, normalise, fit to a length.
+"""Read audio: decode, mix down, resample, trim silence, normalise, crop or pad.
 
-A waveform is float32 of shape (n_samples,), nominally within ±1. Where a path is read, a `Recording` that is in memory
-already may stand, in the column `path` of a clip table as well.
+A waveform is float32 of shape (n_samples,), nominally within ±1. A `Recording` in memory may stand in place of a path,
+in the column `path` of a clip table as well. An export to ONNX holds a copy of this module, which must run with NumPy,
+soundfile and soxr alone: other packages are imported in the functions that need them.
 """
 
 import io
@@ -11,26 +12,25 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
-from tqdm import tqdm
 
 from ser_lib.common.errors import SerError
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-# Audio that is not read here: folders with it are told of.
+# Audio formats that are not supported: a folder that holds such files causes a warning.
 NOT_READ = (".m4a", ".aac", ".wma", ".amr", ".opus", ".aif", ".aiff", ".au", ".webm", ".3gp")
 MIN_SECONDS = 0.02  # one frame of the usual features; nothing shorter is speech
 RMS_TARGET = 0.1  # -20 dB below full scale: loud, and most speech then peaks below 1
 
 
 class Recording(NamedTuple):
-    """Audio in memory, from a microphone, say."""
+    """Audio in memory, for example from a microphone."""
 
     samples: np.ndarray  # float of shape (n_samples,) or (n_samples, n_channels), nominally within ±1
     sampling_rate: int  # Hz
@@ -40,165 +40,137 @@ class Recording(NamedTuple):
         return self.name
 
 
+AudioSource = str | Path | Recording
+
+
 def files_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """Every audio file in a folder and its subfolders, by path; hidden ones aside."""
-    found, seen = [], set()
+    """List the files with these suffixes in a folder and its subfolders, sorted by path, without hidden files."""
+    files, visited = [], set()
     for parent, subfolders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link back to a parent would have no end
+        real_path = os.path.realpath(parent)
+        if real_path in visited:  # a link to a parent folder would never end
             subfolders.clear()
             continue
-        seen.add(real)
+        visited.add(real_path)
         subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
-        found += [Path(parent, name) for name in names if not name.startswith(".") and name.lower().endswith(suffixes)]
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
-
-
-def decode(path: str | Path | Recording) -> tuple[np.ndarray, int]:
-    """Read an audio file as it is: all channels, its own sampling rate.
-
-    WAV, FLAC, OGG and MP3. Floating-point samples beyond ±1 are kept. An OGG stream states no length, so one
-    that was cut short may read as a shorter clip.
-
-    Returns:
-        samples, float32 of shape (n_samples, n_channels), and the sampling rate in Hz.
-
-    Raises:
-        SerError: the file is missing, unreadable, empty, no audio, cut short, shorter than `MIN_SECONDS`, or
-            holds NaN or infinite samples.
-    """
-    if isinstance(path, Recording):
-        return _checked(path, samples_of(path), path.sampling_rate)
-    with _opened(path) as file:
-        samples = file.read(dtype="float32", always_2d=True)
-        _check_whole(path, file.frames, len(samples))
-        return _checked(path, samples, file.samplerate)
-
-
-def blocks(source: str | Path | Recording, seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    """Read as `decode`, but piece by piece, so that memory does not grow with the recording.
-
-    Yields:
-        `seconds` of audio each time, the last time what is left: samples, float32 of shape (n_samples, n_channels),
-        and the sampling rate in Hz.
-
-    Raises:
-        SerError: as `decode`; of what lies behind the first block only when the reader comes there.
-    """
-    if isinstance(source, Recording):
-        samples, sampling_rate = decode(source)
-        length = round(seconds * sampling_rate)
-        for start in range(0, len(samples), length):
-            yield samples[start : start + length], sampling_rate
-        return
-    with _opened(source) as file:
-        length, there = round(seconds * file.samplerate), 0
-        while True:
-            samples = file.read(length, dtype="float32", always_2d=True)
-            if there == 0:
-                _checked(source, samples, file.samplerate)
-            else:
-                check_finite(source, samples)
-            if len(samples) == 0:
-                break
-            there += len(samples)
-            yield samples, file.samplerate
-        _check_whole(source, file.frames, there)
+        files += [Path(parent, name) for name in names if not name.startswith(".") and name.lower().endswith(suffixes)]
+    return sorted(files, key=lambda path: path.relative_to(folder).parts)
 
 
 def expand(path: str | Path) -> list[Path]:
-    """The file itself; of a folder all audio files, and a logged line where there are none."""
+    """Return all audio files of a folder, or the path itself where it is no folder; log a warning for an empty list."""
     path = Path(path)
     if not path.is_dir():
         return [path]
-    files, others = files_in(path), files_in(path, NOT_READ)
-    if others:
-        logger.warning(
-            "%d files left out, which are not %s: %s; convert them (`ffmpeg -i FILE out.wav`)",
-            len(others),
-            " ".join(SUFFIXES),
-            ", ".join(map(str, others[:3])) + (", ..." if len(others) > 3 else ""),
-        )
+    files, unsupported = files_in(path), files_in(path, NOT_READ)
+    if unsupported:
+        examples = ", ".join(map(str, unsupported[:3])) + (", ..." if len(unsupported) > 3 else "")
+        message = "%d files left out, which are not %s: %s; convert them (`ffmpeg -i FILE out.wav`)"
+        logger.warning(message, len(unsupported), " ".join(SUFFIXES), examples)
     if not files:
         logger.warning("%s: no audio (%s) in this folder", path, " ".join(SUFFIXES))
     return files
 
 
-def seconds_of(source: str | Path | Recording) -> float:
-    """How long a recording says that it is; 0 where it cannot be read, of which `decode` says why."""
+def decode(source: AudioSource) -> tuple[np.ndarray, int]:
+    """Decode an audio file (WAV, FLAC, OGG, MP3): all channels, at the sampling rate of the file.
+
+    Floating-point samples beyond ±1 are kept. An OGG stream does not state its length, so a truncated one may be read
+    as a shorter clip.
+
+    Returns:
+        samples, float32 of shape (n_samples, n_channels), and the sampling rate in Hz.
+
+    Raises:
+        SerError: the file is missing, unreadable, empty, no audio, truncated, shorter than `MIN_SECONDS`, or has NaN
+            or infinite samples.
+    """
+    (block,) = blocks(source)
+    return block
+
+
+def decode_audible(source: AudioSource) -> Recording:
+    """Decode as `decode`, and refuse silence, for which a model would name an emotion as well.
+
+    Raises:
+        SerError: as `decode`, or every sample is 0.
+    """
+    samples, sampling_rate = decode(source)
+    if not samples.any():
+        raise SerError(f"{source}: silent, every sample is 0. Is the microphone muted?")
+    return Recording(samples, sampling_rate, str(source))
+
+
+def blocks(source: AudioSource, seconds: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
+    """Decode as `decode`, block by block, so that memory does not grow with the length of the recording.
+
+    Yields:
+        samples of up to `seconds` (None: all in one block), float32 of shape (n_samples, n_channels), and the sampling
+        rate in Hz.
+
+    Raises:
+        SerError: as `decode`; an error behind the first block is raised when that place is read.
+    """
+    if isinstance(source, Recording):
+        samples, sampling_rate = samples_of(source), source.sampling_rate
+        _check_length(source, len(samples), sampling_rate)
+        check_finite(source, samples)
+        length = len(samples) if seconds is None else round(seconds * sampling_rate)
+        yield from ((samples[start : start + length], sampling_rate) for start in range(0, len(samples), length))
+        return
+    with _open(source) as file:
+        length, n_read = -1 if seconds is None else round(seconds * file.samplerate), 0
+        while len(samples := file.read(length, dtype="float32", always_2d=True)) or n_read == 0:
+            if n_read == 0:
+                _check_length(source, len(samples), file.samplerate)
+            check_finite(source, samples)
+            n_read += len(samples)
+            yield samples, file.samplerate
+        # The length of an MP3 without one in its header is an estimate, so slightly fewer samples are no error.
+        if file.frames - n_read > max(2304, file.frames / 100):
+            counts = f"its header states {file.frames} samples, it has {n_read}"
+            raise SerError(f"{source}: cut short: {counts}. Copy it again.")
+
+
+def seconds_of(source: AudioSource) -> float:
+    """Length of a recording in seconds, as its header states it; 0 where the file cannot be read."""
     try:
         if isinstance(source, Recording):
             return len(samples_of(source)) / source.sampling_rate
-        with _opened(source) as file:
+        with _open(source) as file:
             return file.frames / file.samplerate
     except SerError:
         return 0.0
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """An audio file to read from; whatever is wrong with it, then too, is told as a SerError."""
+def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file; whatever fails then or while reading becomes a SerError."""
     path = Path(path)
     try:
         if path.stat().st_size == 0:
             raise SerError(f"{path}: expected audio, but the file is empty (0 bytes). Copy it again.")
-        source = _check_wav_length(path)
+        file_or_bytes = _check_wav_length(path)
     except SerError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: no path can have a NUL
-        raise SerError(
-            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}. Check path and rights."
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise SerError(f"{path}: cannot be read: {reason}. Check the path and its permissions.") from error
     try:
-        with soundfile.SoundFile(source) as file:
+        with soundfile.SoundFile(file_or_bytes) as file:
             yield file
-    except (soundfile.SoundFileError, TypeError, MemoryError) as error:  # TypeError: .raw; MemoryError: a wild header
+    # TypeError: a .raw file. MemoryError: a header with absurd numbers.
+    except (soundfile.SoundFileError, TypeError, MemoryError) as error:
         raise SerError(
-            f"{path}: expected WAV, FLAC, OGG or MP3, but it cannot be decoded. It is damaged, cut short, or"
-            " something else under that name: copy it again, or convert it (`ffmpeg -i FILE out.wav`)."
+            f"{path}: expected WAV, FLAC, OGG or MP3, but it cannot be decoded. It is damaged, cut short, or of another"
+            " format than its name says: copy it again, or convert it (`ffmpeg -i FILE out.wav`)."
         ) from error
-
-
-def _check_whole(path: str | Path, promised: int, there: int) -> None:
-    # An MP3 without a length in its header is estimated, so a little less than promised is no fault.
-    if promised - there > max(2304, promised / 100):
-        raise SerError(f"{path}: cut short: {promised} samples promised, {there} there. Copy it again.")
-
-
-def samples_of(recording: Recording) -> np.ndarray:
-    """A recording's samples as `decode` gives a file's: float32 of shape (n_samples, n_channels)."""
-    if not recording.sampling_rate > 0:
-        raise SerError(f"{recording}: a sampling rate must be above 0 Hz, not {recording.sampling_rate}.")
-    samples = np.asarray(recording.samples)
-    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
-        raise SerError(
-            f"{recording}: expected floats of shape (n_samples,) or (n_samples, n_channels), nominally within ±1, but "
-            f"came {samples.dtype} of shape {samples.shape}. Divide 16-bit integers by 32768."
-        )
-    return samples.astype(np.float32).reshape(len(samples), samples.shape[1] if samples.ndim == 2 else 1)
-
-
-def _checked(path: str | Path | Recording, samples: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, int]:
-    """What was decoded, or an error where no model can hear it."""
-    if len(samples) < MIN_SECONDS * sampling_rate:
-        raise SerError(
-            f"{path}: expected at least {MIN_SECONDS} s of audio, but it holds {len(samples)} samples"
-            f" ({len(samples) / sampling_rate:.4f} s); is it cut short?"
-        )
-    check_finite(path, samples)
-    return samples, sampling_rate
-
-
-def check_finite(path: str | Path | Recording, samples: np.ndarray) -> None:
-    """Raise a SerError where a sample is NaN or infinite."""
-    if not np.isfinite(samples).all():
-        raise SerError(f"{path}: holds NaN or infinite samples. Export it again, or leave it out.")
 
 
 def _check_wav_length(path: Path) -> Path | io.BytesIO:
-    """Return what to decode, or raise where a RIFF header promises more bytes than the file holds.
+    """Return what to decode, or raise where the header of a WAV file states more bytes than the file has.
 
-    libsndfile says nothing about missing bytes.
+    libsndfile does not report missing bytes.
     """
     with path.open("rb") as file:
         head = file.read(12)
@@ -207,22 +179,53 @@ def _check_wav_length(path: Path) -> Path | io.BytesIO:
         while len(chunk := file.read(8)) == 8 and chunk[:4] != b"data":
             length = int.from_bytes(chunk[4:], "little")
             file.seek(length + length % 2, os.SEEK_CUR)
-        start, length = file.tell(), int.from_bytes(chunk[4:], "little")
-        there = os.fstat(file.fileno()).st_size - start
+        start, stated = file.tell(), int.from_bytes(chunk[4:], "little")
+        present = os.fstat(file.fileno()).st_size - start
         if len(chunk) < 8:
-            raise SerError(f"{path}: cut short: its header is there, its audio is not. Copy it again.")
-        # A recorder that cannot seek back leaves 0, or as much as fits: 0xFFFFFFFF, or about 2 GiB (SoX).
-        if there < length < 0x7FFFF000:
-            raise SerError(f"{path}: cut short: {there} of {length} bytes of audio are there. Copy it again.")
-        if length == 0 < there:  # libsndfile takes the 0 at its word
+            raise SerError(f"{path}: cut short: it has a header but no audio. Copy it again.")
+        # A recorder that cannot seek back leaves 0 or the largest number: 0xFFFFFFFF, or about 2 GiB (SoX).
+        if present < stated < 0x7FFFF000:
+            raise SerError(f"{path}: cut short: it has {present} of {stated} bytes of audio. Copy it again.")
+        if stated == 0 < present:  # libsndfile would read no samples
             file.seek(0)
-            whole = file.read()
-            return io.BytesIO(whole[: start - 4] + there.to_bytes(4, "little") + whole[start:])
+            content = file.read()
+            return io.BytesIO(content[: start - 4] + present.to_bytes(4, "little") + content[start:])
     return path
 
 
-def load(path: str | Path | Recording, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Read an audio file as one channel, resampled to `sampling_rate` in Hz (None: its own).
+def _check_length(source: AudioSource, n_samples: int, sampling_rate: int) -> None:
+    if n_samples < MIN_SECONDS * sampling_rate:
+        raise SerError(
+            f"{source}: expected at least {MIN_SECONDS} s of audio, but it holds {n_samples} samples "
+            f"({n_samples / sampling_rate:.4f} s). Was it cut short? Record it again, or leave it out."
+        )
+
+
+def check_finite(source: AudioSource, samples: np.ndarray) -> None:
+    """Raise a SerError where a sample is NaN or infinite."""
+    if not np.isfinite(samples).all():
+        raise SerError(f"{source}: holds NaN or infinite samples. Export it again, or leave it out.")
+
+
+def samples_of(recording: Recording) -> np.ndarray:
+    """Return the samples of a recording in the form of `decode`: float32 of shape (n_samples, n_channels).
+
+    Raises:
+        SerError: the sampling rate is not above 0, or the samples are no floats of one or two axes.
+    """
+    if not recording.sampling_rate > 0:
+        raise SerError(f"{recording}: a sampling rate must be above 0 Hz, not {recording.sampling_rate}.")
+    samples = np.asarray(recording.samples)
+    if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
+        raise SerError(
+            f"{recording}: expected floats of shape (n_samples,) or (n_samples, n_channels), nominally within ±1, but "
+            f"got {samples.dtype} of shape {samples.shape}. Divide 16-bit integers by 32768."
+        )
+    return samples.astype(np.float32).reshape(len(samples), samples.shape[1] if samples.ndim == 2 else 1)
+
+
+def load(source: AudioSource, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Read an audio file as one channel, resampled to `sampling_rate` in Hz (None: the rate of the file).
 
     Returns:
         waveform, float32 of shape (n_samples,), and its sampling rate in Hz.
@@ -230,11 +233,10 @@ def load(path: str | Path | Recording, sampling_rate: int | None = None) -> tupl
     Raises:
         SerError: as `decode`.
     """
-    samples, own_rate = decode(path)
-    waveform = mix_down(samples)
+    samples, file_rate = decode(source)
     if sampling_rate is None:
-        return waveform, own_rate
-    return resample(waveform, own_rate, sampling_rate), sampling_rate
+        sampling_rate = file_rate
+    return resample(mix_down(samples), file_rate, sampling_rate), sampling_rate
 
 
 def mix_down(samples: np.ndarray) -> np.ndarray:
@@ -246,15 +248,13 @@ def mix_down(samples: np.ndarray) -> np.ndarray:
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     """Resample to `to_rate` Hz with soxr's high-quality filter; n_samples * to_rate / from_rate samples, rounded."""
-    if from_rate == to_rate:
-        return waveform
-    return soxr.resample(waveform, from_rate, to_rate)
+    return waveform if from_rate == to_rate else soxr.resample(waveform, from_rate, to_rate)
 
 
 def trim_silence(waveform: np.ndarray, below_db: float) -> np.ndarray:
-    """Cut both ends where the level stays more than `below_db` dB (> 0) under the clip's loudest frame.
+    """Cut both ends where the level stays more than `below_db` dB (> 0) under the loudest frame of the clip.
 
-    Frames of 2048 samples every 512, as `librosa.effects.trim`. A silent clip is returned whole.
+    Frames of 2048 samples every 512, as `librosa.effects.trim`. A silent clip is returned unchanged.
     """
     if not below_db > 0:
         raise SerError(f"trim_below_db must be above 0 (dB under the loudest frame; 30 is usual), not {below_db}.")
@@ -266,13 +266,13 @@ def trim_silence(waveform: np.ndarray, below_db: float) -> np.ndarray:
 def normalise(waveform: np.ndarray, to: str) -> np.ndarray:
     """Scale to a highest absolute value of 1 ("peak") or a root mean square of `RMS_TARGET` ("rms").
 
-    A silent waveform is returned as it is. "rms" may exceed ±1.
+    A silent waveform is returned unchanged. "rms" may exceed ±1.
 
     >>> normalise(np.float32([0.1, -0.2]), "peak").tolist()
     [0.5, -1.0]
     """
     if to not in ("peak", "rms"):
-        raise SerError(f'normalise must be "peak" or "rms" (or None, for not at all), not {to!r}.')
+        raise SerError(f'normalise must be "peak" or "rms", or None to keep the level, not {to!r}.')
     wide = waveform.astype(np.float64)  # squares of very quiet samples are 0 in float32
     level = np.abs(wide).max(initial=0) if to == "peak" else np.sqrt(np.square(wide).mean()) / RMS_TARGET
     return (wide / level).astype(np.float32) if level > 0 else waveform
@@ -284,29 +284,32 @@ _normalise = normalise  # `prepare` has a parameter of that name
 def fit(
     waveform: np.ndarray, n_samples: int, crop: str = "start", pad: bool = True, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Crop to `n_samples`, or with `pad` fill up to it with zeros at the end.
+    """Crop to `n_samples`, or with `pad` append zeros up to that length.
 
     Args:
-        crop: which part of a longer waveform stays: "start", "centre", or "random" (drawn from `rng`).
+        crop: which part of a longer waveform is kept: "start", "centre", or "random" (drawn from `rng`).
 
     >>> fit(np.float32([1, 2, 3]), 5).tolist(), fit(np.float32([1, 2, 3]), 1, crop="centre").tolist()
     ([1.0, 2.0, 3.0, 0.0, 0.0], [2.0])
     """
     if n_samples < 1:
         raise SerError(f"a clip must be fitted to at least one sample, not {n_samples}: raise max_seconds.")
-    if crop not in ("start", "centre", "random"):
-        raise SerError(f'crop must be "start", "centre" or "random", not {crop!r}.')
-    if crop == "random" and rng is None:
-        raise SerError('crop="random" needs a generator: pass rng=numpy.random.default_rng(seed).')
     surplus = len(waveform) - n_samples
-    if surplus <= 0:
-        return np.pad(waveform, (0, -surplus)) if pad else waveform
-    start = {"start": lambda: 0, "centre": lambda: surplus // 2, "random": lambda: rng.integers(surplus + 1)}[crop]()
-    return waveform[start : start + n_samples]
+    if crop == "random":
+        if rng is None:
+            raise SerError('crop="random" needs a generator: pass rng=numpy.random.default_rng(seed).')
+        start = int(rng.integers(surplus + 1)) if surplus > 0 else 0
+    elif crop in ("start", "centre"):
+        start = surplus // 2 if crop == "centre" else 0
+    else:
+        raise SerError(f'crop must be "start", "centre" or "random", not {crop!r}.')
+    if surplus > 0:
+        return waveform[start : start + n_samples]
+    return np.pad(waveform, (0, -surplus)) if pad else waveform
 
 
 def prepare(
-    path: str | Path | Recording,
+    source: AudioSource,
     *,
     sampling_rate: int = 16000,
     offset_seconds: float = 0.0,
@@ -317,18 +320,18 @@ def prepare(
     pad: bool = False,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Read a file as a model wants it: load, trim silence, skip `offset_seconds`, normalise, fit.
+    """Read a recording as a model expects it: load, trim silence, skip `offset_seconds`, normalise, crop or pad.
 
-    The offset never leaves less than `MIN_SECONDS`. `max_seconds` None keeps the whole clip, and then `pad`
-    has nothing to fill up to.
+    The offset always leaves at least `MIN_SECONDS`. With `max_seconds` None the whole clip is kept, and `pad` has no
+    effect.
 
     Returns:
         waveform at `sampling_rate` Hz, float32 of shape (n_samples,).
 
     Raises:
-        SerError: as `decode`, or a value out of its range.
+        SerError: as `decode`, or an argument is out of its range.
     """
-    waveform, _ = load(path, sampling_rate)
+    waveform, _ = load(source, sampling_rate)
     if trim_below_db is not None:
         waveform = trim_silence(waveform, trim_below_db)
     if offset_seconds < 0:
@@ -342,11 +345,13 @@ def prepare(
     return waveform
 
 
-def prepare_all(paths: Iterable[str | Path | Recording], settings: dict, progress: bool = True) -> list[np.ndarray]:
-    """`prepare` for many files, over all cores, in the order of `paths`."""
-    paths = list(paths)
-    # Threads: decoding and resampling leave Python's lock, and waveforms need not travel between processes.
+def prepare_all(sources: Iterable[AudioSource], settings: dict[str, Any], progress: bool = True) -> list[np.ndarray]:
+    """Prepare many recordings on all cores, in the order of `sources`; `settings` are arguments of `prepare`."""
+    from tqdm import tqdm
+
+    sources = list(sources)
+    # Threads: decoding and resampling release Python's lock, and waveforms are not copied between processes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waveforms = pool.map(lambda path: prepare(path, **settings), paths)
-        bar = tqdm(waveforms, total=len(paths), desc="audio", unit="clip", leave=False, delay=0.5, disable=not progress)
+        waveforms = pool.map(lambda source: prepare(source, **settings), sources)
+        bar = tqdm(waveforms, "audio", len(sources), unit="clip", leave=False, delay=0.5, disable=not progress)
         return list(bar)

@@ -1,7 +1,7 @@
-"""Computed arrays on disk, keyed by the audio and the settings that made them.
+"""Computed arrays on disk, one for each clip and settings, shared by all processes.
 
-One .npz a clip, at cache_dir()/store/KIND/SETTINGS/AB/ABCD....npz with the settings as JSON beside; any of it
-can be deleted. A zip file carries a checksum, so a damaged entry is noticed and computed again.
+One .npz a clip, at cache_dir()/store/KIND/SETTINGS/AB/ABCD….npz, beside the settings as JSON; any of it can be deleted.
+A zip file holds a checksum, so that a damaged entry is detected and computed again.
 """
 
 import hashlib
@@ -24,17 +24,9 @@ from ser_lib.common.files import cache_dir, replacing
 logger = logging.getLogger(__name__)
 
 MEMBER = "array.npy"
-# All that zipfile raises for a damaged file; a flipped bit can also ask for a password or another compression.
-DAMAGE = (
-    zipfile.BadZipFile,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-)
+# The errors of `zipfile` for a damaged file: a flipped bit may also mean a password or another compression.
+ZIP_ERRORS = (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, ValueError, EOFError)
+DAMAGE = (*ZIP_ERRORS, struct.error, zlib.error)
 
 
 def collect(
@@ -45,46 +37,45 @@ def collect(
     progress: bool = True,
     n_jobs: int = -1,
 ) -> list[np.ndarray]:
-    """Return one array a row of `clips`: from the store, or computed over all cores and stored at once.
+    """One array for each row of `clips`, read from the store or computed on all cores and stored.
 
-    Clips with the same `audio_hash` are computed once. A run that was killed goes on where it was, and several
+    Clips with the same `audio_hash` are computed once. After a kill, only missing arrays are computed, and several
     processes may fill one store.
 
     Args:
-        clips: needs `path` and `audio_hash`.
-        kind: what is computed ("mfcc"): a folder's name.
-        settings: all that changes the result, as JSON can hold it.
-        compute: a function of a path, the same for every process.
-        n_jobs: processes; -1 is one a core.
+        clips: with the columns `path` and `audio_hash`.
+        kind: the name of what is computed ("mfcc"), which is the folder's name.
+        settings: everything that changes the result, in types of JSON.
+        compute: the function of a path that computes an array; it is pickled for other processes.
+        n_jobs: the number of processes; -1 is one a core.
 
     Raises:
-        OSError: the disk is full; what was stored before stays good.
+        OSError: the disk is full; the arrays stored so far are kept.
         Whatever `compute` raises.
     """
     paths = dict(zip(clips["audio_hash"], clips["path"], strict=True))
-    arrays = {key: get(kind, settings, key) for key in paths}
-    missing = [key for key in arrays if arrays[key] is None]
-    # Starting processes takes longer than a few clips do.
-    parallel = Parallel(n_jobs=n_jobs if len(missing) > 16 else 1, return_as="generator_unordered")
-    results = parallel(delayed(_compute)(compute, key, paths[key]) for key in missing)
-    for key, array in tqdm(
-        results, total=len(missing), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress
-    ):
+    arrays = {key: array for key in paths if (array := get(kind, settings, key)) is not None}
+    missing = [key for key in paths if key not in arrays]
+    # For a few clips, starting processes would take longer than computing.
+    parallel = Parallel(n_jobs=n_jobs if len(missing) > 16 else 1, return_as="generator")
+    computed = parallel(delayed(compute)(paths[key]) for key in missing)
+    bar = tqdm(computed, total=len(missing), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
+    for key, array in zip(missing, bar, strict=True):
         put(kind, settings, key, array)
         arrays[key] = array
     return [arrays[key] for key in clips["audio_hash"]]
 
 
 def get(kind: str, settings: dict, key: str) -> np.ndarray | None:
-    """Return a stored array, or None where there is none or it is damaged (with a logged line)."""
+    """The stored array; None if it is missing, or damaged, which is logged."""
     path = _path(kind, settings, key)
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            # Unpacked whole before it is looked at, so that the checksum comes first.
+            # Unpacked completely before it is parsed, so that the checksum is tested first.
             return np.lib.format.read_array(io.BytesIO(archive.read(MEMBER)), allow_pickle=False)
     except DAMAGE as error:
         logger.warning("%s is damaged (%s) and will be computed again", path, error)
@@ -92,7 +83,7 @@ def get(kind: str, settings: dict, key: str) -> np.ndarray | None:
 
 
 def put(kind: str, settings: dict, key: str, array: np.ndarray) -> None:
-    """Store an array, whole or not at all.
+    """Store an array, completely or not at all.
 
     Raises:
         OSError: the disk is full or read-only.
@@ -110,7 +101,3 @@ def put(kind: str, settings: dict, key: str, array: np.ndarray) -> None:
 def _path(kind: str, settings: dict, key: str) -> Path:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     return cache_dir() / "store" / kind / digest / key[:2] / f"{key}.npz"
-
-
-def _compute(compute: Callable[[str], np.ndarray], key: str, path: str) -> tuple[str, np.ndarray]:
-    return key, compute(path)

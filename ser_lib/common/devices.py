@@ -1,4 +1,4 @@
-"""Where a model computes, and with how many digits."""
+"""The device and the numerical precision of a model's computations."""
 
 from contextlib import nullcontext
 
@@ -8,7 +8,11 @@ from ser_lib.common.errors import SerError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is the GPU where PyTorch sees one, else the CPU."""
+    """The device of that name; "auto" is the GPU if PyTorch has one, else the CPU.
+
+    Raises:
+        SerError: a GPU is asked for, and PyTorch has none.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -17,9 +21,9 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> str:
-    """ "float32", "bf16" or "fp16": what `name` means on this device.
+    """The precision "float32", "bf16" or "fp16" that `name` stands for on this device.
 
-    "auto" is bfloat16 where the processor multiplies it in hardware, float16 on an older GPU, else float32.
+    "auto" is bfloat16 if the processor multiplies it in hardware, float16 on an older GPU, else float32.
     """
     if name == "float32":
         return name

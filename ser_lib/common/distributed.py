@@ -1,7 +1,7 @@
-"""Several processes, on one machine or many, started by `accelerate launch` or `torchrun`; one process otherwise.
+"""Several processes on one machine or many, started by `accelerate launch` or `torchrun`; otherwise one process.
 
-All of them run the same program. Clips are divided by `share`, and all but the first process wait at `wait`
-for what the first alone writes: the store and the run folder lie on a disk that all of them see.
+All processes run the same program. The first process alone writes the cache and the run folder, which lie on a disk
+that all of them share. One process alone imports neither accelerate nor PyTorch here.
 """
 
 import os
@@ -10,7 +10,7 @@ from datetime import timedelta
 
 
 def world_size() -> int:
-    """How many processes work together: what the launcher put into the environment."""
+    """The number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -20,43 +20,36 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this is the process that writes files."""
     return rank() == 0
 
 
 def share(items: Sequence) -> list:
-    """This process's part of the items: every world-size-th, so that long and short ones are spread."""
+    """This process's part of the items: every `world_size()`-th, so that a sorted list is divided evenly."""
     return list(items)[rank() :: world_size()]
 
 
 def wait() -> None:
-    """Return when every process has come here."""
+    """Return once every process has called this."""
     if world_size() > 1:
         _state().wait_for_everyone()
 
 
 def after_first(work: Callable):
-    """`work()`, in the first process before all others, so that these find in the cache what it has left there."""
-    result = work() if is_first() else None
-    wait()
-    if not is_first():
-        result = work()
-    wait()
-    return result
+    """`work()` of each process; the others begin when the first has finished, and find its results in the cache."""
+    if world_size() == 1:
+        return work()
+    with _state().main_process_first():
+        return work()
 
 
 def from_first(value):
     """The first process's `value`, in every process."""
-    if world_size() == 1:
-        return value
-    from accelerate.utils import broadcast_object_list
-
-    _state()
-    return broadcast_object_list([value])[0]
+    return gather([value])[0]
 
 
 def gather(items: list) -> list:
-    """The lists of all processes joined, in the order of the processes."""
+    """The lists of all processes, concatenated in the order of the processes."""
     if world_size() == 1:
         return items
     from accelerate.utils import gather_object
@@ -66,13 +59,9 @@ def gather(items: list) -> list:
 
 
 def _state():
+    """accelerate's state, which connects the processes when it is first created."""
+    import torch
     from accelerate import PartialState
 
-    # The others wait while the first fits a network alone; PyTorch would give up after minutes.
-    return PartialState(cpu=not _has_gpu(), timeout=timedelta(days=1))
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+    # The other processes wait while the first trains a network, for longer than PyTorch's default of minutes.
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=1))

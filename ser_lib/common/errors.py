@@ -1,8 +1,21 @@
 """The one error that this package raises on purpose."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class SerError(ValueError):
-    """Something the user can mend: the message says what was expected, what came, and what to do.
+    """An error that the user can correct: the message says what was expected, what came, and what to do.
 
-    The command line prints the message alone; everything else keeps its traceback.
+    The command line prints only its message; any other error keeps its traceback.
     """
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """A question with the known name nearest to an unknown one, to be put into an error; "" where none is near.
+
+    >>> did_you_mean("CREMA-D", ["ravdess", "crema_d"])
+    "did you mean 'crema_d'? "
+    """
+    near = get_close_matches(str(name).lower(), list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

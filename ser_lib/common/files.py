@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the folder where computed things are kept."""
+"""Files and folders that are written completely or not at all; the folders of the cache and of the project."""
 
 import hashlib
 import os
@@ -16,19 +16,32 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SER_CACHE_DIR") or Path.home() / ".cache" / "ser_lib")
 
 
+def project_dir() -> Path:
+    """The checkout of this package, with `data/`, `runs/` and `reports/`; without a checkout the working folder."""
+    checkout = Path(__file__).parents[2]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def source_hash(*modules) -> str:
+    """A short hash of modules' source code, for cache keys: an edit of the code makes old entries invalid."""
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:12]
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, and move it there only if the block succeeds.
+    """Yield a temporary path beside `path`, and move it to `path` if the block succeeds.
 
-    A reader, or the next run after a crash, sees the old file or the new one, never half of one.
+    Another process, or the next run after a crash, reads the old file or the new one, never a part of one.
 
     Raises:
-        OSError: the disk is full or read-only; `path` is as it was, and no temporary file is left.
+        OSError: the disk is full or read-only; `path` is unchanged, and the temporary file is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may write the same file at once, so the temporary name is unique. It keeps the suffix,
-    # because some writers choose their format by it.
+    # A unique name, since two processes may write the file at once; with the suffix, by which writers choose a format.
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield part
@@ -37,22 +50,8 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def source_hash(*modules) -> str:
-    """A short hash of modules' source code: part of the key of what they compute, so that an edit is noticed."""
-    digest = hashlib.sha256()
-    for module in modules:
-        digest.update(Path(module.__file__).read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def project_dir() -> Path:
-    """The checkout that holds this package, where `data/`, `runs/` and `reports/` are; elsewhere the working folder."""
-    checkout = Path(__file__).parents[2]
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
-
-
 def move_into_place(partial: Path, final: Path) -> None:
-    """Put a finished folder where its predecessor is; a kill at any point leaves one of the two whole."""
+    """Replace a folder by a finished one; after a kill at any point, the old or the new one is complete."""
     old = final.with_name(f".{final.name}.old")
     if old.exists():
         shutil.rmtree(old)
@@ -64,22 +63,22 @@ def move_into_place(partial: Path, final: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
-    """Yield a new folder beside `folder`, which takes its place only if the block succeeds.
+    """Yield a new folder beside `folder`, and move it to `folder` if the block succeeds.
 
     Args:
-        names: of all that an export of that kind may hold; every one holds the first. A folder that does not, or that
-            holds anything else, is left alone.
+        names: the files that an export of this kind may hold, the first of which each holds. Any other folder is not
+            replaced.
 
     Raises:
-        SerError: `folder` is there already, and is no earlier export.
+        SerError: `folder` exists and is not an earlier export.
     """
     folder = folder.absolute()
     if folder.exists():
-        there = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-        if not there <= {*names} or (there and names[0] not in there):
+        files = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+        if not files <= {*names} or (files and names[0] not in files):
             raise SerError(
-                f"{folder} is there already and no earlier export, which would be replaced: it holds "
-                f"{min(there - {*names}, default=min(there))}. Name another folder with --output."
+                f"{folder} exists and is no earlier export, so it is not replaced: it holds "
+                f"{min(files - {*names}, default=min(files))}. Name another folder with --output."
             )
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")

@@ -1,6 +1,6 @@
-"""Chance from hashes of names, not from a generator: the same draw on every platform and with every numpy.
+"""Random choices computed from hashes of names: the same on every platform and with every version of numpy.
 
-A draw does not depend on the order of rows either, and a clip that is added moves few of the others.
+They do not depend on the order of the rows, and adding a clip changes few of the other clips' places.
 """
 
 import hashlib
@@ -11,17 +11,20 @@ import pandas as pd
 
 
 def hash_of(*key) -> int:
-    """A number from 0 to 2⁶⁴ − 1 that depends on nothing but the key (seed, purpose, name)."""
+    """An integer from 0 to 2⁶⁴ − 1 that depends on the key alone (for example seed, purpose, name)."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, key)).encode()).digest()[:8])
 
 
 def shuffled(names: Iterable[str], *key) -> list[str]:
-    """The names in an order drawn by the key, whatever their order before."""
+    """The names in a random order that depends on the key, not on their order before."""
     return sorted(names, key=lambda name: (hash_of(*key, name), name))
 
 
 def spread(size: int, n_picked: int, offset: int = 0) -> np.ndarray:
-    """Pick exactly `n_picked` of `size` places, evenly spread: over a sorted list, each run gets its share.
+    """Pick exactly `n_picked` of `size` positions at equal distances, so that each part of a sorted list has its share.
+
+    Returns:
+        bool of shape (size,).
 
     >>> spread(10, 3).astype(int)
     array([0, 0, 0, 1, 0, 0, 1, 0, 0, 1])
@@ -31,7 +34,7 @@ def spread(size: int, n_picked: int, offset: int = 0) -> np.ndarray:
 
 
 def draw_clips(clips: pd.DataFrame, rows: np.ndarray, n_picked: int, stratify: bool, *key) -> np.ndarray:
-    """Draw rows at random, each emotion by its share and at least one of it if `stratify`."""
+    """Draw `n_picked` of the rows at random; with `stratify` in proportion to the emotions, at least one of each."""
     table = clips.iloc[rows][["clip_id", "emotion"]].assign(row=rows)
     table["order"] = [hash_of(*key, clip_id) for clip_id in table["clip_id"]]
     table = table.sort_values(["emotion", "order", "clip_id"] if stratify else ["order", "clip_id"])

@@ -1,4 +1,4 @@
-"""What a corpus is: where it comes from, how its file names are read, and what must be there."""
+"""What a corpus is: its source, how its file names are read, and how many clips it must have."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,13 +7,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Corpus:
-    """One corpus. Its module's docstring is its data card; this object is the part that code reads.
+    """One corpus. Its module's docstring is its data card; this object holds what code reads.
 
-    `parse` takes a file's path and returns its `speaker`, `sex`, `emotion`, `intensity` and `sentence`
-    (speaker without the corpus prefix, which the clip table adds; sentence None where the name does not tell
-    what is said), or None where the name is not one of
-    this corpus. It reads the name only, never the audio. Where the files' own names do not tell them apart, it gives
-    a `name` too, which stands in the clip's id.
+    `parse` reads a file's path, never the audio, and returns its `speaker`, `sex`, `emotion`, `intensity` and
+    `sentence`, or None where the name is not one of this corpus. The speaker has no corpus prefix, which the clip table
+    adds; the sentence is None where the name does not state it. Where files in several folders have the same name,
+    `parse` also returns a `name` for the clip's id.
     """
 
     name: str  # "ravdess": the prefix of its clip ids and speakers
@@ -29,7 +28,5 @@ class Corpus:
     human_accuracy: float | None = None  # of listeners who name the emotion from the audio alone
     shareable: bool = False  # may its audio be embedded in a report that is passed on?
     notice: str = ""  # what a reader of any score on it must know first
-    folder: Path | None = None  # where it is, if bundled with the repository or the reader's own
-    files: tuple[Path, ...] = field(
-        default=(), repr=False
-    )  # its files, where a CSV lists them; else they are looked for
+    folder: Path | None = None  # its place, if it is bundled with the repository or listed by a CSV
+    files: tuple[Path, ...] = field(default=(), repr=False)  # if a CSV lists them; else all in the folder

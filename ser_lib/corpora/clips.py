@@ -1,21 +1,23 @@
-"""The clip table: one row a clip, built from a corpus's files, checked, and without duplicates.
+"""The clip table: one row a clip, made from a corpus's files, checked, and without duplicates.
 
-It is the one thing that flows through everything; see `COLUMNS` for what a row holds.
+All other packages work on this table; `COLUMNS` states what a row holds.
 """
 
 import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from ser_lib.audio import reading
+from ser_lib.common import cache
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import cache_dir, replacing
 from ser_lib.corpora import CORPORA, find_corpus, get_corpus
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.csv_corpus import refuse_shared_speakers
@@ -28,7 +30,7 @@ COLUMNS = [
     "corpus",
     "path",  # absolute
     "speaker",  # "ravdess-01": never shared between corpora
-    "sex",  # female, male; unknown where a corpus of one's own does not tell
+    "sex",  # female, male; unknown where a CSV corpus does not state it
     "emotion",
     "intensity",
     "sentence",
@@ -43,38 +45,38 @@ def load_clips(
 ) -> pd.DataFrame:
     """Build the clip table of one or more corpora, in the order given, then by path.
 
-    Files that cannot be used, copies and shortfalls are each told in one logged line with numbers. What was
-    found is kept in `cache_dir()`, so that the next call decodes only files whose size or time changed.
+    Files that cannot be used, copies and missing clips are counted in one logged line each. The duration and hash of
+    each file are kept in `cache_dir()`, so that the next call decodes only files whose size or time has changed.
 
     Args:
-        corpora: names of registered corpora, and CSV files that list a corpus of one's own; see `get_corpus`.
+        corpora: names of registered corpora, and paths of CSV files that list a user's own; see `get_corpus`.
         data_dir: a folder that holds the corpora as `data_dir`/ravdess and so on; see `find_corpus`.
-        keep_duplicates: keep copies, as the sources of some published numbers did. Otherwise only the first
-            of clips with the same name or the same audio stays, and none where their labels disagree.
+        keep_duplicates: keep copies, as the sources of some published numbers did. Otherwise, of clips with the same
+            name or the same audio, only the first is kept, and none where their labels differ.
 
     Returns:
         a table with `COLUMNS`; its `attrs["shortfall"]` maps each incomplete corpus to (found, expected).
 
     Raises:
-        SerError: a corpus is found nowhere, or holds no usable clip; two are called the same, or are lists of one's
-            own that share a speaker.
+        SerError: a corpus is not found, or has no usable clip; two have the same name, or are CSV files that share a
+            speaker.
     """
     names = list(dict.fromkeys([corpora] if isinstance(corpora, str) else corpora))
     if not names:
         raise SerError(f"no corpus was asked for. The corpora are {', '.join(CORPORA)}.")
     chosen = [get_corpus(name, data_dir) for name in names]
-    called = [corpus.name for corpus in chosen]
-    if len(set(called)) < len(called):
+    corpus_names = [corpus.name for corpus in chosen]
+    if len(set(corpus_names)) < len(names):
         raise SerError(
-            f"two of {', '.join(names)} are called the same, {', '.join(called)}: name each once, rename a file."
+            f"two of {', '.join(names)} are called the same, {', '.join(corpus_names)}: name each once, rename a file."
         )
     refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
     shortfall, tables = {}, []
     for corpus in chosen:
-        table, found = _load_corpus(corpus, find_corpus(corpus.name, data_dir), progress)
+        table, n_names = _load_corpus(corpus, find_corpus(corpus.name, data_dir), progress)
         tables.append(table)
-        if found < corpus.clips:
-            shortfall[corpus.name] = (found, corpus.clips)
+        if n_names < corpus.clips:
+            shortfall[corpus.name] = (n_names, corpus.clips)
     clips = pd.concat(tables, ignore_index=True)
     if not keep_duplicates:
         clips = _drop_duplicates(clips)
@@ -85,15 +87,15 @@ def load_clips(
 
 
 def check_clips(clips: pd.DataFrame) -> None:
-    """Raise SerError where a table is no clip table: a column missing, no row, an id twice, an unknown emotion."""
+    """Raise SerError if a table is no clip table: it lacks a column or all rows, repeats an id, or has other emotions."""
     missing = [column for column in COLUMNS if column not in clips.columns]
     if missing:
         raise SerError(f"the clip table lacks {', '.join(missing)}; it has {', '.join(map(str, clips.columns))}.")
     if clips.empty:
         raise SerError("the clip table has no rows: nothing was loaded, or everything was left out.")
-    twice = clips["clip_id"][clips["clip_id"].duplicated()]
-    if len(twice):
-        raise SerError(f"clip_id must be unique, but {len(twice)} rows repeat one, such as {twice.iloc[0]}.")
+    repeated = clips["clip_id"][clips["clip_id"].duplicated()]
+    if len(repeated):
+        raise SerError(f"clip_id must be unique, but {len(repeated)} rows repeat one, such as {repeated.iloc[0]}.")
     unknown = sorted(set(map(str, clips["emotion"])) - set(EMOTIONS))
     if unknown:
         raise SerError(
@@ -101,11 +103,11 @@ def check_clips(clips: pd.DataFrame) -> None:
         )
 
 
-def select_emotions(clips: pd.DataFrame, emotions) -> pd.DataFrame:
-    """Keep the clips of these emotions; a logged line counts the others.
+def select_emotions(clips: pd.DataFrame, emotions: Iterable[str]) -> pd.DataFrame:
+    """Return the clips of these emotions; a logged line counts the others.
 
     Raises:
-        SerError: an emotion is unknown, or no clip is left.
+        SerError: an emotion is unknown, or no clip has one of them.
     """
     wanted = in_order(emotions)
     if not wanted:
@@ -120,118 +122,119 @@ def select_emotions(clips: pd.DataFrame, emotions) -> pd.DataFrame:
     return clips[keep].reset_index(drop=True)
 
 
-def _load_corpus(corpus: Corpus, root: Path, progress: bool) -> tuple[pd.DataFrame, int]:
-    """Return the table of all usable files, copies included, and how many distinct names were found."""
-    files = list(corpus.files) or reading.files_in(root)
-    if not files:
-        raise SerError(f"{corpus.name}: no audio ({' '.join(reading.SUFFIXES)}) anywhere under {root}.")
-    labels = {path: corpus.parse(path) for path in files}
-    strangers = [path for path in files if labels[path] is None]
-    if strangers:
-        _tell_strangers(corpus, root, strangers, len(files))
-    named = [path for path in files if labels[path] is not None]
-    names = {path: labels[path].get("name", path.stem) for path in named}
-    found = len(set(names.values()))
-    if found < corpus.clips:
-        fraction = f"{found} of {corpus.clips} clips found under {root}"
-        logger.warning("%s: %s; is it half downloaded, or half unpacked?", corpus.name, fraction)
-    facts, problems = _measure(corpus, root, named, progress)
-    if problems:
-        first = "; ".join(problems[:3]) + ("; ..." if len(problems) > 3 else "")
-        if len(problems) == len(named):
-            raise SerError(f"{corpus.name}: none of the {len(named)} clips under {root} can be used: {first}")
-        logger.warning("%s: %d of %d files left out: %s", corpus.name, len(problems), len(named), first)
-    rows = [
-        {
-            **labels[path],
-            **facts[path],
-            "clip_id": f"{corpus.name}/{names[path]}",
-            "corpus": corpus.name,
-            "path": str(path),
-            "speaker": f"{corpus.name}-{labels[path]['speaker']}",
-        }
-        for path in named
-        if path in facts
-    ]
-    return pd.DataFrame(rows), found
+def measure_files(files: list[Path], title: str, progress: bool) -> list[dict | str]:
+    """Decode each file once, over all cores.
+
+    Returns:
+        for each file its `seconds`, `sampling_rate`, `audio_hash` and `is_silent`, or why it cannot be decoded.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(_measure_file, files)
+        # The delay prevents a bar from flashing up for a few files.
+        return list(tqdm(results, title, len(files), unit="file", leave=False, delay=0.5, disable=not progress))
 
 
-def _tell_strangers(corpus: Corpus, root: Path, strangers: list[Path], n_files: int) -> None:
-    readers = [
-        other.name for other in CORPORA.values() if other.parse is not corpus.parse and other.parse(strangers[0])
-    ]
-    looks = f" These look like {readers[0]}." if readers else ""
-    expected = f"expected names like {corpus.example}, but came {strangers[0].name}"
-    if len(strangers) == n_files:
-        raise SerError(
-            f"{corpus.name}: none of {n_files} audio files under {root} is one of its clips: {expected}.{looks}"
-        )
-    logger.warning("%s: %d of %d audio files left out: %s.%s", corpus.name, len(strangers), n_files, expected, looks)
-
-
-def _measure(corpus: Corpus, root: Path, paths: list[Path], progress: bool) -> tuple[dict[Path, dict], list[str]]:
-    """Return seconds, sampling rate and hash of each usable file, and a message for each other one."""
-    place = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    cache = cache_dir() / "clips" / f"{corpus.name}-{place}.json"
-    known = _read_cache(cache)
-    stamps, facts, problems = {}, {}, {}
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError as error:
-            problems[path] = f"{path}: cannot be read: {error.strerror}"
-            continue
-        stamps[path] = f"{path.relative_to(root).as_posix()} {status.st_size} {status.st_mtime_ns}"
-        if stamps[path] in known:
-            facts[path] = known[stamps[path]]
-    unknown = [path for path in stamps if path not in facts]
-    # The delay keeps a bar for a few files from flashing up.
-    bar = tqdm(total=len(unknown), desc=corpus.name, unit="file", leave=False, delay=0.5, disable=not progress)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, measured in zip(unknown, pool.map(_measure_file, unknown), strict=True):
-            if isinstance(measured, dict):
-                facts[path] = measured
-            else:
-                problems[path] = measured
-            bar.update()
-    if any(path in facts for path in unknown):
-        try:
-            _write_cache(cache, {stamps[path]: facts[path] for path in facts})
-        except OSError as error:
-            logger.warning("%s cannot be written (%s): the next call will decode all files again", cache, error)
-    return facts, [problems[path] for path in paths if path in problems]
-
-
-def _measure_file(path: Path) -> dict | str:
+def _measure_file(file: Path) -> dict | str:
     try:
-        samples, sampling_rate = reading.decode(path)
+        samples, sampling_rate = reading.decode(file)
     except SerError as error:
         return str(error)
-    if not samples.any():
-        return f"{path}: silent, every sample is 0"
-    seconds = len(samples) / sampling_rate
-    return {"seconds": seconds, "sampling_rate": sampling_rate, "audio_hash": audio_hash(samples, sampling_rate)}
+    except UnicodeEncodeError:  # libsndfile takes no such name
+        return f"{file}: the name is not UTF-8; rename the file."
+    return {
+        "seconds": len(samples) / sampling_rate,
+        "sampling_rate": sampling_rate,
+        "audio_hash": audio_hash(samples, sampling_rate),
+        "is_silent": not samples.any(),
+    }
 
 
-def audio_hash(samples, sampling_rate: int) -> str:
-    """Name decoded audio by its content: 32 hexadecimal digits of the SHA-256 of samples, channels and rate."""
+def audio_hash(samples: np.ndarray, sampling_rate: int) -> str:
+    """Identify decoded audio: 32 hexadecimal digits of the SHA-256 of its samples, channels and sampling rate.
+
+    Args:
+        samples: of shape (n_samples, n_channels).
+        sampling_rate: Hz.
+    """
     digest = hashlib.sha256(f"{sampling_rate} Hz, {samples.shape[1]} channels".encode())
     digest.update(samples.astype("<f4", copy=False).tobytes())
     return digest.hexdigest()[:32]
 
 
-def _read_cache(cache: Path) -> dict[str, dict]:
-    try:
-        checksum, _, body = cache.read_bytes().partition(b"\n")
-    except OSError:
-        return {}
-    return json.loads(body) if hashlib.sha256(body).hexdigest().encode() == checksum else {}
+def _load_corpus(corpus: Corpus, root: Path, progress: bool) -> tuple[pd.DataFrame, int]:
+    """Return the table of all usable files, copies included, and the number of distinct names."""
+    files = list(corpus.files) or reading.files_in(root)
+    if not files:
+        raise SerError(f"{corpus.name}: no audio ({' '.join(reading.SUFFIXES)}) anywhere under {root}.")
+    labels = {file: facts for file in files if (facts := corpus.parse(file)) is not None}
+    if len(labels) < len(files):
+        _report_foreign_files(corpus, root, [file for file in files if file not in labels], len(files))
+    names = {file: facts.get("name", file.stem) for file, facts in labels.items()}
+    n_names = len(set(names.values()))
+    if n_names < corpus.clips:
+        fraction = f"{n_names} of {corpus.clips} clips found under {root}"
+        logger.warning("%s: %s; is it half downloaded, or half unpacked?", corpus.name, fraction)
+    measured, problems = _measure(corpus, root, list(labels), progress)
+    if problems:
+        examples = "; ".join(problems[:3]) + ("; ..." if len(problems) > 3 else "")
+        if not measured:
+            raise SerError(f"{corpus.name}: none of the {len(labels)} clips under {root} can be used: {examples}")
+        logger.warning("%s: %d of %d files left out: %s", corpus.name, len(problems), len(labels), examples)
+    rows = [
+        {
+            **facts,
+            **measured[file],
+            "clip_id": f"{corpus.name}/{names[file]}",
+            "corpus": corpus.name,
+            "path": str(file),
+            "speaker": f"{corpus.name}-{facts['speaker']}",
+        }
+        for file, facts in labels.items()
+        if file in measured
+    ]
+    return pd.DataFrame(rows), n_names
 
 
-def _write_cache(cache: Path, facts: dict[str, dict]) -> None:
-    body = json.dumps(facts).encode()
-    with replacing(cache) as part:
-        part.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+def _report_foreign_files(corpus: Corpus, root: Path, foreign: list[Path], n_files: int) -> None:
+    """Log the files that are not clips of the corpus; raise SerError where no file is."""
+    readers = [other.name for other in CORPORA.values() if other.parse is not corpus.parse and other.parse(foreign[0])]
+    looks = f" These look like {readers[0]}." if readers else ""
+    expected = f"expected names like {corpus.example}, but came {foreign[0].name}"
+    if len(foreign) == n_files:
+        raise SerError(
+            f"{corpus.name}: none of {n_files} audio files under {root} is one of its clips: {expected}.{looks}"
+        )
+    logger.warning("%s: %d of %d audio files left out: %s.%s", corpus.name, len(foreign), n_files, expected, looks)
+
+
+def _measure(corpus: Corpus, root: Path, files: list[Path], progress: bool) -> tuple[dict[Path, dict], list[str]]:
+    """`measure_files` through a cache; a silent file is a problem too."""
+    key = hashlib.sha256(corpus.name.encode() + os.fsencode(root)).hexdigest()
+    stored = cache.get("clips", {}, key)
+    cached = {} if stored is None else json.loads(stored.tobytes())
+    stamps, problems = {}, {}
+    for file in files:
+        try:
+            status = file.stat()
+            stamps[file] = f"{file.relative_to(root).as_posix()} {status.st_size} {status.st_mtime_ns}"
+        except OSError as error:
+            problems[file] = f"{file}: cannot be read: {error.strerror}"
+    measured = {file: cached[stamp] for file, stamp in stamps.items() if stamp in cached}
+    new = [file for file in stamps if file not in measured]
+    for file, result in zip(new, measure_files(new, corpus.name, progress), strict=True):
+        if isinstance(result, str):
+            problems[file] = result
+        elif result.pop("is_silent"):
+            problems[file] = f"{file}: silent, every sample is 0"
+        else:
+            measured[file] = result
+    if not measured.keys().isdisjoint(new):
+        text = json.dumps({stamps[file]: facts for file, facts in measured.items()})
+        try:
+            cache.put("clips", {}, key, np.frombuffer(text.encode(), dtype=np.uint8))
+        except OSError as error:
+            logger.warning("the cache cannot be written (%s): the next call will decode all files again", error)
+    return measured, [problems[file] for file in files if file in problems]
 
 
 def _drop_duplicates(clips: pd.DataFrame) -> pd.DataFrame:

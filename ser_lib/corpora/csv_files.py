@@ -1,88 +1,85 @@
-"""A CSV that lists audio files, one a row, and what is known of them: a reader's own corpus, or own split.
+"""CSV files that list audio files, one a row: a user's own corpus, or a user's own split.
 
-Written by a spreadsheet, a script or another system: comma, semicolon or tab, with or without a byte order mark,
-paths with either slash.
+Spreadsheets, scripts and other systems write them: separated by comma, semicolon or tab, with or without a byte order
+mark, and with either slash in paths.
 """
 
-import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from ser_lib.common.errors import SerError
 
 SUFFIXES = (".csv", ".tsv")
-NOT_KNOWN = {"", "unknown", "nan", "none", "null", "n/a", "?"}  # in lower case: as an empty cell
+NOT_KNOWN = {"", "unknown", "nan", "none", "null", "n/a", "?"}  # in lower case: treated as an empty cell
 
 
 def is_file_list(name: str | Path) -> bool:
-    """Whether a name is that of a CSV, by its ending; the file need not be there."""
+    """Whether a name ends as that of a CSV file; the file need not exist."""
     return str(name).lower().endswith(SUFFIXES)
 
 
-def read_rows(path: Path, needed: Iterable[Sequence[str]], advice: str = "") -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV that has a header, blank ones passed over.
+def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") -> pd.DataFrame:
+    """Read a CSV that has a header and a column `path`; all cells are text, and blank rows are left out.
 
     Args:
-        needed: the columns that must be there, each with the other words that it may go by.
-        advice: a sentence for whoever lacks one of them.
+        needed: the required columns, each followed by the other names that it may have.
+        advice: a sentence for the error about a missing column.
 
-    Yields:
-        the number of the line in the file, and its cells by column, whose names are in lower case.
+    Returns:
+        a table with column names in lower case; its index is the number of each row's line in the file.
 
     Raises:
-        SerError: there is no such file, it is not UTF-8 or not CSV, a column is missing, any is there twice, a row is
-            of another length than the header, a path is empty, or there is no row.
+        SerError: the file is missing, not UTF-8 or not CSV, lacks a column, has a column twice, has a row that is not
+            as long as the header, an empty path, or no rows.
     """
     text = read_text(path)
     header = text.split("\n", 1)[0]
     separator = max(",;\t", key=header.count)
-    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True)
-    n_rows = 0
+    layout = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
     try:
-        names = [name.strip().lower() for name in next(lines, [])]
-        used = [next((word for word in words if word in names), words[0]) for words in needed]
-        if any(names.count(word) != 1 for word in used):
-            columns = [words[0] + f" (or {' or '.join(words[1:])})" * (len(words) > 1) for words in needed]
-            raise SerError(
-                f"{path}: expected a header with the columns {' and '.join(columns)}, each once, but the first line "
-                f"is {header[:200]!r}.{advice and ' '}{advice}"
-            )
-        twice = sorted({name for name in names if name and names.count(name) > 1})
-        if twice:
-            raise SerError(f"{path}: {' and '.join(twice)} is there twice in the header: keep one column of each name.")
-        for cells in lines:
-            if not any(cell.strip() for cell in cells):
-                continue
-            where = f"{path}, line {lines.line_num}"
-            if len(cells) != len(names):
-                raise SerError(
-                    f"{where}: {len(cells)} cells under {len(names)} columns. Put a cell that holds a "
-                    f"{separator!r} into double quotes."
-                )
-            values = dict(zip(names, cells, strict=True))
-            if not values["path"].strip():
-                raise SerError(f"{where}: the path is empty.")
-            n_rows += 1
-            yield lines.line_num, values
-    except csv.Error as error:
-        raise SerError(f"{path}, line {lines.line_num} is not CSV: {error}.") from error
-    if not n_rows:
+        # The Python engine refuses stray quotes, and marks the cells that a short row lacks.
+        cells = pd.read_csv(io.StringIO(text or "\n"), sep=separator, skipinitialspace=True, engine="python", **layout)
+    except pd.errors.ParserError as error:
+        raise SerError(
+            f"{path} is not CSV: {error}. Put a cell that holds a {separator!r} into double quotes."
+        ) from error
+    names = [str(name).strip().lower() for name in cells.head(1).to_numpy().ravel()]
+    columns = [next((name for name in alternatives if name in names), alternatives[0]) for alternatives in needed]
+    if any(names.count(name) != 1 for name in (*columns, *filter(None, names))):
+        expected = [first + f" (or {' or '.join(others)})" * bool(others) for first, *others in needed]
+        raise SerError(
+            f"{path}: expected a header with the columns {' and '.join(expected)}, and no column twice, but the first "
+            f"line is {header[:200]!r}.{advice and ' '}{advice}"
+        )
+    table = cells.iloc[1:].set_axis(names, axis=1).set_axis(range(2, len(cells) + 1))
+    table = table[table.map(lambda cell: isinstance(cell, str) and cell.strip() != "").any(axis=1)]
+    if table.empty:
         raise SerError(f"{path} has no rows under its header.")
+    n_cells = table.count(axis=1)
+    if n_cells.min() < len(names):
+        line = n_cells.idxmin()
+        raise SerError(f"{path}, line {line}: {n_cells[line]} cells under {len(names)} columns. Fill in the others.")
+    no_path = table["path"].str.strip() == ""
+    if no_path.any():
+        raise SerError(f"{path}, line {no_path.idxmax()}: the path is empty.")
+    return table.loc[:, table.columns != ""]
 
 
-def cell(values: dict[str, str], *columns: str) -> str | None:
-    """The first of these columns that the CSV has, stripped; None where what it says is that it is not known."""
-    value = next((values[column].strip() for column in columns if column in values), "")
-    return None if value.lower() in NOT_KNOWN else value
+def known(cells: pd.Series) -> pd.Series:
+    """The cells without surrounding spaces, None for each that is empty or says that its value is not known."""
+    stripped = cells.str.strip()
+    return stripped.astype(object).mask(stripped.str.lower().isin(NOT_KNOWN), None)
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, its lines ended as on Unix.
+    """A text file in UTF-8, with line ends as on Unix.
 
     Raises:
-        SerError: there is no such file, or it is in another encoding.
+        SerError: the file is missing, or in another encoding.
     """
     if not path.is_file():
         raise SerError(f"there is no file or folder {path}.")
@@ -93,10 +90,10 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def locate(text: str, folder: Path) -> Path:
-    """The absolute path of what a list in `folder` names; written on Windows, it may have backslashes."""
-    spellings = (text, text.strip(), text.strip().replace("\\", "/"))
-    path = next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), folder / text)
+def locate(name: str, folder: Path) -> Path:
+    """The absolute path of a file that a list in `folder` names; names written on Windows may have backslashes."""
+    spellings = (name, name.strip(), name.strip().replace("\\", "/"))
+    path = next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), folder / name)
     return Path(os.path.abspath(path))  # noqa: PTH100 -- without "..", so that one file has one name
 
 

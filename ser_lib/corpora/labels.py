@@ -1,11 +1,9 @@
-"""The emotions: one shared vocabulary, and the words that corpora use for them.
+"""The emotions: one vocabulary for all corpora, and the words that corpora use for them.
 
 The order is fixed. Every probability column, confusion matrix and model output follows it.
 """
 
-from difflib import get_close_matches
-
-from ser_lib.common.errors import SerError
+from ser_lib.common.errors import SerError, did_you_mean
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
 
@@ -23,23 +21,25 @@ SYNONYMS = {
 }
 
 
-def to_emotion(word: str) -> str:
-    """Map a corpus's word for an emotion to one of `EMOTIONS`.
+def canonical(word: str) -> str:
+    """The word in lower case with single spaces, or the emotion that it is a synonym of; "" stays ""."""
+    key = " ".join(word.replace("_", " ").replace("-", " ").lower().split())
+    return SYNONYMS.get(key, key)
 
-    Case, underscores and hyphens do not matter.
+
+def to_emotion(word: str) -> str:
+    """Map a corpus's word for an emotion to one of `EMOTIONS`, whatever its case, underscores and hyphens.
 
     Raises:
-        SerError: the word is none that is known; the message names the nearest.
+        SerError: the word is unknown; the message names the nearest known one.
 
     >>> to_emotion("Pleasant_Surprise"), to_emotion("fearful"), to_emotion("calm")
     ('surprise', 'fear', 'calm')
     """
-    key = " ".join(word.replace("_", " ").replace("-", " ").lower().split())
-    key = SYNONYMS.get(key, key)
+    key = canonical(word)
     if key in EMOTIONS:
         return key
-    near = get_close_matches(key, [*EMOTIONS, *SYNONYMS], n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(key, [*EMOTIONS, *SYNONYMS])
     raise SerError(f"unknown emotion {word!r}: {hint}The emotions are {', '.join(EMOTIONS)}.")
 
 

@@ -4,17 +4,17 @@ Clips     1440 WAV, 48 kHz, 16 bit, 3 to 5 s
 Speakers  24 actors, 60 clips each; the odd ones are male, the even ones female
 Emotions  neutral 96; calm, happy, sad, angry, fear, disgust, surprise 192 each
 Text      kids, dogs: "Kids are talking / Dogs are sitting by the door", twice at two intensities (neutral: one)
-People    name 62.4 % of the emotions rightly from the audio alone
+People    recognise 62.4 % of the emotions from the audio alone
 Licence   CC BY-NC-SA 4.0
 Cite      Livingstone & Russo (2018), PLoS ONE 13(5), doi 10.1371/journal.pone.0196391
 Source    https://zenodo.org/records/1188976
 
 Known defects
-- Kaggle's archive holds every clip twice (2880 files): a random split puts most test clips' twins into training.
+- Kaggle's archive contains every clip twice (2880 files): a random split puts copies of most test clips into training.
 - 03-01-03-01-02-01-07 and 03-01-03-01-02-02-07 are the same audio, so 1439 clips are distinct.
-- In the original five files are stereo.
+- Five files of the original are stereo.
 - Two sentences: a split by speaker still shares all of the text.
-- `calm` exists in no other corpus here: in a joint split that label gives away the corpus.
+- `calm` exists in no other corpus here: in a joint split that label identifies the corpus.
 """
 
 import re
@@ -32,7 +32,7 @@ def parse(path: Path) -> dict | None:
     if match is None:
         return None
     emotion, intensity, sentence, actor = match.groups()
-    emotion = EMOTIONS[int(emotion) - 1]  # its numbers are in our order
+    emotion = EMOTIONS[int(emotion) - 1]  # the numbers are in the order of EMOTIONS
     if emotion == "neutral" and intensity == "02":  # neutral was not acted at two intensities
         return None
     return {

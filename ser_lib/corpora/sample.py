@@ -1,14 +1,14 @@
-"""The sample corpus: synthetic voices, bundled with this repository so that everything runs at once, offline.
+"""The sample corpus: synthetic voices, bundled with this repository so that everything runs without a download.
 
 Clips     256 FLAC, 16 kHz, 16 bit, mono, 1 to 2 s, in RAVDESS's layout and under its names
 Speakers  8 voices of espeak-ng, 32 clips each; the odd ones sound male, the even ones female
 Emotions  neutral, calm, happy, sad, angry, fear, disgust, surprise: 32 each, all at normal intensity
 Text      RAVDESS's: "Kids are talking by the door", "Dogs are sitting by the door"; each said twice
 Licence   CC0 1.0: share it, embed it in reports
-Source    scripts/make_sample_corpus.py makes it again
+Source    scripts/make_sample_corpus.py
 
 Known defects
-- Nobody ever felt or acted any of it. It shows that the code works; a score on it says nothing about people.
+- No person spoke or acted it: it shows that the code works, and a score on it says nothing about people.
 """
 
 from pathlib import Path

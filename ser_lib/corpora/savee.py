@@ -9,10 +9,10 @@ Cite      Haq & Jackson (2010), Multimodal Emotion Recognition, in Machine Audit
 Source    http://kahlan.eps.surrey.ac.uk/savee/
 
 Known defects
-- DC_a01 is speaker DC, angry. Labelling by the prefix, as a public project did, gives every clip its speaker
-  as its emotion. `sa` and `su` must be tried before shorter codes.
-- `sentence` is None: three texts are common to all emotions, and neutral repeats two of each other one, but
-  the name does not tell which, so no split can hold the texts apart, and none may claim to.
+- DC_a01 is speaker DC, angry. A public project labelled by the prefix, so each clip's emotion was its speaker.
+  `sa` and `su` must be tried before shorter codes.
+- `sentence` is None: three texts are common to all emotions, and neutral repeats two of each other emotion, but the
+  name does not state which, so no split can separate the texts.
 - 104 of the 480 clips have clipped samples.
 - All speakers are male.
 """

@@ -9,10 +9,10 @@ Cite      Pichora-Fuller & Dupuis (2020), doi 10.5683/SP2/E8H2MF
 Source    https://doi.org/10.5683/SP2/E8H2MF
 
 Known defects
-- Kaggle's archive holds every clip twice (a nested copy): 5600 files. A random split over them puts the
-  twins of most test clips into training.
-- Two speakers: a random split scores near 1.00 by knowing the speaker and the word. Train on one actress and
-  test on the other.
+- Kaggle's archive contains every clip twice (a nested copy): 5600 files. A random split puts copies of most test
+  clips into training.
+- Two speakers: a random split scores near 1.00 because speaker and word are known. Train on one actress and test
+  on the other.
 - All sentences share one carrier phrase, so a split by speaker still shares text.
 - One file is named OA_bite_neutral: its speaker is OAF.
 - Folder names vary in case and wording (OAF_Fear, OAF_Pleasant_surprise, YAF_pleasant_surprised), so only the

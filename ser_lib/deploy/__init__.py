@@ -1,4 +1,4 @@
-"""A finished run, handed on: as ONNX, to run without PyTorch, or as a folder for the Hugging Face Hub."""
+"""Export a finished run: as ONNX, which runs without PyTorch, or as a folder for the Hugging Face Hub."""
 
 from ser_lib.deploy.hub import to_hub
 from ser_lib.deploy.onnx import to_onnx

@@ -3,10 +3,11 @@
     to_onnx(load_run("runs/demo/speaker/0"), "demo-onnx")
 
 demo-onnx/
-    model.onnx         one batch of waveforms, or of MFCC, in; probabilities out: `ser_lib.deploy.onnx_graphs`
+    model.onnx         one batch of waveforms, or of MFCC, in; probabilities out: `ser_lib.models.onnx_graphs`
     model.int8.onnx    with `int8=True`, its matrices as 8-bit integers
     preprocessor.json  how audio is prepared, the emotions, the protocol and its scores, and what int8 lost
     run_onnx.py        audio files in, lines of JSON out, as `ser predict --json` gives them
+    ser_lib/           the modules that `run_onnx.py` imports
     README.md
 """
 
@@ -21,14 +22,22 @@ import torch
 from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import whole_folder
-from ser_lib.deploy import onnx_graphs, onnx_int8
+from ser_lib.deploy import onnx_int8
 from ser_lib.deploy.onnx_int8 import quiet
 from ser_lib.inference.model_card import card_of, shareable
 from ser_lib.inference.predictor import Predictor
-from ser_lib.inference.run import Run, model_folder
+from ser_lib.inference.run import Run
+from ser_lib.models.base import OnnxGraph
 from ser_lib.models.hidden_states import MAX_SECONDS
 
-NAMES = ("model.onnx", "model.onnx.data", "model.int8.onnx", "preprocessor.json", "run_onnx.py", "README.md")
+NAMES = ("model.onnx", "model.onnx.data", "model.int8.onnx", "preprocessor.json", "run_onnx.py", "ser_lib", "README.md")
+SCRIPT_MODULES = (
+    "common/__init__.py",
+    "common/errors.py",
+    "audio/__init__.py",
+    "audio/reading.py",
+    "audio/features.py",
+)
 OPSET = 23  # the newest that the exporter writes; in onnxruntime since 1.23
 TOLERANCE = 1e-3  # of a probability
 CHECKED_SECONDS = (0.03, 0.5, 1.7, 3.1, 12.3)
@@ -59,17 +68,17 @@ def to_onnx(
     _refuse_without_packages()
     reference = _reference(run, fold)
     with whole_folder(Path(folder), NAMES) as part:
-        graph, name, example = _graph_of(run, fold)
-        _export(graph, name, example, part / "model.onnx")
-        shutil.copy(Path(__file__).with_name("run_onnx.py"), part)
-        settings = _settings(run, fold, name)
+        graph = run.model(fold).onnx_graph()
+        _export(graph, part / "model.onnx")
+        _copy_script(part)
+        settings = _settings(run, fold, graph)
         _write_settings(settings, part)
         settings["largest_difference"] = _check(reference, part)
         settings["megabytes"] = _megabytes(part, "model.onnx")
         if int8:
             onnx_int8.write(part)
             settings["int8"] = {"megabytes": _megabytes(part, "model.int8.onnx")}
-            settings["int8"] |= onnx_int8.loss(run, fold, part, data_dir, progress)
+            settings["int8"] |= onnx_int8.compare_scores(run, fold, part, data_dir, progress)
         _write_settings(settings, part)
         (part / "README.md").write_text(_readme(shareable(run), settings), encoding="utf-8")
     return Path(folder)
@@ -89,59 +98,50 @@ def _refuse_without_packages() -> None:
 
 def _reference(run: Run, fold: int) -> Predictor:
     """What the export must agree with: PyTorch, in float32."""
-    given = run.recipe.input.model_copy(update={"precision": "float32"})
-    exact = replace(run, recipe=run.recipe.model_copy(update={"input": given}))
+    exact_input = run.recipe.input.model_copy(update={"precision": "float32"})
+    exact = replace(run, recipe=run.recipe.model_copy(update={"input": exact_input}))
     return exact.predictor(fold, device="cpu")
 
 
-def _graph_of(run: Run, fold: int) -> tuple[torch.nn.Module, str, torch.Tensor]:
-    """The model with all that stands before it, the name of its input, and an example of that."""
-    waveform = 0.1 * torch.randn(2, 16001)
-    if run.recipe.model.name == "finetune":
-        from ser_lib.models import finetuned_encoder
-
-        return onnx_graphs.FineTuned(*finetuned_encoder.load(model_folder(run.folder, fold))), "waveform", waveform
-    network = run.model(fold)
-    if run.recipe.input.encoder == "mfcc":
-        frames = (9,) * (network.config["form"] == "sequence")
-        return onnx_graphs.OfFeatures(network), "features", torch.randn(2, *frames, network.config["n_features"])
-    from ser_lib.models.frozen_encoder import SpeechEmotionConfig, load_frozen_encoder
-
-    first = model_folder(run.folder, 0)
-    encoder = load_frozen_encoder(first)
-    config = SpeechEmotionConfig.from_pretrained(first, local_files_only=True)
-    graph = onnx_graphs.FrozenEncoder(encoder.model, encoder.feature_extractor, network, config.layers, config.pooling)
-    return graph, "waveform", waveform
-
-
-def _export(graph: torch.nn.Module, name: str, example: torch.Tensor, path: Path) -> None:
+def _export(graph: OnnxGraph, path: Path) -> None:
     """Write a graph whose batch and time axes may have any size."""
-    n_axes = 2 if name == "waveform" or example.ndim == 3 else 1
+    n_axes = 2 if graph.input_name == "waveform" or graph.example.ndim == 3 else 1
     dynamic = dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC)
     with quiet():
         program = torch.onnx.export(
-            graph.eval(),
-            (example,),
-            input_names=[name],
+            graph.module.eval(),
+            (graph.example,),
+            input_names=[graph.input_name],
             output_names=["probabilities"],
             dynamic_shapes=(dynamic,),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
-    size = sum(weight.nbytes for weight in graph.state_dict().values())
+    size = sum(weight.nbytes for weight in graph.module.state_dict().values())
+    assert program is not None
     program.save(path, external_data=size > PROTOBUF_BYTES)
 
 
-def _settings(run: Run, fold: int, name: str) -> dict:
+def _copy_script(folder: Path) -> None:
+    """Copy `run_onnx.py` and, as a small package beside it, the modules that it imports."""
+    shutil.copy(Path(__file__).with_name("run_onnx.py"), folder)
+    package = folder / "ser_lib"
+    for name in SCRIPT_MODULES:
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(__file__).parents[1] / name, package / name)
+    (package / "__init__.py").touch()
+
+
+def _settings(run: Run, fold: int, graph: OnnxGraph) -> dict:
     """What `run_onnx.py` needs to prepare audio, and what a reader must know of the model."""
-    given = run.recipe.input
+    audio = run.recipe.input.audio
     return {
-        "input": name,
+        "input": graph.input_name,
         "emotions": run.emotions,
-        "sampling_rate": given.audio.sampling_rate,
-        "audio": given.audio.model_dump(),
-        "features": given.feature_settings() if name == "features" else None,
+        "sampling_rate": audio.sampling_rate,
+        "audio": audio.model_dump(),
+        "features": graph.features,
         "longest_seconds": MAX_SECONDS,
         "recipe": run.recipe.folder_name,
         "protocol": run.protocol,
@@ -173,7 +173,7 @@ def _check(reference: Predictor, folder: Path) -> float:
     for seconds in CHECKED_SECONDS:
         samples = _sound(seconds, sampling_rate)
         expected = reference.probabilities([Recording(samples, sampling_rate)])[0]
-        differences[seconds] = float(np.abs(model.probabilities(samples[:, None], sampling_rate) - expected).max())
+        differences[seconds] = float(np.abs(model.probabilities(Recording(samples, sampling_rate)) - expected).max())
     worst = max(differences, key=lambda seconds: np.nan_to_num(differences[seconds], nan=np.inf))
     if not differences[worst] <= TOLERANCE:
         raise SerError(
@@ -210,8 +210,7 @@ def _readme(run: Run, settings: dict) -> str:
     ]
     if "int8" in settings:
         lines.append(f"- **int8** `model.int8.onnx`: {onnx_int8.describe(settings)}")
-    given = run.recipe
-    if settings["input"] == "waveform" and given.model.name != "finetune" and given.input.precision == "auto":
+    if "precision" in run.recipe.create_model().used_settings()["input"] and run.recipe.input.precision == "auto":
         lines.append(
             "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by some thousandths"
         )

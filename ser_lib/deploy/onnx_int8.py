@@ -1,4 +1,4 @@
-"""The same ONNX model with 8-bit integers for its matrices: a third of the size, and what that costs, measured."""
+"""Write an exported model with 8-bit matrices, about a third of the size, and measure how its answers change."""
 
 import logging
 import warnings
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from ser_lib.common.errors import SerError
@@ -16,10 +17,12 @@ from ser_lib.recipes.inputs import clips_of
 
 logger = logging.getLogger(__name__)
 
+DIFFERENCE = ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over")
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what exporter and quantiser say about their own code, which a user cannot act upon."""
+    """Silence the warnings of exporter and quantiser, which concern their own code."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -31,12 +34,15 @@ def quiet() -> Iterator[None]:
 
 
 def write(folder: Path) -> None:
-    """Write the matrices that multiply as 8-bit integers; convolutions, which lose more and gain less, stay."""
+    """Write `model.int8.onnx` beside `model.onnx`: matrix products in 8 bits, convolutions in float32.
+
+    Convolutions would lose more accuracy and save less.
+    """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(folder / "model.onnx")
-    # The exporter's notes of inner shapes are not brought up to date where it turns a matrix; they are found anew.
+    # The quantiser transposes matrices without correcting the shapes that the exporter noted: it infers them again.
     del model.graph.value_info[:]
     with quiet():
         quantize_dynamic(
@@ -48,60 +54,57 @@ def write(folder: Path) -> None:
         )
 
 
-def loss(run: Run, fold: int, folder: Path, data_dir, progress: bool) -> dict:
-    """UAR of both models on the fold's test clips; where these cannot be had, why there is none."""
-    from ser_lib.deploy.run_onnx import Model
+def compare_scores(run: Run, fold: int, folder: Path, data_dir: str | Path | None, progress: bool) -> dict:
+    """Compare int8 with float32 on the test clips of a fold.
 
-    tested = run.test_clips()
-    tested = tested[tested["fold"] == fold]
+    Returns:
+        clips, uar (of int8), uar_float32, uar_difference with its interval, and same_answer (share of the clips); or
+        not_measured (the reason) where not all test clips can be read.
+    """
+    clips = run.test_clips().query("fold == @fold")
     try:
         paths = clips_of(run.recipe, run.protocol, data_dir, progress).set_index("clip_id")["path"]
-        missing = tested.loc[~tested["clip_id"].isin(paths.index), "clip_id"]
+        missing = clips.loc[~clips["clip_id"].isin(paths.index), "clip_id"]
         if len(missing):
-            raise SerError(f"{len(missing)} of its {len(tested)} test clips are missing, such as {missing.iloc[0]}")
+            raise SerError(f"{len(missing)} of its {len(clips)} test clips are missing, such as {missing.iloc[0]}")
+        clips = clips.assign(path=clips["clip_id"].map(paths))
+        int8, float32 = (_predictions(folder, in_int8, clips, progress) for in_int8 in (True, False))
     except SerError as error:
-        logger.warning("what int8 loses was not measured: %s", error)
-        return {"not_measured": "the corpora with the test clips were not at hand"}
-    truth = tested[["clip_id"]].assign(truth=tested["emotion"].to_numpy())
-    tables = []
-    bar = tqdm(total=2 * len(tested), desc="int8", unit="clip", leave=False, disable=not progress)
-    try:
-        with bar:
-            for small in (False, True):
-                model, answers = Model(folder, small), []
-                for clip in tested["clip_id"]:
-                    answers.append(model.hear(paths[clip]))
-                    bar.update()
-                answers = np.stack(answers).astype(np.float64)
-                answers /= answers.sum(axis=1, keepdims=True)
-                tables.append(truth.assign(**dict(zip(run.emotions, answers.T, strict=True))))
-    except ValueError as error:
-        logger.warning("what int8 loses was not measured: %s: %s", clip, error)
-        return {"not_measured": "of the test clips one is silent, or longer than the model hears"}
-    difference = compare(*reversed(tables), tested.set_index("clip_id")["speaker"])
-    same = [table[run.emotions].to_numpy().argmax(axis=1) for table in tables]
+        logger.warning("int8 was not compared with float32: %s", error)
+        return {"not_measured": "not all test clips could be read"}
+    difference = compare(int8, float32, clips.set_index("clip_id")["speaker"])
+    same_answer = int8[run.emotions].idxmax(axis=1) == float32[run.emotions].idxmax(axis=1)
     return {
-        "clips": len(tested),
+        "clips": len(clips),
         "uar": difference["uar_first"],
         "uar_float32": difference["uar_second"],
-        "uar_difference": difference["uar_difference"],
-        "uar_difference_low": difference["uar_difference_low"],
-        "uar_difference_high": difference["uar_difference_high"],
-        "interval_over": difference["interval_over"],
-        "same_answer": float((same[0] == same[1]).mean()),
+        **{name: difference[name] for name in DIFFERENCE},
+        "same_answer": float(same_answer.mean()),
     }
 
 
+def _predictions(folder: Path, in_int8: bool, clips: pd.DataFrame, progress: bool) -> pd.DataFrame:
+    """Predict clips with an exported model: clip_id, truth, and one column of probabilities an emotion."""
+    from ser_lib.deploy.run_onnx import Model
+
+    model, name = Model(folder, in_int8), "int8" if in_int8 else "float32"
+    bar = tqdm(clips["path"], name, unit="clip", leave=False, disable=not progress)
+    probabilities = np.stack([model.probabilities(path) for path in bar]).astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    predictions = pd.DataFrame(probabilities, clips.index, model.emotions)
+    return pd.concat([clips[["clip_id"]], clips["emotion"].rename("truth"), predictions], axis=1)
+
+
 def describe(settings: dict) -> str:
-    """What int8 saves and what it costs, in a sentence or two."""
-    found = settings["int8"]
-    sizes = f"{found['megabytes']} MB in place of {settings['megabytes']} MB"
-    if "not_measured" in found:
-        return f"{sizes}. What it loses was not measured: {found['not_measured']}."
+    """Describe in one or two sentences what int8 saves and what it costs; `settings` are of `preprocessor.json`."""
+    int8 = settings["int8"]
+    sizes = f"{int8['megabytes']} MB in place of {settings['megabytes']} MB"
+    if "not_measured" in int8:
+        return f"{sizes}. Its accuracy was not measured: {int8['not_measured']}."
     return (
-        f"{sizes}. On the {found['clips']} test clips of fold {settings['fold']} its UAR is {found['uar']:.3f} where that "
-        f"of float32 is {found['uar_float32']:.3f}: a difference of {found['uar_difference']:+.3f} (95 % CI "
-        f"{found['uar_difference_low']:+.3f} to {found['uar_difference_high']:+.3f}, over {found['interval_over']}). "
-        f"{found['same_answer']:.1%} of the answers are the same. Measured on one processor: older ones without 8-bit "
-        "instructions (VNNI) may lose more."
+        f"{sizes}. On the {int8['clips']} test clips of fold {settings['fold']} UAR is {int8['uar']:.3f}, and "
+        f"{int8['uar_float32']:.3f} with float32: a difference of {int8['uar_difference']:+.3f} (95 % CI "
+        f"{int8['uar_difference_low']:+.3f} to {int8['uar_difference_high']:+.3f}, over {int8['interval_over']}). "
+        f"{int8['same_answer']:.1%} of the answers are the same. Measured on one processor: older ones without 8-bit "
+        "instructions (VNNI) may lose more accuracy."
     )

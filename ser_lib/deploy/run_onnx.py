@@ -1,11 +1,11 @@
-"""Say which emotion is heard in audio files, with onnxruntime and without PyTorch: one line of JSON a file.
+"""Recognise emotions in audio files with onnxruntime, without PyTorch: one line of JSON a file.
 
     pip install numpy soundfile soxr onnxruntime librosa
     python run_onnx.py FILE... [--int8]
 
-It reads the files beside it: model.onnx, or model.int8.onnx, and preprocessor.json, which says how audio is prepared.
-librosa is needed only where the model reads MFCC, or where silence is trimmed. A file that cannot be answered is named
-on stderr, the others are answered all the same, and the exit status is then 1.
+The script reads what lies beside it: model.onnx, or model.int8.onnx; preprocessor.json, which states how audio is
+prepared; and ser_lib, a copy of the modules that prepare audio. librosa is needed only where the model reads MFCC, or
+where silence is trimmed. A file that cannot be read is named on stderr, and the exit status is then 1.
 """
 
 import argparse
@@ -14,142 +14,68 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 
-MIN_SECONDS = 0.02  # nothing shorter is speech
-RMS_TARGET = 0.1
+from ser_lib.audio import features, reading
+from ser_lib.common.errors import SerError
 
 
 class Model:
-    """What an export holds, in memory.
+    """An exported model in memory.
 
     Args:
-        folder: of the export.
-        int8: take the smaller model.
+        folder: folder of the export.
+        int8: load `model.int8.onnx` in place of `model.onnx`.
     """
 
     def __init__(self, folder: Path, int8: bool = False):
-        import onnxruntime  # not needed to look at the functions below
+        import onnxruntime
 
         self.settings = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
+        self.emotions: list[str] = self.settings["emotions"]
         file = folder / ("model.int8.onnx" if int8 else "model.onnx")
         self.session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        self.emotions = self.settings["emotions"]
 
-    def hear(self, path: str) -> np.ndarray:
-        """Probabilities of the emotions in a file, shape (n_emotions,).
+    def probabilities(self, source: reading.AudioSource) -> np.ndarray:
+        """Compute the probabilities of the emotions in one recording, float32 of shape (n_emotions,).
 
         Raises:
-            ValueError: the file is no audio, or nothing can be heard in it.
+            SerError: as `ser_lib.audio.reading.decode_audible`, or the recording is longer than the model reads.
         """
-        try:
-            samples, sampling_rate = soundfile.read(path, dtype="float32", always_2d=True)
-        except (OSError, soundfile.SoundFileError) as error:
-            raise ValueError(f"cannot be read: {error}") from error
-        if len(samples) < MIN_SECONDS * sampling_rate:
-            raise ValueError(f"expected at least {MIN_SECONDS} s of audio, got {len(samples) / sampling_rate:.4f} s")
-        if not np.isfinite(samples).all():
-            raise ValueError("holds NaN or infinite samples")
-        if not samples.any():
-            raise ValueError("silent, every sample is 0")
-        if len(samples) > self.settings["longest_seconds"] * sampling_rate:
-            raise ValueError(f"longer than {self.settings['longest_seconds']:.0f} s: cut it into shorter pieces")
-        return self.probabilities(samples, sampling_rate)
-
-    def probabilities(self, samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-        """Probabilities of the emotions, from float32 samples of shape (n_samples, n_channels) within ±1."""
-        waveform = prepare(samples, sampling_rate, **self.settings["audio"])
-        features = self.settings["features"]
-        given = waveform if features is None else clip_features(waveform, self.settings["sampling_rate"], **features)
-        (answer,) = self.session.run(None, {self.settings["input"]: given[None].astype(np.float32)})
-        return answer[0]
-
-
-def prepare(
-    samples: np.ndarray,
-    from_rate: int,
-    *,
-    sampling_rate: int,
-    offset_seconds: float,
-    max_seconds: float | None,
-    trim_below_db: float | None,
-    normalise: str | None,
-    crop: str,
-    pad: bool,
-) -> np.ndarray:
-    """One channel at `sampling_rate`, float32 of shape (n_samples,), as the model heard its training clips."""
-    waveform = samples[:, 0]
-    if samples.shape[1] > 1:
-        waveform = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
-    if from_rate != sampling_rate:
-        waveform = soxr.resample(waveform, from_rate, sampling_rate)
-    if trim_below_db is not None:
-        import librosa
-
-        waveform = librosa.effects.trim(waveform, top_db=trim_below_db)[0]
-    latest = len(waveform) - round(MIN_SECONDS * sampling_rate)
-    waveform = waveform[max(0, min(round(offset_seconds * sampling_rate), latest)) :]
-    if normalise is not None:
-        wide = waveform.astype(np.float64)
-        level = np.abs(wide).max() if normalise == "peak" else np.sqrt(np.square(wide).mean()) / RMS_TARGET
-        waveform = (wide / level).astype(np.float32) if level > 0 else waveform
-    if max_seconds is not None:
-        surplus = len(waveform) - round(max_seconds * sampling_rate)
-        if surplus > 0:
-            start = surplus // 2 if crop == "centre" else 0
-            waveform = waveform[start : len(waveform) - surplus + start]
-        elif pad:
-            waveform = np.pad(waveform, (0, -surplus))
-    return waveform
-
-
-def clip_features(
-    waveform: np.ndarray,
-    sampling_rate: int,
-    *,
-    n_mfcc: int,
-    deltas: bool,
-    chroma: bool,
-    frame: int,
-    hop: int,
-    pooling: str,
-) -> np.ndarray:
-    """MFCC and chroma, (n_frames, n_features), or pooled over the frames."""
-    import librosa
-
-    if len(waveform) < frame:
-        waveform = np.pad(waveform, (0, frame - len(waveform)))
-    size = {"y": waveform, "sr": sampling_rate, "n_fft": frame, "hop_length": hop}
-    parts = [librosa.feature.mfcc(n_mfcc=n_mfcc, **size)]
-    if deltas:
-        parts += [librosa.feature.delta(parts[0], order=order, mode="nearest") for order in (1, 2)]
-    if chroma:
-        parts.append(np.nan_to_num(librosa.feature.chroma_stft(tuning=0.0, **size)))
-    frames = np.concatenate(parts).T.astype(np.float32)
-    if pooling == "sequence":
-        return frames
-    mean = frames.mean(axis=0)
-    return mean if pooling == "mean" else np.concatenate([mean, frames.std(axis=0)])
+        recording = reading.decode_audible(source)
+        longest = self.settings["longest_seconds"]
+        if len(recording.samples) > longest * recording.sampling_rate:
+            raise SerError(f"{source}: longer than {longest:.0f} s: cut it into shorter pieces.")
+        if self.settings["features"] is None:
+            inputs = reading.prepare(recording, **self.settings["audio"])
+        else:
+            inputs = features.clip_features(recording, self.settings["audio"], self.settings["features"])
+        (answers,) = self.session.run(None, {self.settings["input"]: inputs[None].astype(np.float32)})
+        return answers[0]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Say which emotion is heard in audio files.")
+    parser = argparse.ArgumentParser(description="Recognise emotions in audio files.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, OGG or MP3")
-    parser.add_argument("--int8", action="store_true", help="take the smaller model, where there is one")
+    parser.add_argument("--int8", action="store_true", help="use the smaller model, if the export has one")
     options = parser.parse_args()
-    model, failed = Model(Path(__file__).parent, options.int8), False
+    model = Model(Path(__file__).parent, options.int8)
+    exit_status = 0
     for path in options.files:
         try:
-            probabilities = model.hear(path)
-        except ValueError as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            failed = True
+            probabilities = model.probabilities(path)
+        except SerError as error:
+            print(error, file=sys.stderr)
+            exit_status = 1
             continue
-        told = {emotion: round(float(value), 6) for emotion, value in zip(model.emotions, probabilities, strict=True)}
-        answer = {"path": path, "emotion": max(told, key=told.get), "probabilities": told}
+        answer = {
+            "path": path,
+            "emotion": model.emotions[int(probabilities.argmax())],
+            "probabilities": dict(
+                zip(model.emotions, [round(float(value), 6) for value in probabilities], strict=True)
+            ),
+        }
         print(json.dumps(answer), flush=True)
-    return int(failed)
+    return exit_status
 
 
 if __name__ == "__main__":

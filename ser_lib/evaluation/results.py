@@ -97,11 +97,12 @@ def markdown(table: pd.DataFrame) -> str:
         "| recipe | reads | variant | protocol | test corpus | UAR (95 % CI) | accuracy (95 % CI) | test clips / speakers |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    transductive = [name for name, protocol in PROTOCOLS.items() if protocol.is_transductive]
     for row in table.itertuples():
         mark = "" if row.test_speakers >= MIN_SPEAKERS else "†"
         uar = f"**{row.uar:.3f}** ({row.uar_low:.3f}–{row.uar_high:.3f}){mark}"
         accuracy = f"{row.accuracy:.3f} ({row.accuracy_low:.3f}–{row.accuracy_high:.3f}){mark}"
-        protocol = f"`{row.protocol}`" + " (transductive)" * (row.protocol == "speaker-adapted")
+        protocol = f"`{row.protocol}`" + " (transductive)" * (row.protocol in transductive)
         cells = [f"`{row.recipe}`", row.encoder, row.variant, protocol, row.corpus, uar, accuracy]
         lines.append("| " + " | ".join([*cells, f"{row.n_test} / {row.test_speakers}"]) + " |")
     return "\n".join(lines)

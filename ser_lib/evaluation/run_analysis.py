@@ -11,12 +11,14 @@ from string import ascii_uppercase
 import numpy as np
 import pandas as pd
 
+from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import comparison
 from ser_lib.inference.model_card import describe_score
-from ser_lib.inference.predictor import Predictor
-from ser_lib.inference.run import Run, model_folder
+from ser_lib.inference.run import Run
+from ser_lib.models.base import Model, take
 from ser_lib.protocols.leak_audit import red_leaks
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes.inputs import clips_of, inputs_of
 
 CHECKED = 16  # test clips a fold, whose probabilities are compared with the run's
@@ -60,7 +62,7 @@ def validation_predictions(
         step = max(1, len(tested) // CHECKED)
         folds[fold] = rows[rows["subset"] == "validation"], tested.iloc[::step][:CHECKED]
     used = split
-    if run.recipe.model.name == "finetune":  # waveforms, of which each stands for itself
+    if not get_protocol(run.protocol).is_transductive:
         used = pd.concat([part for pair in folds.values() for part in pair])
     absent = set(used["clip_id"]) - set(clips["clip_id"])
     if absent:
@@ -76,12 +78,10 @@ def validation_predictions(
     for fold, (validated, checked) in folds.items():
         if validated.empty:
             continue
-        folder = model_folder(run.folder, int(fold))
-        model = Predictor(run.recipe, run.emotions, [folder], folder, run.recipe.training.device)
+        model = run.model(int(fold)).to(pick_device(run.recipe.training.device))
 
-        def answer(clip_ids: pd.Series, model: Predictor = model) -> np.ndarray:
-            rows = row_of[clip_ids].to_numpy()
-            return model.of_inputs([inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows])
+        def answer(clip_ids: pd.Series, model: Model = model) -> np.ndarray:
+            return model.probabilities(take(inputs, row_of[clip_ids].to_numpy()))
 
         again = answer(checked["clip_id"])
         gap = np.abs(again - recorded.loc[checked["clip_id"], run.emotions].to_numpy()).max()

@@ -9,7 +9,7 @@ from ser_lib.corpora import label as corpus_label
 from ser_lib.inference.run import Run
 from ser_lib.models import encoder_weights
 from ser_lib.protocols.leak_audit import red_leaks
-from ser_lib.protocols.splits import PROTOCOLS
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import Recipe
 
 NOT_FOR = (
@@ -38,7 +38,7 @@ def model_card(recipe: Recipe, protocol: str, seed: int, metrics: dict, audit: p
         lines += [f"> **This protocol leaks.** {found}. The scores below say little about new speakers.", ""]
     lines += [
         f"- **Recipe** `{recipe.name}`, variant `{recipe.variant_label}`, seed {seed}",
-        f"- **Protocol** `{protocol}`: {PROTOCOLS[protocol]}",
+        f"- **Protocol** `{protocol}`: {get_protocol(protocol).about}",
         f"- **Reads** {recipe.features_label}, {recipe.input_label}; **model** {recipe.model_label}, "
         f"{environment['model']['trained_parameters']:,} trained of {environment['model']['parameters']:,} parameters",
         f"- **Audio** prepared by `ser_lib.audio.reading.prepare(path, {audio})` before the model hears it",

@@ -1,4 +1,4 @@
-"""Audio in, emotions out: files, folders and recordings, of any length, rate, channel count and format."""
+"""Predict the emotions of files, folders and recordings of any length, sampling rate, channel count and format."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,8 @@ from ser_lib.inference.streaming import timeline
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 32  # recordings in memory
+# Recordings in memory.
+AT_ONCE = 32
 MIN_FOR_BAR = 20
 
 Source = str | Path | Recording | np.ndarray
@@ -25,57 +26,49 @@ Source = str | Path | Recording | np.ndarray
 def predict(
     predictor: Predictor, sources: Source | Iterable[Source], sampling_rate: int | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Say which emotion is heard in each recording.
+    """Predict the emotion of each recording.
 
-    A recording of up to `LONG_SECONDS` is one clip, prepared as training prepared its clips; a longer one gets the mean
-    of its windows with speech, as `ser_lib.inference.streaming.timeline` cuts them. What cannot be read is named in the column
-    `error` and in a logged line, and all others are answered.
+    A recording of up to `LONG_SECONDS` is one clip, prepared as training prepared its clips. Of a longer recording,
+    the probabilities are the mean over the windows with speech of `ser_lib.inference.streaming.timeline`. A file that
+    cannot be read has its reason in the column `error` and in the log, and the others are predicted.
 
     Args:
         sources: files; folders, of which every audio file is taken; recordings; or waveforms, floats of shape
             (n_samples,) or (n_samples, n_channels).
-        sampling_rate: of the waveforms that are bare arrays, in Hz.
+        sampling_rate: of the waveforms, in Hz.
 
     Returns:
-        one row a recording, in their order: path (its name, or "recording 0", … for what is no file), emotion, one column of
-        probabilities an emotion, and error, which is "" where all went well. An error's emotion is None and its
+        one row a recording, in the order of the sources: path (or the recording's name, or "recording 0", …), emotion,
+        one column of probabilities an emotion, and error ("": none). After an error, emotion is None and the
         probabilities are NaN.
 
     Raises:
-        SerError: nothing was given, or an array without its sampling rate.
+        SerError: there is no source, or a waveform has no sampling rate.
     """
     named = list(_named(sources, sampling_rate))
     if not named:
         raise SerError(f"there is nothing to predict: expected audio files ({' '.join(reading.SUFFIXES)}).")
-    bar = tqdm(
-        total=len(named), desc="predict", unit="file", leave=False, disable=not progress or len(named) < MIN_FOR_BAR
-    )
+    show_bar = progress and len(named) >= MIN_FOR_BAR
     answers: list[np.ndarray | SerError] = []
-    with bar:
+    with tqdm(total=len(named), desc="predict", unit="file", leave=False, disable=not show_bar) as bar:
         for start in range(0, len(named), AT_ONCE):
-            batch = [source for _, source in named[start : start + AT_ONCE]]
-            answers += _answers(predictor, batch, bar)
+            answers += _answers(predictor, [source for _, source in named[start : start + AT_ONCE]], bar)
     rows = []
     for (name, _), answer in zip(named, answers, strict=True):
-        failed = isinstance(answer, SerError)
-        if failed:
+        if isinstance(answer, SerError):
             logger.warning("%s", answer)
-        told = np.full(len(predictor.emotions), np.nan) if failed else answer
-        rows.append(
-            {
-                "path": name,
-                "emotion": None if failed else predictor.emotions[int(np.argmax(answer))],
-                **dict(zip(predictor.emotions, told, strict=True)),
-                "error": str(answer) if failed else "",
-            }
-        )
+            emotion, error, probabilities = None, str(answer), np.full(len(predictor.emotions), np.nan)
+        else:
+            emotion, error, probabilities = predictor.emotions[int(np.argmax(answer))], "", answer
+        by_emotion = dict(zip(predictor.emotions, probabilities, strict=True))
+        rows.append({"path": name, "emotion": emotion, **by_emotion, "error": error})
     return pd.DataFrame(rows)
 
 
 def _named(
     sources: Source | Iterable[Source], sampling_rate: int | None
 ) -> Iterator[tuple[str, str | Path | Recording]]:
-    """Every single recording with the name that it is told by."""
+    """Each recording with its name in the answer and in messages."""
     if sampling_rate is not None and not sampling_rate > 0:
         raise SerError(f"a sampling rate must be above 0 Hz, not {sampling_rate}.")
     if isinstance(sources, str | Path | Recording | np.ndarray):
@@ -86,11 +79,11 @@ def _named(
             for file in reading.expand(source):
                 yield str(file), file
         elif isinstance(source, Recording):
-            named = source.name != Recording._field_defaults["name"]
-            yield source.name if named else name, source if named else source._replace(name=name)
+            has_name = source.name != Recording._field_defaults["name"]
+            yield source.name if has_name else name, source if has_name else source._replace(name=name)
         elif isinstance(source, np.ndarray):
             if sampling_rate is None:
-                raise SerError("an array does not tell its sampling rate: pass sampling_rate=, in Hz.")
+                raise SerError("an array has no sampling rate: pass sampling_rate=, in Hz.")
             yield name, Recording(source, sampling_rate, name)
         else:
             raise SerError(
@@ -98,52 +91,34 @@ def _named(
             )
 
 
-def _answers(predictor: Predictor, batch: Sequence[str | Path | Recording], bar: tqdm) -> list[np.ndarray | SerError]:
-    """Probabilities of each recording, or the error of what cannot be read; the bar moves with each that is read."""
-    answers: list = [None] * len(batch)
-    short = {}
-    for number, source in enumerate(batch):
+def _answers(predictor: Predictor, sources: Sequence[str | Path | Recording], bar: tqdm) -> list[np.ndarray | SerError]:
+    """The probabilities of each recording, or its error; the bar moves as each is read."""
+    answers: dict[int, np.ndarray | SerError] = {}
+    clips: dict[int, Recording] = {}
+    for number, source in enumerate(sources):
         try:
             if reading.seconds_of(source) > LONG_SECONDS:
-                answers[number] = _of_windows(predictor, source)
+                answers[number] = _mean_of_windows(predictor, source)
             else:
-                short[number] = heard(source)
+                clips[number] = reading.decode_audible(source)
         except SerError as error:
             answers[number] = error
         bar.update()
     try:
-        found = predictor.probabilities(list(short.values())) if short else []
-    except SerError:  # one by one, so that it spoils no other's answer
-        found = [_answer_or_error(predictor, recording) for recording in short.values()]
-    for number, answer in zip(short, found, strict=True):
-        answers[number] = answer
-    return answers
+        answers |= zip(clips, predictor.probabilities(list(clips.values())) if clips else [], strict=True)
+    except SerError:
+        # One by one, so that the error of one recording is not that of all.
+        for number, clip in clips.items():
+            try:
+                answers[number] = predictor.probabilities([clip])[0]
+            except SerError as error:
+                answers[number] = error
+    return [answers[number] for number in range(len(sources))]
 
 
-def _answer_or_error(predictor: Predictor, recording: Recording) -> np.ndarray | SerError:
-    try:
-        return predictor.probabilities([recording])[0]
-    except SerError as error:
-        return error
-
-
-def heard(source: str | Path | Recording) -> Recording:
-    """Decode, and refuse silence, in which a model would hear an emotion as well.
-
-    Raises:
-        SerError: as `ser_lib.audio.reading.decode`, or every sample is 0.
-    """
-    samples, sampling_rate = reading.decode(source)
-    if not samples.any():
-        raise SerError(f"{source}: silent, every sample is 0. Is the microphone muted?")
-    return Recording(samples, sampling_rate, str(source))
-
-
-def _of_windows(predictor: Predictor, source: str | Path | Recording) -> np.ndarray:
-    """The mean of a long recording's windows."""
+def _mean_of_windows(predictor: Predictor, source: str | Path | Recording) -> np.ndarray:
+    """The mean probabilities over the windows of a long recording."""
     windows = timeline(predictor, source, smoothing_seconds=0.0, progress=False).dropna(subset=predictor.emotions)
     if windows.empty:
-        raise SerError(
-            f"{source}: no speech was found in it. Try it in a shorter piece, of up to {LONG_SECONDS:.0f} s."
-        )
+        raise SerError(f"{source}: no speech was detected. Try a shorter piece of it, of up to {LONG_SECONDS:.0f} s.")
     return windows[predictor.emotions].mean().to_numpy()

@@ -1,77 +1,65 @@
-"""A trained model in memory: it hears any audio as training heard its clips, and answers with probabilities."""
+"""A trained model in memory: it reads any audio in the form of the training clips and answers with probabilities."""
 
+import copy
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from ser_lib.audio.reading import Recording, prepare_all
-from ser_lib.models import network_training
-from ser_lib.models import networks as models
+from ser_lib.audio.reading import Recording
+from ser_lib.common.devices import pick_device
+from ser_lib.models.base import Inputs
 from ser_lib.recipes import Recipe
-from ser_lib.recipes.inputs import inputs_of_recordings
 
-LONG_SECONDS = 30.0  # longer than any clip that models learn from: such a recording is to be heard in windows
+# Longer than any training clip: such a recording is read in windows.
+LONG_SECONDS = 30.0
 
 
 class Predictor:
-    """One fold's model of a run, or the mean of several folds'.
+    """The model of one fold of a run, or the mean of several folds' models.
 
     Args:
-        recipe: how audio is prepared, and what the model reads of it.
-        emotions: in the order of the model's outputs.
+        recipe: states how audio is prepared and what the model reads.
         folders: of the folds' models.
-        first: the first fold's folder, which alone holds the encoder of a frozen one.
+        first: the first fold's folder, which alone holds a frozen encoder.
         device: as of `ser_lib.common.devices.pick_device`.
     """
 
-    def __init__(self, recipe: Recipe, emotions: list[str], folders: list[Path], first: Path, device: str = "auto"):
-        self.recipe, self.emotions, self.first = recipe, emotions, first
-        self.device = network_training.pick_device(device)
-        if recipe.model.name == "finetune":
-            from ser_lib.models import finetuned_encoder
+    def __init__(self, recipe: Recipe, folders: Sequence[Path], first: Path, device: str = "auto"):
+        self.recipe, self.device = recipe, pick_device(device)
+        self.models = [recipe.create_model().load(folder, first).to(self.device) for folder in folders]
 
-            self._models = [finetuned_encoder.load(folder) for folder in folders]
-            for model, _ in self._models:
-                model.to(self.device)
-        else:
-            self._models = [models.load(folder).to(self.device) for folder in folders]
+    @property
+    def emotions(self) -> list[str]:
+        """The emotions in the order of the model's outputs, from the model's own configuration."""
+        return self.models[0].emotions
 
     @property
     def sampling_rate(self) -> int:
-        """In Hz: to this all audio is resampled."""
+        """In Hz: all audio is resampled to it."""
         return self.recipe.input.audio.sampling_rate
 
     def probabilities(self, recordings: Sequence[str | Path | Recording]) -> np.ndarray:
-        """Probabilities of the emotions, float64 of shape (n_recordings, n_emotions); nothing is kept.
+        """Probabilities of the emotions, float64 of shape (n_recordings, n_emotions); nothing is cached.
 
-        Each is taken for one clip, whatever its length: see `ser_lib.inference.predict` for long ones.
+        Each recording is read as one clip, whatever its length: see `ser_lib.inference.predict` for long ones.
 
         Raises:
             SerError: one of them cannot be read, as `ser_lib.audio.reading.decode`.
         """
-        if self.recipe.model.name == "finetune":
-            inputs = prepare_all(recordings, self.recipe.input.audio.model_dump(), progress=False)
-        else:
-            inputs = inputs_of_recordings(self.recipe, recordings, self._encoder)
-        return self.of_inputs(inputs)
+        return self.of_inputs(self.models[0].inputs_of(recordings))
 
-    def of_inputs(self, inputs: np.ndarray | list[np.ndarray]) -> np.ndarray:
-        """The same from what the model reads, as `ser_lib.recipes.inputs.inputs_of` gives it."""
-        if self.recipe.model.name == "finetune":
-            from ser_lib.models import finetuned_encoder
+    def of_inputs(self, inputs: Inputs) -> np.ndarray:
+        """The same from the model's inputs, as `ser_lib.recipes.inputs.inputs_of` returns them."""
+        return np.mean([model.probabilities(inputs) for model in self.models], axis=0)
 
-            answers = [finetuned_encoder.probabilities(*model, inputs) for model in self._models]
-        else:
-            answers = [network_training.probabilities(network, inputs) for network in self._models]
-        return np.mean(answers, axis=0)
-
-    @cached_property
-    def _encoder(self):
-        """What a frozen run reads its clips with; None where it reads MFCC."""
-        if self.recipe.input.encoder == "mfcc":
-            return None
-        from ser_lib.models.frozen_encoder import load_frozen_encoder
-
-        return load_frozen_encoder(self.first, self.device)
+    def for_prepared_audio(self) -> Self:
+        """The same models for waveforms that were trimmed, normalised and cut before."""
+        raw = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0}
+        other = copy.copy(self)
+        other.models = [copy.copy(model) for model in self.models]
+        for model in other.models:
+            audio = model.input.audio.model_copy(update=raw)
+            model.input = model.input.model_copy(update={"audio": audio})
+        return other

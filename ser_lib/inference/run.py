@@ -1,19 +1,19 @@
-"""The run folder: all that training leaves, and all that anything later reads.
+"""The run folder: everything that training writes and that predicting, evaluating and exporting read.
 
 runs/<recipe>/<protocol>/<seed>/
     recipe.yaml       the resolved recipe
-    split.csv         fold, subset, clip_id, …: who was trained on, who was tested
-    audit.csv         what the split leaks
+    split.csv         fold, subset, clip_id, …: training, validation and test clips of every fold
+    audit.csv         leaks of the split
     history.csv       one row a fold and epoch
     predictions.csv   clip_id, truth, one probability column an emotion: every test clip of every fold
     metrics.json      scores with intervals: overall, by fold, by corpus, by emotion
-    model/            config.json and model.safetensors of the first fold; model/fold-1/ … those of the others.
-                      Fine-tuned: what `AutoModelForAudioClassification` loads. A frozen encoder with its head: so is
-                      the first fold's; the other folds hold their heads alone
-    environment.json  versions, device, commit, seconds, corpora as they were found, the size of the model
+    model/            config.json and model.safetensors of the first fold; model/fold-1/ … of the other folds.
+                      `AutoModelForAudioClassification` loads a fine-tuned encoder, and the first fold's frozen encoder
+                      with its head; the other folds of a frozen encoder hold only the head
+    environment.json  versions, device, commit, seconds, clips found of each corpus, the size of the model
     README.md         a model card
 
-On the Hub, and in what `ser_lib.deploy.to_hub` makes for it, the first fold's model lies flat, beside the others.
+On the Hub, and in a folder that `ser_lib.deploy.to_hub` makes, the files of the first fold's model are beside the others.
 """
 
 import importlib.metadata
@@ -25,19 +25,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from torch import nn
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
 from ser_lib.inference.predict import predict
 from ser_lib.inference.predictor import Predictor
 from ser_lib.models import encoder_weights
-from ser_lib.models import networks as models
-from ser_lib.protocols.splits import load_split
+from ser_lib.models.base import Model
+from ser_lib.protocols.splits import get_protocol, load_split
 from ser_lib.recipes import Recipe, read_resolved
 
 FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.csv", "metrics.json", "environment.json")
-# Of the first fold, where it lies flat; a network that reads MFCC has no preprocessor_config.json.
+# Of the first fold, in a flat folder; a network on acoustic features has no preprocessor_config.json.
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 VERSIONS = (
@@ -52,7 +51,8 @@ class Run:
 
     folder: Path
     recipe: Recipe
-    split: pd.DataFrame  # the split's rows, without what is read from the files again
+    # The split's rows, without the columns that are read from the audio files.
+    split: pd.DataFrame
     audit: pd.DataFrame
     history: pd.DataFrame
     predictions: pd.DataFrame
@@ -69,54 +69,47 @@ class Run:
 
     @property
     def emotions(self) -> list[str]:
-        """The emotions that the model tells apart, in the order of its outputs."""
+        """The emotions that the model distinguishes, in the order of its outputs."""
         return list(self.predictions.columns[2:])
 
     @property
     def corpora(self) -> dict[str, str]:
-        """Each corpus as results name it: `crema_d-part` where clips of the whole were missing."""
-        found = self.environment["corpora"]
-        return {name: name + ("-part" if count["found"] < count["expected"] else "") for name, count in found.items()}
+        """The name of each corpus in results: `crema_d-part` where clips were missing."""
+        counts = self.environment["corpora"]
+        return {name: name + ("-part" if count["found"] < count["expected"] else "") for name, count in counts.items()}
 
     def test_clips(self) -> pd.DataFrame:
         """Split rows of the predictions, aligned to them: speaker, corpus, fold of each test clip."""
         tested = self.split[self.split["subset"] == "test"].set_index("clip_id")
         return tested.loc[self.predictions["clip_id"]].reset_index()
 
-    def model(self, fold: int = 0) -> nn.Module:
-        """The model of one fold, in evaluation mode, on the CPU: a fine-tuned encoder, or a network.
-
-        Of a frozen encoder with a head it is the head, which reads what `reading.inputs_of` gives.
-        """
+    def model(self, fold: int = 0) -> Model:
+        """The model of one fold, on the CPU."""
         folder = model_folder(self.folder, fold)
-        if self.recipe.model.name == "finetune":
-            from ser_lib.models import finetuned_encoder
-
-            return finetuned_encoder.load(folder)[0]
-        return models.load(folder)
+        return self.recipe.create_model().load(folder, model_folder(self.folder, 0))
 
     def predictor(self, fold: int | str = 0, device: str = "auto") -> Predictor:
         """The model in memory, to answer for any audio.
 
         Args:
-            fold: whose model; "all": the mean of all folds' probabilities. The first fold's is also what
-                `pipeline("audio-classification")` loads and what an export holds.
+            fold: whose model; "all": the mean of all folds' probabilities. The first fold's is also the one that
+                `pipeline("audio-classification")` loads and that an export holds.
 
         Raises:
-            SerError: the run has no such fold, or a file of the model is missing or damaged; or the run is
-                `speaker-adapted`, and needs many clips of a speaker at a time.
+            SerError: the run has no such fold, or a file of the model is missing or damaged; or its protocol is
+                transductive and needs many clips of a speaker at a time.
         """
-        if self.protocol == "speaker-adapted":
+        if get_protocol(self.protocol).is_transductive:
             raise SerError(
                 f"{self.folder} was trained on features standardised by speaker, which one recording does not tell: "
                 "use a run under another protocol, such as speaker."
             )
-        first, every = model_folder(self.folder, 0), sorted(set(map(int, self.split["fold"])))
+        every = sorted(set(map(int, self.split["fold"])))
         folds = every if fold == "all" else [fold]
         if not set(folds) <= set(every):
             raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
         folders = [model_folder(self.folder, number) for number in folds]
-        return Predictor(self.recipe, self.emotions, folders, first, device)
+        return Predictor(self.recipe, folders, model_folder(self.folder, 0), device)
 
     def predict(
         self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True
@@ -164,12 +157,12 @@ def load_run(folder: str | Path) -> Run:
 
 
 def _fetched(name: str) -> Path:
-    """The folder of a repository in the Hub's cache: as it stands on the Hub, or without a network as it stood."""
+    """The folder of a repository in the Hub's cache, updated where there is a network."""
     from huggingface_hub import errors, snapshot_download
 
     try:
         with encoder_weights.quiet_hub():
-            # By name: whatever else a repository holds, such as pickled weights, is never fetched.
+            # By name: other files of a repository, such as pickled weights, are never fetched.
             return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, "README.md"]))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         raise SerError(
@@ -184,26 +177,27 @@ def _fetched(name: str) -> Path:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV of a run folder. `None`, `NA` and the like are names there, not missing values; "" is missing."""
+    """Read a CSV of a run folder. `None`, `NA` and the like are names in it, not missing values; "" is missing."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 def run_folder(recipe: Recipe, protocol: str, seed: int, runs_dir: str | Path | None = None) -> Path:
-    """Where the run of a recipe under a protocol with a seed lies, or will lie."""
+    """The folder of the run of a recipe under a protocol with a seed."""
     return runs_root(runs_dir) / recipe.folder_name / protocol / str(seed)
 
 
 def runs_root(runs_dir: str | Path | None = None) -> Path:
+    """The folder of all runs: `runs_dir`, else `runs` in the checkout."""
     return Path(runs_dir) if runs_dir else project_dir() / "runs"
 
 
 def model_folder(run: Path, fold: int) -> Path:
-    """The first fold's model lies in `model/` itself, so that tools which expect one model find it.
+    """The folder of a fold's model; the first fold's is `model/` itself, so that tools which expect one model find it.
 
-    What `ser_lib.deploy.to_hub` made holds that one alone, beside the run's other files.
+    A folder that `ser_lib.deploy.to_hub` made holds only the first fold's model, beside the run's other files.
 
     Raises:
-        SerError: another fold's was asked for there.
+        SerError: another fold is asked for there.
     """
     if (run / "config.json").is_file():
         if fold == 0:
@@ -213,7 +207,7 @@ def model_folder(run: Path, fold: int) -> Path:
 
 
 def environment(device, seconds: float, corpora: dict) -> dict:
-    """What a number depends on besides recipe and data."""
+    """Versions, device, commit and time: what a score depends on besides recipe and data."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,11 +1,11 @@
-"""Which emotion is heard when: in a long recording, or in one that is still going on.
+"""The emotion over time, of a long recording or of one that is still going on.
 
     stream = Stream(run.predictor(), 48000)
     while recording:
         print(stream.push(microphone.read(4800)))
 
-The audio is heard in windows that overlap, each prepared as training prepared its clips. Reading a file is the same
-in larger pieces, so a recording gets the same answers live and afterwards.
+The audio is divided into overlapping windows, each prepared as training prepared its clips. A file is read through the
+same `Stream` in larger pieces, so the result for a recording is the same live and from a file.
 """
 
 import math
@@ -22,30 +22,35 @@ from ser_lib.common.errors import SerError
 from ser_lib.inference.predictor import Predictor
 from ser_lib.recipes import Recipe
 
-WINDOW_SECONDS = 3.0  # where the recipe takes clips of any length
+# Where the recipe takes clips of any length.
+WINDOW_SECONDS = 3.0
 HOP_SECONDS = 1.0
-MIN_SPEECH = 0.2  # of a window's frames; in less a model would hear an emotion in the room
-BLOCK_SECONDS = 30.0  # of a file in memory
-AT_ONCE = 32  # windows that the model gets together
-ENVELOPE_POINTS = 2000  # more than a picture has pixels across
+# The share of a window's frames; with less speech the model would predict the emotion of a noise.
+MIN_SPEECH = 0.2
+# The part of a file in memory.
+BLOCK_SECONDS = 30.0
+# Windows in a batch of the model.
+AT_ONCE = 32
+# More than a picture has pixels across.
+ENVELOPE_POINTS = 2000
 
 
 class Stream:
-    """Audio goes in as it comes, and rows come out as soon as their windows are complete.
+    """Takes audio in pieces of any size and returns a row for each window as soon as it is complete.
 
-    How the audio is cut into pushes changes no answer. No more of it is kept than one window.
+    The size of the pieces changes no result. The stream keeps no more audio than one window.
 
     Args:
-        sampling_rate: of what is pushed, in Hz; None: the predictor's, to which all else is resampled.
-        window_seconds: None: as much as the recipe reads of a clip, or `WINDOW_SECONDS`.
-        hop_seconds: from one window's start to the next one's, no more than a window; None: `HOP_SECONDS`, or a window
-            where that is shorter.
-        smoothing_seconds: time constant of an exponential mean over the windows so far; 0: each by itself. After a
-            pause earlier windows count as much less as it was long.
-        detector: of speech, as of `ser_lib.audio.vad.detector`.
+        sampling_rate: of the audio, in Hz, which is resampled to the predictor's; None: the predictor's.
+        window_seconds: length of a window, at least 0.1; None: what the recipe reads of a clip, or `WINDOW_SECONDS`.
+        hop_seconds: from the start of a window to that of the next, 0.01 to a window; None: `HOP_SECONDS`, at most a
+            window.
+        smoothing_seconds: time constant of the exponential mean over the windows so far; 0: none. After a pause, the
+            weight of earlier windows is smaller by the pause's length.
+        detector: of speech: "energy", "silero" or "none" (see `ser_lib.audio.vad`).
 
     Raises:
-        SerError: one of these is out of its range, or the detector cannot be had.
+        SerError: an argument is out of range, or the detector is not installed.
     """
 
     def __init__(
@@ -64,8 +69,8 @@ class Stream:
             raise SerError(f"a window must be 0.1 s or more, not {window_seconds} s.")
         if not 0.01 <= hop_seconds <= window_seconds:
             raise SerError(
-                f"the hop must be 0.01 s or more, and no more than the window of {window_seconds:g} s, so that all "
-                f"is heard, but is {hop_seconds} s."
+                f"the hop must be 0.01 s or more, and no more than the window of {window_seconds:g} s, so that no "
+                f"audio is skipped, but is {hop_seconds} s."
             )
         if not 0 <= smoothing_seconds < np.inf:
             raise SerError(f"smoothing_seconds must be 0 (none) or more, not {smoothing_seconds}.")
@@ -77,53 +82,52 @@ class Stream:
         self.smoothing_seconds = smoothing_seconds
         self._window, self._hop = round(window_seconds * self.rate), round(hop_seconds * self.rate)
         self._detector = vad.detector(detector, self.rate)
-        self._resampler = (
-            None
-            if self.sampling_rate == self.rate
-            else soxr.ResampleStream(self.sampling_rate, self.rate, 1, dtype="float32")
-        )
-        self._samples, self._first_sample = np.zeros(0, np.float32), 0  # what is kept, and where it begins
-        self._flags, self._first_flag = np.zeros(0, bool), 0  # of the detector's frames, and likewise
-        self._next = 0  # where the next window starts; this and all below in samples
-        self._covered = 0  # the end of the last complete one
-        self._mean, self._mean_at = None, 0
+        # At equal rates it returns the samples unchanged and without delay.
+        self._resampler = soxr.ResampleStream(self.sampling_rate, self.rate, 1, dtype="float32")
+        # The samples that are kept, the detector's flags of their frames, and the positions of the first of each.
+        self._samples, self._first_sample = np.zeros(0, np.float32), 0
+        self._flags, self._first_flag = np.zeros(0, bool), 0
+        # In samples: the start of the next window, and the end of the last complete one.
+        self._next = self._covered = 0
+        # The smoothed probabilities, and the sample at which they were computed.
+        self._mean: np.ndarray | None = None
+        self._mean_at = 0
         self._finished = False
 
     def push(self, samples: np.ndarray) -> pd.DataFrame:
-        """Hear what comes next.
+        """Add the next samples and return the windows that are now complete.
 
         Args:
-            samples: float of shape (n_samples,) or (n_samples, n_channels), any number of them, nominally within ±1.
+            samples: float of shape (n_samples,) or (n_samples, n_channels), nominally within ±1.
 
         Returns:
-            one row a window that is now complete, often none: start and end in seconds, speech (the part of it in
-            which somebody speaks, 0 to 1), emotion, and one column of probabilities an emotion. With too little
-            speech the emotion is None and the probabilities are NaN.
+            one row a window, often none: start and end in seconds, speech (the share of it with speech, 0 to 1),
+            emotion, and one column of probabilities an emotion. With too little speech, emotion is None and the
+            probabilities are NaN.
 
         Raises:
-            SerError: samples are of another kind or hold NaN, or the stream is finished.
+            SerError: the samples are no floats or hold NaN, or the stream is finished.
         """
-        self._refuse_if_finished()
+        self._require_unfinished()
         samples = reading.samples_of(Recording(samples, self.sampling_rate, self.name))
         reading.check_finite(self.name, samples)
-        waveform = reading.mix_down(samples)
-        self._hear(waveform if self._resampler is None else self._resampler.resample_chunk(waveform))
-        return self._rows(self._complete())
+        self._append(self._resampler.resample_chunk(reading.mix_down(samples)))
+        return self._rows(self._complete_windows())
 
     def finish(self) -> pd.DataFrame:
-        """The end of the recording: what no window has covered gets a last one, which ends there.
+        """End the recording and return the last windows, of which the last ends at the end of the recording.
 
-        A recording shorter than one window gives one row, and one shorter than `ser_lib.audio.reading.MIN_SECONDS` none.
+        A recording shorter than a window has one row, and one below `ser_lib.audio.reading.MIN_SECONDS` none.
         """
-        self._refuse_if_finished()
+        self._require_unfinished()
         self._finished = True
-        if self._resampler is not None:
-            self._hear(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        self._append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
         end = self._end
-        while self._first_flag + len(self._flags) <= self._frames_until(end):  # the last frame is cut short
+        # The last frame is incomplete.
+        while self._first_flag + len(self._flags) <= self._frames_until(end):
             silence = np.zeros(round(self._detector.frame_seconds * self.rate), np.float32)
             self._flags = np.append(self._flags, self._detector.push(silence))
-        spans = self._complete()
+        spans = self._complete_windows()
         if end > self._covered and end >= MIN_SECONDS * self.rate:
             spans.append((max(0, end - self._window), end))
         return self._rows(spans)
@@ -132,103 +136,95 @@ class Stream:
     def _end(self) -> int:
         return self._first_sample + len(self._samples)
 
-    def _refuse_if_finished(self) -> None:
+    def _require_unfinished(self) -> None:
         if self._finished:
             raise SerError(f"{self.name} is finished: begin a new Stream for another recording.")
 
-    def _hear(self, waveform: np.ndarray) -> None:
+    def _append(self, waveform: np.ndarray) -> None:
         self._samples = np.append(self._samples, waveform)
         self._flags = np.append(self._flags, self._detector.push(waveform))
 
-    def _complete(self) -> list[tuple[int, int]]:
-        """Start and end of the windows that are complete and were not before."""
+    def _complete_windows(self) -> list[tuple[int, int]]:
+        """First sample and end of each window that has become complete."""
         spans = []
-        judged = self._first_flag + len(self._flags)  # a detector that resamples is a little behind
-        while (end := self._next + self._window) <= self._end and self._frames_until(end) <= judged:
+        # A detector that resamples has a delay.
+        n_flags = self._first_flag + len(self._flags)
+        while (end := self._next + self._window) <= self._end and self._frames_until(end) <= n_flags:
             spans.append((self._next, end))
             self._next, self._covered = self._next + self._hop, end
         return spans
 
     def _frames_until(self, sample: int) -> int:
-        """How many of the detector's frames end by then."""
+        """The number of the detector's frames that end by that sample."""
         return int(sample / self.rate / self._detector.frame_seconds + 1e-6)
 
     def _rows(self, spans: list[tuple[int, int]]) -> pd.DataFrame:
         emotions = self.predictor.emotions
-        spoken = [self._speech(*span) for span in spans]
-        heard = [row for row, part in enumerate(spoken) if part >= MIN_SPEECH]
-        told = np.full((len(spans), len(emotions)), np.nan)
-        for begin in range(0, len(heard), AT_ONCE):
-            some = heard[begin : begin + AT_ONCE]
-            told[some] = self.predictor.probabilities([self._recording(*spans[row]) for row in some])
+        speech = [self._speech_share(*span) for span in spans]
+        spoken = [row for row, share in enumerate(speech) if share >= MIN_SPEECH]
+        probabilities = np.full((len(spans), len(emotions)), np.nan)
+        for first in range(0, len(spoken), AT_ONCE):
+            batch = spoken[first : first + AT_ONCE]
+            probabilities[batch] = self.predictor.probabilities([self._recording(*spans[row]) for row in batch])
         names: list[str | None] = [None] * len(spans)
-        for row in heard:
-            told[row] = self._smoothed(told[row], spans[row][1])
-            names[row] = emotions[int(np.argmax(told[row]))]
-        self._forget()
+        for row in spoken:
+            probabilities[row] = self._smoothed(probabilities[row], spans[row][1])
+            names[row] = emotions[int(np.argmax(probabilities[row]))]
+        self._drop_old_samples()
         bounds = np.array(spans, float).reshape(-1, 2) / self.rate
         return pd.DataFrame(
-            {"start": bounds[:, 0], "end": bounds[:, 1], "speech": np.array(spoken, float)}
+            {"start": bounds[:, 0], "end": bounds[:, 1], "speech": np.array(speech, float)}
             | {"emotion": pd.Series(names, dtype=object)}
-            | dict(zip(emotions, told.T, strict=True))
+            | dict(zip(emotions, probabilities.T, strict=True))
         )
 
     def _recording(self, start: int, end: int) -> Recording:
         samples = self._samples[start - self._first_sample : end - self._first_sample]
         return Recording(samples, self.rate, f"{self.name}, {start / self.rate:g} to {end / self.rate:g} s")
 
-    def _speech(self, start: int, end: int) -> float:
+    def _speech_share(self, start: int, end: int) -> float:
         first = self._frames_until(start)
         last = max(first + 1, self._frames_until(end))
         return float(self._flags[first - self._first_flag : last - self._first_flag].mean())
 
-    def _smoothed(self, probabilities: np.ndarray, at: int) -> np.ndarray:
+    def _smoothed(self, probabilities: np.ndarray, sample: int) -> np.ndarray:
         if self._mean is None or self.smoothing_seconds == 0:
             self._mean = probabilities.copy()
         else:
-            past = np.exp((self._mean_at - at) / self.rate / self.smoothing_seconds)
+            past = np.exp((self._mean_at - sample) / self.rate / self.smoothing_seconds)
             self._mean = past * self._mean + (1 - past) * probabilities
-        self._mean_at = at
+        self._mean_at = sample
         return self._mean
 
-    def _forget(self) -> None:
-        """Drop what no window will ask for; the last one may begin before the next would."""
-        keep = max(self._first_sample, min(self._next, self._end - self._window))
-        self._samples = self._samples[keep - self._first_sample :].copy()  # a view would keep the whole
-        self._first_sample = keep
-        keep = self._frames_until(keep)
-        self._flags, self._first_flag = self._flags[keep - self._first_flag :].copy(), keep
+    def _drop_old_samples(self) -> None:
+        # The recording's last window may begin before the next one would. Copies, since views would keep everything.
+        first = max(self._first_sample, min(self._next, self._end - self._window))
+        self._samples, self._first_sample = self._samples[first - self._first_sample :].copy(), first
+        first = self._frames_until(first)
+        self._flags, self._first_flag = self._flags[first - self._first_flag :].copy(), first
 
 
 def default_window(recipe: Recipe) -> float:
-    """As many seconds as the recipe reads of a clip."""
+    """The seconds that the recipe reads of a clip."""
     settings = recipe.input.audio
     return WINDOW_SECONDS if settings.max_seconds is None else settings.offset_seconds + settings.max_seconds
 
 
 def timeline(
-    predictor: Predictor,
-    source: str | Path | Recording,
-    *,
-    window_seconds: float | None = None,
-    hop_seconds: float | None = None,
-    smoothing_seconds: float = 2.0,
-    detector: str = "energy",
-    progress: bool = True,
+    predictor: Predictor, source: str | Path | Recording, *, progress: bool = True, **settings
 ) -> pd.DataFrame:
-    """The emotions of a whole recording, in memory that does not grow with its length.
+    """The emotions of a whole recording over time, in memory that does not grow with its length.
 
     Args:
-        window_seconds, hop_seconds, smoothing_seconds, detector: as of `Stream`.
+        settings: window_seconds, hop_seconds, smoothing_seconds and detector of `Stream`.
 
     Returns:
-        one row a window, as `Stream.push` gives them, at least one. For `ser_lib.reports.plots.timeline`, `attrs` holds the
+        one row a window, as of `Stream.push`, at least one. For `ser_lib.reports.plots.timeline`, `attrs` holds the
         recording's name and its waveform's envelope: lists time (seconds), low and high.
 
     Raises:
         SerError: as `ser_lib.audio.reading.decode` and `Stream`.
     """
-    tables = []
     bar = tqdm(
         total=math.ceil(reading.seconds_of(source)),
         desc="timeline",
@@ -238,71 +234,67 @@ def timeline(
         disable=not progress,
         bar_format="{l_bar}{bar}| {n:.0f}/{total_fmt} s [{elapsed}<{remaining}]",
     )
-    stream = None
+    tables: list[pd.DataFrame] = []
     with bar:
         for samples, rate in reading.blocks(source, BLOCK_SECONDS):
-            if stream is None:
-                stream = Stream(
-                    predictor,
-                    rate,
-                    window_seconds=window_seconds,
-                    hop_seconds=hop_seconds,
-                    smoothing_seconds=smoothing_seconds,
-                    detector=detector,
-                )
-                stream.name, envelope = str(source), Envelope(rate)
+            if not tables:
+                stream, envelope = Stream(predictor, rate, **settings), Envelope(rate)
+                stream.name = str(source)
             tables.append(stream.push(samples))
             envelope.push(reading.mix_down(samples))
             bar.update(len(samples) / rate)
     tables.append(stream.finish())
     table = pd.concat([table for table in tables if len(table)], ignore_index=True)
-    # Plain lists: pandas compares attrs when tables are joined, which arrays and tables do not allow.
+    # Plain lists, since pandas compares attrs when it joins tables, which fails on arrays.
     table.attrs = {"name": Path(stream.name).name, "envelope": envelope.as_lists()}
     return table
 
 
 class Envelope:
-    """The lowest and highest samples of equal stretches of time: `ENVELOPE_POINTS` at most, the longer the wider."""
+    """The lowest and highest samples in equal intervals of time, at most `ENVELOPE_POINTS` of them."""
 
     def __init__(self, sampling_rate: int):
         self.sampling_rate, self._step = sampling_rate, max(1, sampling_rate // 100)
         self._low: list[float] = []
         self._high: list[float] = []
-        self._room = 0  # samples that the last one still takes
+        # How many samples the last interval still lacks.
+        self._missing = 0
 
     def push(self, waveform: np.ndarray) -> None:
+        """Add the next samples, float of shape (n_samples,)."""
         while len(waveform):
-            if self._room == 0:
+            if self._missing == 0:
                 if len(self._low) == ENVELOPE_POINTS:
                     self._low = list(map(min, self._low[::2], self._low[1::2]))
                     self._high = list(map(max, self._high[::2], self._high[1::2]))
                     self._step *= 2
                 self._low.append(np.inf)
                 self._high.append(-np.inf)
-                self._room = self._step
-            taken, waveform = waveform[: self._room], waveform[self._room :]
-            self._low[-1] = min(self._low[-1], float(taken.min()))
-            self._high[-1] = max(self._high[-1], float(taken.max()))
-            self._room -= len(taken)
+                self._missing = self._step
+            part, waveform = waveform[: self._missing], waveform[self._missing :]
+            self._low[-1] = min(self._low[-1], float(part.min()))
+            self._high[-1] = max(self._high[-1], float(part.max()))
+            self._missing -= len(part)
 
     def as_lists(self) -> dict[str, list[float]]:
+        """Lists of equal length: time (the middles of the intervals, in seconds), low and high."""
         seconds = self._step / self.sampling_rate
-        return {
-            "time": [(number + 0.5) * seconds for number in range(len(self._low))],
-            "low": list(self._low),
-            "high": list(self._high),
-        }
+        time = [(number + 0.5) * seconds for number in range(len(self._low))]
+        return {"time": time, "low": list(self._low), "high": list(self._high)}
 
 
 def stretches(table: pd.DataFrame) -> pd.DataFrame:
-    """A timeline in short: from, to (seconds) and emotion (None: no speech), windows of one emotion joined.
+    """A timeline in short: successive windows of one emotion joined to one row.
 
-    Windows overlap, so each stands for the time around its middle, half-way to its neighbours'.
+    Windows overlap, so each stands for the time around its middle, half-way to the middles of its neighbours.
+
+    Returns:
+        from and to in seconds, and emotion (None: no speech).
     """
     middles = (table["start"] + table["end"]) / 2
     begins = ((middles + middles.shift()) / 2).fillna(table["start"])
     names = table["emotion"].where(table["emotion"].notna(), "")
-    first = names != names.shift()
-    short = pd.DataFrame({"from": begins, "emotion": table["emotion"].astype(object)})[first].reset_index(drop=True)
+    is_first = names != names.shift()
+    short = pd.DataFrame({"from": begins, "emotion": table["emotion"].astype(object)})[is_first].reset_index(drop=True)
     short.insert(1, "to", short["from"].shift(-1).fillna(table["end"].iloc[-1]))
     return short

@@ -1,7 +1,7 @@
-"""Pretrained transformers that read speech: loaded from a checkpoint, and clips embedded with them, once.
+"""Embeddings: clips computed once by a pretrained transformer that reads speech, and cached.
 
-`embed` keeps every core busy with a batch of its own: a model that is spread over cores waits at each of its
-thousands of small operations for the slowest of them.
+`embed` gives every core a batch of its own: a model that is spread over cores waits for the slowest core at each of its
+thousands of small operations.
 """
 
 import logging
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -31,22 +32,24 @@ from ser_lib.models.hidden_states import hidden_states, windows
 
 logger = logging.getLogger(__name__)
 
-CHUNK_SECONDS = 1200.0  # of audio that is decoded ahead and sorted by length: 77 MB at 16 kHz
-BATCH_SECONDS = {"cpu": 20.0, "cuda": 400.0}  # of audio that a core, or a GPU, computes at a time
+# Seconds of audio that are decoded ahead and sorted by length: 77 MB at 16 kHz.
+CHUNK_SECONDS = 1200.0
+# Seconds of audio that a core, or a GPU, computes at a time.
+BATCH_SECONDS = {"cpu": 20.0, "cuda": 400.0}
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A pretrained encoder: float32 weights that ask for no gradient, in evaluation mode."""
+    """A pretrained encoder: float32 weights without gradients, in evaluation mode."""
 
     checkpoint: encoder_weights.Checkpoint
     model: nn.Module  # Wav2Vec2Model, HubertModel, WavLMModel, Data2VecAudioModel or WhisperEncoder
-    feature_extractor: object
+    feature_extractor: Any
 
     @property
     def n_layers(self) -> int:
-        """Hidden states: what enters the first transformer layer, and what leaves each of them."""
+        """Number of hidden states: the input of the first transformer layer, and the output of each layer."""
         return self.checkpoint.n_layers
 
     @property
@@ -72,12 +75,12 @@ def load_encoder(encoder: str, revision: str | None = None, device: str | torch.
 
     checkpoint = encoder_weights.locate(encoder, revision)
     if checkpoint.config["model_type"] == "whisper":
-        # The one class that has Whisper's encoder without its decoder.
+        # This class alone has Whisper's encoder without its decoder.
         head = ("classifier", "projector", "layer_weights")
         model = encoder_weights.load_model(checkpoint, WhisperForAudioClassification, new=head).encoder
     else:
-        # What some fine-tuned checkpoints put behind the transformer is left out.
-        without = {"add_adapter": False} if checkpoint.config.get("add_adapter") else {}
+        # The adapter of some fine-tuned checkpoints is left out.
+        without: dict[str, Any] = {"add_adapter": False} if checkpoint.config.get("add_adapter") else {}
         model = encoder_weights.load_model(checkpoint, AutoModel, **without)
     model = model.requires_grad_(False).to(device)
     return Encoder(checkpoint, model, encoder_weights.load_feature_extractor(checkpoint))
@@ -95,16 +98,16 @@ def embed(
     device: str = "auto",
     progress: bool = True,
 ) -> np.ndarray | list[np.ndarray]:
-    """Embed clips with a frozen encoder, from the store where they are there already.
+    """Embeddings of clips by a frozen encoder, from the cache where they are there already.
 
-    One pass serves every choice of layers, since the store holds all of them; "frames" are stored layer by layer.
-    Several processes share the work.
+    One pass serves every choice of layers, since all layers are cached; "frames" are cached layer by layer. Several
+    processes share the work.
 
     Args:
-        clips: clip table; rows that share an `audio_hash` are computed once.
+        clips: clip table; rows with the same `audio_hash` are computed once.
         encoder, revision: as of `ser_lib.models.encoder_weights.locate`.
-        layers: "all", "last", or numbers: 0 is what enters the first transformer layer, -1 the last.
-        pooling: over a clip's frames, "mean" or "mean+std" (the deviation behind the mean); "frames" keeps them.
+        layers: "all", "last", or numbers: 0 is the input of the first transformer layer, -1 the last layer.
+        pooling: over a clip's frames, "mean" or "mean+std" (the standard deviation behind the mean); "frames" keeps them.
         audio: keyword arguments of `ser_lib.audio.reading.prepare`.
         precision: "auto" (as `ser_lib.common.devices.pick_precision`) or "float32".
 
@@ -113,15 +116,15 @@ def embed(
         its range; for "frames", of one layer, a list of such arrays (n_frames, n_features), 20 ms a frame.
 
     Raises:
-        SerError: the encoder cannot be had, has no such layer, or hears another sampling rate; a file cannot be read;
-            a value is not finite; one clip is too much for the GPU's memory.
+        SerError: the encoder cannot be had, has no such layer, or reads another sampling rate; a file cannot be read;
+            a value is not finite; one clip does not fit into the GPU's memory.
     """
     checkpoint, device = encoder_weights.locate(encoder, revision), pick_device(device)
     numbers = _layer_numbers(layers, checkpoint)
     if pooling not in ("mean", "mean+std", "frames"):
         raise SerError(f'pooling must be "mean", "mean+std" or "frames", not {pooling!r}.')
     if pooling == "frames" and len(numbers) != 1:
-        raise SerError(f'pooling="frames" keeps the frames of one layer, but {len(numbers)} were asked for.')
+        raise SerError(f'pooling="frames" keeps the frames of one layer, but {len(numbers)} are given.')
     precision = pick_precision(precision, device)
     layer = numbers[0] if pooling == "frames" else None
     kind = "embeddings" if layer is None else "frames"
@@ -135,24 +138,24 @@ def embed(
     }
     rows = clips.drop_duplicates("audio_hash").sort_values("seconds", ascending=False)
     arrays = {key: cache.get(kind, settings, key) for key in rows["audio_hash"]}
-    # As the first process sees it: another may already have added to the store when a slower one looks.
+    # The first process decides: another may already have added to the cache when a slower one looks.
     missing = distributed.from_first([key for key, array in arrays.items() if array is None])
-    own = distributed.share(missing)
-    if own:
+    part = distributed.share(missing)
+    if part:
         loaded = load_encoder(encoder, revision, device)
-        given = audio.get("sampling_rate", 16000)
-        if given != loaded.sampling_rate:
+        rate = audio.get("sampling_rate", 16000)
+        if rate != loaded.sampling_rate:
             raise SerError(
-                f"{checkpoint.name} reads {loaded.sampling_rate} Hz, but input.audio.sampling_rate is {given}: set it "
+                f"{checkpoint.name} reads {loaded.sampling_rate} Hz, but input.audio.sampling_rate is {rate}: set it "
                 f"to {loaded.sampling_rate}."
             )
-        computed = _compute(loaded, rows.set_index("audio_hash").loc[own], audio, precision, layer)
-        bar = tqdm(computed, total=len(own), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
+        computed = _compute(loaded, rows.set_index("audio_hash").loc[part], audio, precision, layer)
+        bar = tqdm(computed, total=len(part), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
         for key, array in bar:
             cache.put(kind, settings, key, array)
     distributed.wait()
     arrays |= {key: cache.get(kind, settings, key) for key in missing}
-    return _chosen([arrays[key] for key in clips["audio_hash"]], numbers, pooling)
+    return _chosen([cast(np.ndarray, arrays[key]) for key in clips["audio_hash"]], numbers, pooling)
 
 
 def embed_with(
@@ -164,13 +167,13 @@ def embed_with(
     audio: dict,
     precision: str = "auto",
 ) -> np.ndarray | list[np.ndarray]:
-    """As `embed`, by an encoder that is loaded already, and without the store: nothing is kept.
+    """As `embed`, by an encoder that is loaded already, and without the cache.
 
     Args:
-        loaded: not to be used for anything else: its weights are rounded to what `precision` multiplies.
+        loaded: not to be used for anything else: its weights are rounded to `precision`.
     """
     device, numbers = next(loaded.model.parameters()).device, _layer_numbers(layers, loaded.checkpoint)
-    # As long as each other, so that their order stays; what is read tells their lengths.
+    # Equal lengths keep the order; the true lengths are known once the audio is read.
     rows = pd.DataFrame({"path": pd.Series(list(paths), dtype=object), "seconds": 1.0})
     computed = _compute(
         loaded, rows, audio, pick_precision(precision, device), numbers[0] if pooling == "frames" else None
@@ -180,7 +183,7 @@ def embed_with(
 
 
 def _chosen(arrays: list[np.ndarray], numbers: list[int], pooling: str) -> np.ndarray | list[np.ndarray]:
-    """What was asked for of what the store holds of each clip."""
+    """The wanted layers and pooling of each clip's cached array."""
     if pooling == "frames":
         return [array.astype(np.float32) for array in arrays]
     chosen = np.stack([array[numbers] for array in arrays]).astype(np.float32)
@@ -204,11 +207,11 @@ def _layer_numbers(layers: str | Iterable[int], checkpoint: encoder_weights.Chec
 def _compute(
     encoder: Encoder, rows: pd.DataFrame, audio: dict, precision: str, layer: int | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each clip's key and what the store holds of it, in no certain order.
+    """Yield each clip's key and the array to be cached, in no fixed order.
 
     Args:
-        encoder: not to be used for anything else: its weights are rounded to what `precision` multiplies.
-        rows: clips in the order of their length, indexed by `audio_hash`.
+        encoder: not to be used for anything else: its weights are rounded to `precision`.
+        rows: clips sorted by length, indexed by `audio_hash`.
         layer: whose frames to keep, (n_frames, n_features); None: mean and deviation of every layer.
     """
     device = next(encoder.model.parameters()).device
@@ -225,16 +228,17 @@ def _compute(
             try:
                 with torch.no_grad(), autocast(precision, device):
                     states = hidden_states(encoder.model, encoder.feature_extractor, batch, normalise=False)
-                return [_pool(own, layer) for own in states]
+                return [_pool(window, layer) for window in states]
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise SerError(
-                        f"{samples / encoder.sampling_rate:.1f} s of audio are too much for the GPU's memory. Free "
+                        f"{samples / encoder.sampling_rate:.1f} s of audio do not fit into the GPU's memory. Free "
                         "some of it, or use training.device=cpu."
                     ) from error
-                logger.warning("out of GPU memory with %d clips a batch: going on with half as many", len(batch))
+                logger.warning("out of GPU memory with %d clips a batch: continuing with half as many", len(batch))
                 allowed = samples / 2
-            torch.cuda.empty_cache()  # not above, where the error still holds what did not fit
+            # Not above, where the error still holds the tensors that did not fit.
+            torch.cuda.empty_cache()
         half = len(batch) // 2
         return pooled(batch[:half]) + pooled(batch[half:])
 
@@ -243,29 +247,33 @@ def _compute(
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
         for chunk in _read_ahead(rows, read):
-            parts = {key: [None] * len(pieces) for key, pieces in chunk}
-            left = [(key, number, piece) for key, pieces in chunk for number, piece in enumerate(pieces)]
-            left.sort(key=lambda item: len(item[2]), reverse=True)  # like lengths share a batch
+            n_windows = {key: len(pieces) for key, pieces in chunk}
+            parts: dict[str, dict[int, np.ndarray]] = {key: {} for key in n_windows}
+            waiting = [(key, number, piece) for key, pieces in chunk for number, piece in enumerate(pieces)]
+            # Windows of similar length share a batch.
+            waiting.sort(key=lambda item: len(item[2]), reverse=True)
             batches = []
-            while left:
-                count = max(1, int(allowed / len(left[0][2])))
-                batches.append(left[:count])
-                left = left[count:]
+            while waiting:
+                count = max(1, int(allowed / len(waiting[0][2])))
+                batches.append(waiting[:count])
+                waiting = waiting[count:]
             computed = pool.map(lambda batch: pooled([piece for *_, piece in batch]), batches)
-            for batch, found in zip(batches, computed, strict=True):
-                for (key, number, _), part in zip(batch, found, strict=True):
-                    parts[key][number] = part
-                    if all(part is not None for part in parts[key]):
-                        yield key, _join(parts.pop(key), layer, rows.loc[key, "path"], precision)
+            for batch, results in zip(batches, computed, strict=True):
+                for (key, number, _), result in zip(batch, results, strict=True):
+                    parts[key][number] = result
+                    if len(parts[key]) == n_windows[key]:
+                        windows_of_clip = parts.pop(key)
+                        in_order = [windows_of_clip[number] for number in range(n_windows[key])]
+                        yield key, _join(in_order, layer, rows.loc[key, "path"], precision)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
 def _quicken(model: nn.Module, precision: str, device: torch.device) -> None:
-    """Change a loaded model so that the same numbers come sooner."""
+    """Change a loaded model so that it computes the same numbers faster."""
     if device.type == "cpu":
-        # The fused kernel's blocks are too large for clips of a few seconds: it takes twice the time.
+        # The fused kernel's blocks are too large for clips of a few seconds: it needs twice the time.
         model.set_attn_implementation("eager")
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     # Autocast would round these weights again for every batch: a sixth of the time on a CPU.
@@ -277,7 +285,7 @@ def _quicken(model: nn.Module, precision: str, device: torch.device) -> None:
 
 
 def _read_ahead(rows: pd.DataFrame, read) -> Iterator[list[tuple[str, list[np.ndarray]]]]:
-    """Yield (key, windows) of every clip, some minutes of audio at a time; threads read the next meanwhile."""
+    """Yield (key, windows) of every clip, some minutes of audio at a time, while threads read the next minutes."""
     number = (rows["seconds"].cumsum() // CHUNK_SECONDS).to_numpy()
     pool, coming = ThreadPoolExecutor(os.cpu_count()), []
     try:
@@ -293,7 +301,7 @@ def _read_ahead(rows: pd.DataFrame, read) -> Iterator[list[tuple[str, list[np.nd
 
 
 def _pool(states: torch.Tensor, layer: int | None) -> np.ndarray:
-    """Of one window: the frames of a layer, or (3, n_layers, n_features) of count, mean and variance over frames.
+    """The frames of one layer of a window, or (3, n_layers, n_features): count, mean and variance over its frames.
 
     Args:
         states: (n_layers, n_frames, n_features).
@@ -309,7 +317,7 @@ def _pool(states: torch.Tensor, layer: int | None) -> np.ndarray:
 
 
 def _join(parts: list[np.ndarray], layer: int | None, path: str, precision: str) -> np.ndarray:
-    """What the store holds of a clip, from its windows."""
+    """The array to be cached of a clip, from its windows."""
     if layer is not None:
         joined = np.concatenate(parts)
     else:

@@ -1,6 +1,6 @@
-"""Where the weights of a pretrained encoder lie: a folder, or a commit of a Hugging Face repository.
+"""Weights of a pretrained encoder: found in a folder or in a commit of a Hugging Face repository, and loaded.
 
-Weights are read from safetensors alone: pickled weights could run any program while they are read.
+Weights are read from safetensors only: loading pickled weights can run any program.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetens
 CONVERTER = "SFconvertbot"
 
 
-REFUSED = "could run any program while they are read, and are refused"
+REFUSED = "can run any program while they are loaded, and are refused"
 CONVERT = "https://huggingface.co/spaces/safetensors/convert"
 
 
@@ -37,18 +37,19 @@ class Checkpoint:
 
     folder: Path
     name: str  # as tables show it: `label`
-    identity: str  # what results computed with it are keyed by: the Hub's commit, or a hash of the folder's files
+    # The key of results computed with these weights: the Hub's commit, or a hash of the folder's files.
+    identity: str
     config: dict = field(repr=False, compare=False)
 
     @property
     def n_layers(self) -> int:
-        """Hidden states: what enters the first transformer layer, and what leaves each of them."""
+        """Number of hidden states: the input of the first transformer layer, and the output of each layer."""
         kind = "encoder_layers" if self.config["model_type"] == "whisper" else "num_hidden_layers"
         return self.config[kind] + 1
 
 
 def label(encoder: str) -> str:
-    """How tables name an encoder: a repository by its whole name, a folder by its last part.
+    """The name of an encoder in tables: the whole name of a repository, the last part of a folder.
 
     >>> label("facebook/wav2vec2-base"), label("~/models/whisper-base/")
     ('facebook/wav2vec2-base', 'whisper-base')
@@ -57,19 +58,20 @@ def label(encoder: str) -> str:
 
 
 def locate(encoder: str, revision: str | None = None) -> Checkpoint:
-    """Find an encoder: a folder as it is, a repository in the Hub's cache, else fetched into it.
+    """Find an encoder in a folder, or in the Hub's cache, into which it is downloaded if it is missing.
 
     Args:
         encoder: a repository such as "facebook/wav2vec2-base", or a folder; `$VARIABLES` and `~` are expanded.
-        revision: the repository's commit; None: as its main branch stands, or stood when it was fetched. Of no
-            effect on a folder.
+        revision: the repository's commit; None: its main branch, or without a network the cached state of it. No effect
+            on a folder.
 
     Raises:
-        SerError: it is nowhere to be had, holds no safetensors, or is of an architecture that is not supported.
+        SerError: it cannot be found, holds no safetensors, or its architecture is not supported.
     """
     if _is_repository(encoder) and not Path(encoder).is_dir():
         folder = _repository(encoder, revision or "main")
-        identity = f"{encoder}@{folder.name}"  # the Hub's cache names its folders by the commit
+        # The Hub's cache names its folders by the commit.
+        identity = f"{encoder}@{folder.name}"
     else:
         folder = _folder(encoder)
         identity = None
@@ -88,11 +90,11 @@ def locate(encoder: str, revision: str | None = None) -> Checkpoint:
 
 
 def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), **settings):
-    """`model_class.from_pretrained` in float32, in evaluation mode, from safetensors alone, without its chatter.
+    """`model_class.from_pretrained` in float32, in evaluation mode, from safetensors only, without its log messages.
 
     Args:
         model_class: a class of transformers, such as `AutoModel`.
-        new: parts that are random, whether the checkpoint has them for labels of its own or not: ("classifier",).
+        new: parts that get random weights, even if the checkpoint has weights for them: ("classifier",).
         settings: passed to `from_pretrained`.
 
     Raises:
@@ -117,7 +119,7 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
         raise SerError(f"{checkpoint.folder}: the weights are damaged ({error}). Copy them again.") from error
     except RuntimeError as error:
         raise SerError(f"{fault} do not fit it: {error}") from error
-    # The vector that stands for masked frames in training: some checkpoints leave it out.
+    # The vector for masked frames in training: some checkpoints do not have it.
     optional = ("masked_spec_embed", *new)
     random = {key for key in report["missing_keys"]} | {key for key, *_ in report["mismatched_keys"]}
     missing = [key for key in sorted(random) if not re.search(rf"(^|\.)({'|'.join(optional)})", key)]
@@ -133,7 +135,7 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
 
 
 def _initialise(linear, config) -> None:
-    """Random weights, as transformers draws those of a new head."""
+    """Random weights from the distribution that transformers uses for a new head."""
     import torch
 
     torch.nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", None) or config.init_std)
@@ -141,7 +143,7 @@ def _initialise(linear, config) -> None:
 
 
 def load_feature_extractor(checkpoint: Checkpoint):
-    """What turns waveforms into the model's input: as the checkpoint states it, else the architecture's default."""
+    """The feature extractor that the checkpoint states, else the architecture's default."""
     import transformers
 
     if (checkpoint.folder / "preprocessor_config.json").is_file():
@@ -153,7 +155,7 @@ def load_feature_extractor(checkpoint: Checkpoint):
 
 @contextmanager
 def quiet_transformers():
-    """No bar and no table of unused decoders: what is wrong with weights is said by an error of ours."""
+    """Silence progress bars and the table of unused decoders; SerError reports faulty weights."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -168,7 +170,7 @@ def quiet_transformers():
 
 
 def _is_repository(encoder: str) -> bool:
-    """Whether it reads as `name` or `owner/name`."""
+    """Whether a text has the form `name` or `owner/name`."""
     return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", encoder))
 
 
@@ -195,7 +197,7 @@ def _folder(encoder: str) -> Path:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files of weights; [] where one of them is missing."""
+    """The files with weights; [] where one of them is missing."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return [path for path in [folder / "model.safetensors"] if path.is_file()]
@@ -204,7 +206,7 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _digest(folder: Path) -> str:
-    """A hash of configuration, preprocessing and weights: all that results depend on."""
+    """A hash of configuration, preprocessing and weights: everything that results depend on."""
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*config.json")), *_weights(folder)]:
         with path.open("rb") as file:
@@ -215,7 +217,7 @@ def _digest(folder: Path) -> str:
 def _repository(name: str, revision: str) -> Path:
     """The folder of a repository's commit in the Hub's cache.
 
-    Where the commit holds pickled weights alone, the Hub's own conversion of those weights.
+    Where the commit holds pickled weights only, the Hub's own conversion of these weights.
     """
     converted = _conversions().get(f"{name}@{revision}")
     folder = _snapshot(name, converted or revision)
@@ -234,7 +236,7 @@ def _repository(name: str, revision: str) -> Path:
 
 
 def _conversions() -> dict[str, str]:
-    """Conversions that were found before: with them the Hub's cache answers without a network."""
+    """Conversions that were found before, so that the Hub's cache works without a network."""
     path = cache_dir() / "conversions.json"
     return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -260,14 +262,15 @@ def _snapshot(name: str, revision: str) -> Path:
         ) from error
     except (OSError, errors.HTTPError) as error:
         raise SerError(_unreachable(name, revision)) from error
-    if not (fetched / "config.json").is_file():  # without a network, as much as the interrupted download left
+    # Without a network: the part that an interrupted download left.
+    if not (fetched / "config.json").is_file():
         raise SerError(_unreachable(name, revision))
     return fetched
 
 
 @contextmanager
 def quiet_hub():
-    """Without a line for each time that the Hub was asked in vain: an error of ours says so once."""
+    """Silence huggingface_hub's retry warnings; SerError reports the failure."""
     import logging
 
     logger = logging.getLogger("huggingface_hub")
@@ -288,7 +291,7 @@ def _unreachable(name: str, revision: str) -> str:
 
 
 def _find_conversion(name: str, commit: str) -> str | None:
-    """The commit of the converter's pull request whose pickled weights are this commit's; None where there is none."""
+    """The commit of the converter's pull request that converts this commit's pickled weights; None where there is none."""
     from huggingface_hub import HfApi, errors
 
     hub = HfApi()
@@ -303,9 +306,10 @@ def _find_conversion(name: str, commit: str) -> str | None:
             name, author=CONVERTER, discussion_type="pull_request", discussion_status="open"
         )
         for request in requests:
-            if request.author == CONVERTER:  # not left to the Hub's filter
+            # Not left to the Hub's filter.
+            if request.author == CONVERTER:
                 converted = contents(request.git_reference)
-                # It must add to the very files of the commit that was asked for, not to those of a later one.
+                # It must belong to the files of this commit, not to those of a later one.
                 if converted.pop("model.safetensors", None) and converted == pickled:
                     return hub.model_info(name, revision=request.git_reference).sha
     except (OSError, errors.HTTPError) as error:

@@ -1,35 +1,156 @@
-"""A pretrained encoder with a classification head: a stock class of transformers, AutoModelForAudioClassification.
+"""The third kind of model: a pretrained encoder with a classification head, fine-tuned.
+
+The model is a stock class of transformers, AutoModelForAudioClassification:
 
     model, feature_extractor = load("runs/tess-wav2vec2-finetune/speaker/0/model")
     probabilities(model, feature_extractor, [waveform])
 
-`probabilities` gives a clip the same answer whatever else is in its batch, by the three ways that `ser_lib.models.hidden_states`
-describes. Only Whisper differs: its stock class reads input of one length, so clips are padded to that, which is as
-few whole seconds as the clips need instead of 30.
+A clip's probabilities do not depend on the other clips of its batch: `ser_lib.models.hidden_states` describes the modes
+of batching. Whisper's stock class reads input of one length only, so clips are padded to a fixed length: as few whole
+seconds as the clips need instead of 30.
 """
 
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
+from ser_lib.audio.features import ACOUSTIC_FEATURES
+from ser_lib.audio.reading import Recording, prepare_all
+from ser_lib.common import distributed
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.models import encoder_weights
-from ser_lib.models.hidden_states import normalised, padded, way_of
+from ser_lib.models.base import Inputs, Model, OnnxGraph, register
+from ser_lib.models.frozen_encoder import embed_clips
+from ser_lib.models.hidden_states import batching_mode, normalised, padded
 
 logger = logging.getLogger(__name__)
 
 TRAINABLE = ("all", "transformer", "head", "lora")
-WHISPER_SECONDS = 30  # the most that Whisper reads
-BATCH_SECONDS = {"cpu": 40.0, "cuda": 400.0}  # of audio that is classified at a time
+# The most that Whisper reads.
+WHISPER_SECONDS = 30
+# Seconds of audio that are classified at a time.
+BATCH_SECONDS = {"cpu": 40.0, "cuda": 400.0}
 HEAD = ("projector", "classifier", "layer_weights")
+
+
+@register("finetune")
+class FinetunedEncoder(Model):
+    """A pretrained encoder with a new classification head; all of it, parts of it, or LoRA's additions are trained."""
+
+    trains_encoder = True
+    is_stock_checkpoint = True
+    model: nn.Module
+
+    def check(self) -> None:
+        if self.input.encoder in ACOUSTIC_FEATURES:
+            raise SerError("model.name=finetune needs an encoder: set input.encoder")
+        if self.training.scheduler == "plateau":
+            raise SerError("fine-tuning has the schedules linear, cosine and none, not plateau")
+
+    @property
+    def features_label(self) -> str:
+        return encoder_weights.label(self.input.encoder)
+
+    @property
+    def input_label(self) -> str:
+        return "waveform"
+
+    @property
+    def label(self) -> str:
+        return f"finetune ({self.settings.trainable})"
+
+    def used_settings(self) -> dict[str, set[str]]:
+        sizes = {"name", "trainable"} | ({"lora_rank"} if self.settings.trainable == "lora" else set())
+        fitted_with = set(type(self.training).model_fields) - {"inverse_regularisation"}
+        return {"input": {"encoder", "revision", "audio"}, "model": sizes, "training": fitted_with}
+
+    def inputs(self, clips: pd.DataFrame, progress: bool = True) -> list[np.ndarray]:
+        return prepare_all(clips["path"], self.input.audio.model_dump(), progress)
+
+    def inputs_of(self, recordings: Sequence[str | Path | Recording]) -> list[np.ndarray]:
+        return prepare_all(recordings, self.input.audio.model_dump(), progress=False)
+
+    def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
+        """The last layer of the encoder as it was before fine-tuning, averaged over each clip."""
+        last = self.input.model_copy(update={"layers": "last", "pooling": "mean"})
+        return cast(np.ndarray, embed_clips(last, clips, self.training.device, progress)).reshape(len(clips), -1)
+
+    def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> Inputs:
+        raise SerError(
+            "speaker-adapted standardises features by speaker, and a fine-tuned model reads waveforms: "
+            "use another protocol, or a frozen encoder."
+        )
+
+    def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
+        from ser_lib.models.finetuning import Finetuning
+
+        self.model, self.feature_extractor, history = Finetuning(
+            encoder=self.input.encoder,
+            revision=self.input.revision,
+            waveforms=inputs,
+            labels=labels,
+            train=train,
+            validation=validation,
+            emotions=emotions,
+            folder=folder,
+            training=self.training,
+            seconds=self.input.audio.max_seconds,
+            sampling_rate=self.input.audio.sampling_rate,
+            trainable=self.settings.trainable,
+            lora_rank=self.settings.lora_rank,
+            seed=seed,
+            progress=progress,
+            description=description,
+        ).run()
+        self.model.to(pick_device(self.training.device))
+        return history
+
+    def probabilities(self, inputs: Inputs) -> np.ndarray:
+        return probabilities(self.model, self.feature_extractor, cast(list[np.ndarray], inputs))
+
+    def probabilities_shared(self, inputs: Inputs) -> np.ndarray:
+        warn_of_cuts(self.feature_extractor, cast(list[np.ndarray], inputs))
+        return shared_probabilities(self.model, self.feature_extractor, cast(list[np.ndarray], inputs))
+
+    @property
+    def emotions(self) -> list[str]:  # type: ignore[override]  # the model's configuration holds them
+        names = self.model.config.id2label
+        return [names[number] for number in range(len(names))]
+
+    @property
+    def module(self) -> nn.Module:
+        return self.model
+
+    @property
+    def parameters(self) -> int:
+        return sum(weight.numel() for weight in self.model.parameters())
+
+    @property
+    def trained_parameters(self) -> int:
+        return count_trained(self.model, self.settings.trainable, self.settings.lora_rank)
+
+    def save(self, folder: Path, complete: bool = True) -> None:
+        save(self.model.cpu(), self.feature_extractor, folder)
+
+    def load(self, folder: Path, complete_folder: Path | None = None) -> Self:
+        self.model, self.feature_extractor = load(folder)
+        return self
+
+    def onnx_graph(self) -> OnnxGraph:
+        from ser_lib.models.onnx_graphs import FinetunedGraph
+
+        graph = FinetunedGraph(self.model, self.feature_extractor)
+        return OnnxGraph(graph, "waveform", 0.1 * torch.randn(2, 16001))
 
 
 def build(
@@ -43,8 +164,8 @@ def build(
 
     Args:
         sampling_rate: of the waveforms, in Hz.
-        seconds: the length of Whisper's input, rounded up to whole seconds, at most 30; the others read any.
-        spec_augment: mask stretches of the encoder's input in training; None: as the checkpoint's configuration says.
+        seconds: length of Whisper's input, rounded up to whole seconds, at most 30; the others read any length.
+        spec_augment: mask parts of the encoder's input in training; None: as the checkpoint's configuration says.
 
     Raises:
         SerError: the checkpoint wants another sampling rate, or its classification model has no SpecAugment.
@@ -54,10 +175,10 @@ def build(
     feature_extractor = encoder_weights.load_feature_extractor(checkpoint)
     if sampling_rate != feature_extractor.sampling_rate:
         raise SerError(
-            f"{checkpoint.name} hears {feature_extractor.sampling_rate} Hz, but input.audio.sampling_rate is "
+            f"{checkpoint.name} reads {feature_extractor.sampling_rate} Hz, but input.audio.sampling_rate is "
             f"{sampling_rate}: set it to {feature_extractor.sampling_rate}."
         )
-    # What some checkpoints put behind the transformer is left out: the class for classification refuses it.
+    # Some checkpoints have an adapter behind the transformer, which the class for classification refuses.
     without = {"add_adapter": False} if checkpoint.config.get("add_adapter") else {}
     model = encoder_weights.load_model(
         checkpoint,
@@ -69,16 +190,16 @@ def build(
         label2id={emotion: number for number, emotion in enumerate(emotions)},
     )
     if spec_augment is not None:
-        if spec_augment and way_of(model) == "whisper":
+        if spec_augment and batching_mode(model) == "log_mel":
             raise SerError("Whisper's classification model has no SpecAugment: leave training.spec_augment out.")
         model.config.apply_spec_augment = spec_augment
-    if way_of(model) == "whisper":
+    if batching_mode(model) == "log_mel":
         _shorten(model, feature_extractor, math.ceil(min(seconds, WHISPER_SECONDS)))
     return model, feature_extractor
 
 
 def _shorten(model: nn.Module, feature_extractor, seconds: int) -> None:
-    """Make a Whisper model and its extractor read `seconds` instead of 30. The extractor knows whole seconds only."""
+    """Make a Whisper model and its extractor read `seconds` instead of 30. The extractor takes whole seconds only."""
     feature_extractor.chunk_length = seconds
     feature_extractor.n_samples = seconds * feature_extractor.sampling_rate
     feature_extractor.nb_max_frames = feature_extractor.n_samples // feature_extractor.hop_length
@@ -89,11 +210,11 @@ def _shorten(model: nn.Module, feature_extractor, seconds: int) -> None:
 
 
 def choose_trainable(model: nn.Module, trainable: str, lora_rank: int) -> nn.Module:
-    """Freeze what is not to be trained, one of `TRAINABLE`; "lora" wraps the model."""
+    """Freeze the weights that are not trained; `trainable` is one of `TRAINABLE`, and "lora" wraps the model."""
     if trainable not in TRAINABLE:
         raise SerError(f"unknown model.trainable {trainable!r}: it is one of {', '.join(TRAINABLE)}.")
     if trainable != "all":
-        if way_of(model) == "whisper":
+        if batching_mode(model) == "log_mel":
             model.encoder.conv1.requires_grad_(False)
             model.encoder.conv2.requires_grad_(False)
         else:
@@ -105,7 +226,7 @@ def choose_trainable(model: nn.Module, trainable: str, lora_rank: int) -> nn.Mod
         return model
     from peft import LoraConfig, get_peft_model
 
-    # WavLM's attention takes the weights of its layers without calling them, so additions to them would do nothing.
+    # WavLM's attention reads the weights of its layers without calling them, so additions to them have no effect.
     attention = model.config.model_type != "wavlm"
     config = LoraConfig(
         r=lora_rank,
@@ -122,27 +243,26 @@ def in_head(name: str) -> bool:
     return not set(HEAD).isdisjoint(name.split("."))
 
 
-def count_parameters(model: nn.Module, trainable: str, lora_rank: int) -> dict[str, int]:
-    """How many numbers a model has ("parameters"), and how many of them, or of LoRA's additions, were trained."""
-    with torch.device("meta"):  # shapes without memory
+def count_trained(model: nn.Module, trainable: str, lora_rank: int) -> int:
+    """How many of a model's numbers, or of LoRA's additions, are trained."""
+    # Shapes without memory.
+    with torch.device("meta"):
         blank = choose_trainable(type(model)(model.config), trainable, lora_rank)
-    trained = sum(weight.numel() for weight in blank.parameters() if weight.requires_grad)
-    total = sum(weight.numel() for weight in model.parameters())
-    return {"parameters": total, "trained_parameters": trained}
+    return sum(weight.numel() for weight in blank.parameters() if weight.requires_grad)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what transformers, peft and PyTorch say about each other's code, which a user cannot act upon."""
+    """Silence warnings of transformers, peft and PyTorch about each other's code, on which a user cannot act."""
     with encoder_weights.quiet_transformers(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")  # of WavLM
+        warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
         yield
 
 
 def warn_of_cuts(feature_extractor, waveforms: list[np.ndarray]) -> None:
-    """Log how many clips are longer than what a Whisper model reads."""
+    """Log how many clips are longer than the input of a Whisper model."""
     limit = getattr(feature_extractor, "n_samples", math.inf)
     longer = sum(len(waveform) > limit for waveform in waveforms)
     if longer:
@@ -153,14 +273,14 @@ def warn_of_cuts(feature_extractor, waveforms: list[np.ndarray]) -> None:
 def collate(
     model: nn.Module, feature_extractor, waveforms: list[np.ndarray], at_least: int = 0
 ) -> dict[str, torch.Tensor]:
-    """A batch as the model reads it, waveforms padded with zeros to the longest, or to `at_least` samples."""
-    if way_of(model) == "whisper":
+    """A batch in the form that the model reads; waveforms are padded with zeros to the longest, or to `at_least` samples."""
+    if batching_mode(model) == "log_mel":
         rate = feature_extractor.sampling_rate
         features = feature_extractor(waveforms, sampling_rate=rate, return_tensors="pt")
         return {"input_features": features["input_features"]}
-    # Each clip by itself: without a mask the extractor would count padding in.
-    batch, lengths = padded(model, [normalised(feature_extractor, own) for own in waveforms], at_least)
-    if way_of(model) == "equal":
+    # Each clip by itself: the extractor would include the padding.
+    batch, lengths = padded(model, [normalised(feature_extractor, clip) for clip in waveforms], at_least)
+    if batching_mode(model) == "same_length":
         return {"input_values": batch}
     return {"input_values": batch, "attention_mask": (torch.arange(batch.shape[1]) < lengths[:, None]).long()}
 
@@ -171,36 +291,36 @@ def probabilities(
     """Softmax probabilities, float64 of shape (n_clips, n_emotions), computed in the precision of the weights.
 
     Args:
-        waveforms: prepared as in training. A Whisper model cuts what is longer than it reads.
-        device: move the model there first; None: where it is.
-        batch_size: most clips at a time; fewer where they are long, or where the GPU's memory asks for it.
+        waveforms: prepared as in training. A Whisper model cuts longer ones to its input length.
+        device: move the model there first; None: its present device.
+        batch_size: most clips at a time; fewer where they are long, or where the GPU's memory is short.
     """
     if device is not None:
         model.to(pick_device(device))
     model.eval()
-    where = next(model.parameters()).device
-    exact = way_of(model) == "equal"
+    target = next(model.parameters()).device
+    exact = batching_mode(model) == "same_length"
     answers = np.empty((len(waveforms), model.config.num_labels))
     order = sorted(range(len(waveforms)), key=lambda row: len(waveforms[row]))
     while order:
         length = len(waveforms[order[0]])
-        fitting = int(BATCH_SECONDS[where.type] * feature_extractor.sampling_rate / length)
+        fitting = int(BATCH_SECONDS[target.type] * feature_extractor.sampling_rate / length)
         batch = order[: max(1, min(batch_size, fitting))]
         rows = [row for row in batch if not exact or len(waveforms[row]) == length]
         order = order[len(rows) :]
         inputs = collate(model, feature_extractor, [waveforms[row] for row in rows])
         with quiet():
-            logits = _logits(model, {name: values.to(where) for name, values in inputs.items()})
+            logits = _logits(model, {name: values.to(target) for name, values in inputs.items()})
         answers[rows] = torch.softmax(logits.double(), dim=1).cpu().numpy()
     return answers
 
 
 @torch.inference_mode()
 def _logits(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The model's answers; a batch that the GPU's memory cannot hold is halved."""
+    """The model's logits; a batch that the GPU's memory cannot hold is halved."""
     size = len(next(iter(inputs.values())))
     try:
-        # The class's own `forward`: while it trains, that of the object is wrapped in autocast.
+        # The class's `forward`: during training the object's is wrapped in autocast.
         return type(model).forward(model, **inputs).logits
     except torch.cuda.OutOfMemoryError:
         if size == 1:
@@ -221,7 +341,8 @@ def save(model: nn.Module, feature_extractor, folder: Path) -> None:
     try:
         with quiet():
             model.save_pretrained(folder)
-    except SafetensorError as error:  # how a full disk comes out of safetensors
+    except SafetensorError as error:
+        # Safetensors reports a full disk so.
         raise SerError(f"the model cannot be written to {folder}: {error}. Is the disk full?") from error
     feature_extractor.save_pretrained(folder)
 
@@ -237,3 +358,11 @@ def load(folder: Path) -> tuple[nn.Module, object]:
     checkpoint = encoder_weights.locate(str(Path(folder).absolute()))
     model = encoder_weights.load_model(checkpoint, AutoModelForAudioClassification)
     return model, encoder_weights.load_feature_extractor(checkpoint)
+
+
+def shared_probabilities(model: nn.Module, feature_extractor, waveforms: list[np.ndarray], **settings) -> np.ndarray:
+    """`probabilities`, the clips divided among the processes; every process gets all of them."""
+    numbers = distributed.share(range(len(waveforms)))
+    part = probabilities(model, feature_extractor, [waveforms[number] for number in numbers], **settings)
+    answer_of = dict(distributed.gather(list(zip(numbers, part, strict=True))))
+    return np.stack([answer_of[number] for number in range(len(waveforms))])

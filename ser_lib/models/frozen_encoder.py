@@ -1,216 +1,140 @@
-"""A frozen encoder and the network that reads its embeddings, in one checkpoint that transformers loads.
+"""The second kind of model: a frozen pretrained encoder, and a network on its hidden states."""
 
-    pipeline("audio-classification", model=folder)(waveform)
-    AutoModelForAudioClassification.from_pretrained(folder)
-
-need no more than `import ser_lib` (see `ser_lib.models.hf_registration`) and no remote code. The model does for a batch what
-`ser_lib.models.embeddings.embed` and the network do for a table of clips: own frames only, pooled, and rounded to what the
-store keeps. So its probabilities are those of training, as far as the encoder was run in float32 then.
-"""
-
-import copy
-import errno
-import json
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
-import safetensors
+import numpy as np
+import pandas as pd
 import torch
-from torch import nn
-from transformers import (
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModelForAudioClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-)
-from transformers.modeling_outputs import SequenceClassifierOutput
 
+from ser_lib.audio import features
+from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
-from ser_lib.models import encoder_weights
-from ser_lib.models.embeddings import Encoder
-from ser_lib.models.hidden_states import hidden_states, whisper_states, windows
-from ser_lib.models.networks import FROZEN_ENCODER, Network
+from ser_lib.models import encoder_weights, networks
+from ser_lib.models.acoustic_network import NetworkModel
+from ser_lib.models.base import OnnxGraph
+from ser_lib.models.settings import Input
 
 
-class SpeechEmotionConfig(PretrainedConfig):
-    """What `SpeechEmotionModel` is made of.
+class FrozenEncoder(NetworkModel):
+    """A network on the layers of an encoder whose weights stay as they are."""
 
-    Args:
-        encoder_config: of the encoder, as its own `config.json` holds it.
-        network_config: the arguments of `ser_lib.models.Network`.
-        layers: numbers of the encoder's layers that the network reads; 0 is what enters the first.
-        pooling: "mean", "mean+std", or "frames" of one layer.
-        sampling_rate: in Hz, of the waveforms.
-    """
+    _folder: Path | None = None
+    _device = torch.device("cpu")
 
-    model_type = FROZEN_ENCODER
+    def check(self) -> None:
+        super().check()
+        layers = self.input.layers
+        if self.input.pooling == "sequence" and layers != "last" and len(layers) != 1:
+            raise SerError("input.pooling=sequence keeps the frames of one layer: name one in input.layers")
 
-    def __init__(
-        self,
-        encoder_config: dict | None = None,
-        network_config: dict | None = None,
-        layers: list[int] | None = None,
-        pooling: str = "mean",
-        sampling_rate: int = 16000,
-        **kwargs,
-    ):
-        self.encoder_config = encoder_config
-        self.network_config = network_config
-        self.layers = layers
-        self.pooling = pooling
-        self.sampling_rate = sampling_rate
-        super().__init__(**kwargs)
+    @property
+    def features_label(self) -> str:
+        return encoder_weights.label(self.input.encoder)
 
+    @property
+    def input_label(self) -> str:
+        layers = self.input.layers
+        names = {"all": "all layers", "last": "the last layer"}
+        return f"{self.input.pooling} of " + (
+            names[layers] if isinstance(layers, str) else f"layers {' '.join(map(str, layers))}"
+        )
 
-class SpeechEmotionModel(PreTrainedModel):
-    """An encoder, pooling over each clip's own frames, and a network: logits of the emotions."""
+    def used_settings(self) -> dict[str, set[str]]:
+        used = super().used_settings()
+        return used | {"input": used["input"] | {"revision", "layers", "precision"}}
 
-    config_class = SpeechEmotionConfig
-    main_input_name = "input_values"
+    def inputs(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
+        return self._in_form(embed_clips(self.input, clips, self.training.device, progress))
 
-    def __init__(self, config: SpeechEmotionConfig):
-        super().__init__(config)
-        encoder_config = AutoConfig.for_model(**config.encoder_config)
-        if encoder_config.model_type == "whisper":
-            from transformers.models.whisper.modeling_whisper import WhisperEncoder
+    def inputs_of(self, recordings: Sequence[str | Path | Recording]) -> np.ndarray:
+        from ser_lib.models import embeddings
 
-            self.encoder, self.main_input_name = WhisperEncoder(encoder_config), "input_features"
-        else:
-            self.encoder = MODEL_MAPPING[type(encoder_config)](encoder_config)
-        self.network = Network(**config.network_config)
-        self.post_init()
+        arrays = embeddings.embed_with(
+            self._encoder,
+            recordings,
+            layers=self.input.layers,
+            pooling=encoder_pooling(self.input),
+            audio=self.input.audio.model_dump(),
+            precision=self.input.precision,
+        )
+        return self._in_form(arrays)
 
-    def train(self, mode: bool = True):
-        """As any module, but for the encoder: frozen, it has neither dropout nor masks."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
+    def _in_form(self, arrays: np.ndarray | list[np.ndarray]) -> np.ndarray:
+        """An encoder's layers in the form that the head reads."""
+        if isinstance(arrays, list):
+            return features.stack_sequences(arrays)
+        # For most heads the layers' values stand side by side.
+        return arrays if self.reads_layers else arrays.reshape(len(arrays), -1)
 
-    def forward(
-        self,
-        input_values: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-    ) -> SequenceClassifierOutput:
-        """Logits of shape (n_clips, n_emotions), and the loss where there are labels.
+    def layer_weights(self) -> pd.Series | None:
+        weights = self.network.layer_weights()
+        if weights is None:
+            return None
+        layers = self.input.layers
+        return pd.Series(weights.tolist(), index=range(len(weights)) if isinstance(layers, str) else list(layers))
 
-        Args:
-            input_values: (n_clips, n_samples), as the feature extractor of a waveform model gives them.
-            input_features: (n_clips, n_mels, n_frames), as Whisper's gives them.
-            attention_mask: 1 up to each clip's own end, one value a sample or a frame; None: the clips fill the
-                whole input.
-            labels: position of each clip's emotion.
-        """
-        if input_features is None:
-            embeddings = self._from_waveforms(input_values, attention_mask)
-        else:
-            embeddings = self._from_spectrograms(input_features, attention_mask)
-        logits = self.network(embeddings)
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+    @cached_property
+    def _encoder(self):
+        """The encoder: from the run's own folder where there is one, else as the recipe names it."""
+        from ser_lib.models import embeddings
 
-    @torch.no_grad()
-    def _from_waveforms(self, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Cut off the padding, and embed."""
-        lengths = [values.shape[1]] * len(values) if mask is None else mask.sum(dim=1).tolist()
-        waveforms = [own[:n] for own, n in zip(values.float().cpu().numpy(), lengths, strict=True)]
-        cut = [windows(self.config, waveform, normalise=False) for waveform in waveforms]
-        pieces = [(clip, piece) for clip, own in enumerate(cut) for piece in own]
-        states = [[] for _ in waveforms]
-        # As many windows at a time as there are clips: an hour of audio takes no more memory than half a minute.
-        for start in range(0, len(pieces), len(waveforms)):
-            clips, batch = zip(*pieces[start : start + len(waveforms)], strict=True)
-            # Of a feature extractor it needs the sampling rate alone here, which the configuration knows too.
-            found = hidden_states(self.encoder, self.config, list(batch), normalise=False)
-            for clip, own in zip(clips, found, strict=True):
-                states[clip].append(own[self.config.layers])
-        return self._pooled([torch.cat(own, dim=1) for own in states])
+        if self._folder is None:
+            return embeddings.load_encoder(self.input.encoder, self.input.revision, self._device)
+        from ser_lib.models.hf_checkpoint import load_frozen_encoder
 
-    @torch.no_grad()
-    def _from_spectrograms(self, features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Leave off the silence with which Whisper's extractor fills each clip up to 30 s, and embed."""
-        if mask is None:
-            mask = torch.ones(len(features), features.shape[2])
-        # Depending on how it was called the extractor gives one value a sample or a spectrogram's frame, of which
-        # the second convolution makes one out of two.
-        values_a_frame = 2 * (mask.shape[1] // features.shape[2])
-        frames = -(-mask.sum(dim=1).long().cpu() // values_a_frame)
-        states = whisper_states(self.encoder, features, frames)
-        return self._pooled([own[self.config.layers] for own in states])
+        return load_frozen_encoder(self._folder, self._device)
 
-    def _pooled(self, states: list[torch.Tensor]) -> torch.Tensor:
-        """What the network reads, from one tensor (n_layers, n_frames, n_features) a clip."""
-        if self.config.pooling == "frames":
-            embeddings = [clip[0] for clip in states]
-        else:
-            embeddings = [clip.mean(dim=1) for clip in states]
-            if self.config.pooling == "mean+std":
-                deviations = [clip.std(dim=1, correction=0) for clip in states]
-                embeddings = [torch.cat(both, dim=1) for both in zip(embeddings, deviations, strict=True)]
-            if self.config.network_config["form"] == "vector":
-                embeddings = [embedding.flatten() for embedding in embeddings]
-        embeddings = nn.utils.rnn.pad_sequence(embeddings, batch_first=True, padding_value=torch.nan)
-        largest = torch.finfo(torch.float16).max
-        return embeddings.clamp(-largest, largest).half().float()
+    @property
+    def parameters(self) -> int:
+        return self.trained_parameters + self._encoder.n_parameters
+
+    def save(self, folder: Path, complete: bool = True) -> None:
+        if not complete:
+            return networks.save(self.network.cpu(), folder)
+        from ser_lib.models.hf_checkpoint import save_frozen
+
+        save_frozen(self._encoder, self.network.cpu(), self.input.layers, encoder_pooling(self.input), folder)
+
+    def load(self, folder: Path, complete_folder: Path | None = None) -> Self:
+        self._folder = complete_folder or folder
+        return super().load(folder)
+
+    def to(self, device: torch.device) -> Self:
+        self._device = device
+        return super().to(device)
+
+    def onnx_graph(self) -> OnnxGraph:
+        from ser_lib.models.hf_checkpoint import SpeechEmotionConfig
+        from ser_lib.models.onnx_graphs import FrozenEncoderGraph
+
+        config = SpeechEmotionConfig.from_pretrained(self._folder, local_files_only=True)
+        encoder = self._encoder
+        graph = FrozenEncoderGraph(
+            encoder.model, encoder.feature_extractor, self.network, config.layers, config.pooling
+        )
+        return OnnxGraph(graph, "waveform", 0.1 * torch.randn(2, 16001))
 
 
-AutoConfig.register(FROZEN_ENCODER, SpeechEmotionConfig)
-AutoModelForAudioClassification.register(SpeechEmotionConfig, SpeechEmotionModel)
+def encoder_pooling(settings: Input) -> str:
+    """The `pooling` of `ser_lib.models.embeddings.embed`: it calls a sequence "frames"."""
+    return "frames" if settings.pooling == "sequence" else settings.pooling
 
 
-def load_frozen_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:
-    """The encoder alone of what `save_frozen` wrote.
+def embed_clips(settings: Input, clips: pd.DataFrame, device: str, progress: bool) -> np.ndarray | list[np.ndarray]:
+    """A clip table's embeddings as the recipe's `input` states them, see `ser_lib.models.embeddings.embed`."""
+    from ser_lib.models import embeddings
 
-    Raises:
-        SerError: a file is missing or damaged.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise SerError(f"{folder} holds no encoder with its network ({error}). Train the run again.") from error
-    name = encoder_weights.label(config["encoder_config"]["_name_or_path"])
-    checkpoint = encoder_weights.Checkpoint(folder, name, "", config["encoder_config"])
-    model = encoder_weights.load_model(checkpoint, SpeechEmotionModel)
-    return Encoder(checkpoint, model.encoder.requires_grad_(False).to(device), extractor)
-
-
-def save_frozen(encoder, network: Network, layers: str | list[int], pooling: str, folder: Path) -> None:
-    """Write encoder, network and feature extractor into a folder, from which transformers loads them.
-
-    `ser_lib.models.load` reads the network alone from it.
-
-    Args:
-        encoder: from `ser_lib.models.embeddings.load_encoder`, on the CPU.
-        network: trained on that encoder's embeddings, on the CPU.
-        layers, pooling: as they were given to `ser_lib.models.embeddings.embed`.
-
-    Raises:
-        OSError: the disk is full or read-only.
-    """
-    extractor, emotions = copy.deepcopy(encoder.feature_extractor), network.config["emotions"]
-    # Of every architecture: the model cuts each clip to its own length, which a batch without masks does not tell.
-    extractor.return_attention_mask = True
-    numbers = list(range(encoder.model.config.num_hidden_layers + 1))
-    named = {"all": numbers, "last": numbers[-1:]}
-    config = SpeechEmotionConfig(
-        # Told by its name: where it lay on this machine is nobody's business.
-        encoder_config=encoder.model.config.to_dict() | {"_name_or_path": encoder.checkpoint.name},
-        network_config=network.config,
-        layers=named[layers] if isinstance(layers, str) else [numbers[layer] for layer in layers],
-        pooling=pooling,
-        sampling_rate=encoder.sampling_rate,
-        id2label=dict(enumerate(emotions)),
-        label2id={emotion: number for number, emotion in enumerate(emotions)},
+    return embeddings.embed(
+        clips,
+        settings.encoder,
+        settings.revision,
+        layers=settings.layers,
+        pooling=encoder_pooling(settings),
+        audio=settings.audio.model_dump(),
+        precision=settings.precision,
+        device=device,
+        progress=progress,
     )
-    with torch.device("meta"):  # no time for random weights: both parts are there already
-        model = SpeechEmotionModel(config)
-    model.encoder, model.network = encoder.model, network
-    try:
-        with encoder_weights.quiet_transformers():
-            model.save_pretrained(folder, max_shard_size="1TB")  # one file, as `ser_lib.models.load` expects
-    except safetensors.SafetensorError as error:  # it hides the system's error number
-        raise OSError(errno.EIO, f"the model cannot be written: {error}", str(folder)) from error
-    extractor.save_pretrained(folder)

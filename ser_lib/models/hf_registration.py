@@ -1,10 +1,9 @@
-"""Make transformers know this project's own kind of checkpoint, as soon as transformers itself is imported.
+"""Register this project's checkpoint class with transformers as soon as transformers itself is imported.
 
-`pipeline("audio-classification", model=folder)` and `AutoModelForAudioClassification.from_pretrained(folder)` find
-a class by the `model_type` in the folder's config.json, among the classes that were registered. Importing
-`ser_lib.models.frozen_encoder` registers ours, but takes the seconds that torch and transformers take to import. So
-`import ser_lib` only leaves a finder behind: when the module that holds transformers' table of classes is
-imported, by whatever way, ours are registered right after it.
+`pipeline("audio-classification", model=folder)` and `AutoModelForAudioClassification.from_pretrained(folder)` look up the
+`model_type` of the folder's config.json among registered classes. Importing `ser_lib.models.hf_checkpoint` registers
+ours, but also imports torch and transformers, which takes seconds. Therefore `import ser_lib` only installs a finder
+that registers our classes right after the module with transformers' table of classes has been imported.
 """
 
 import sys
@@ -15,24 +14,24 @@ TABLE = "transformers.models.auto.modeling_auto"
 
 
 class _AfterTable:
-    """Finds one module, where Python would find it too, and registers our classes once it has been executed."""
+    """A module finder that registers our classes after the module `TABLE` was executed."""
 
     def find_spec(self, name, path=None, target=None):
         spec = PathFinder.find_spec(name, path) if name == TABLE else None
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_register(module):
                 execute(module)
-                import_module("ser_lib.models.frozen_encoder")
+                import_module("ser_lib.models.hf_checkpoint")
 
-            spec.loader.exec_module = execute_and_register
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]  # the purpose of this finder
         return spec
 
 
 def register() -> None:
-    """Register our classes with transformers: now where its table of them is imported, else when it will be."""
+    """Register our classes with transformers: now if its table of classes is imported, else when it is imported."""
     if TABLE in sys.modules:
-        import_module("ser_lib.models.frozen_encoder")
+        import_module("ser_lib.models.hf_checkpoint")
     elif not any(isinstance(finder, _AfterTable) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterTable())

@@ -1,13 +1,13 @@
-"""Every layer's hidden states of every clip, from any pretrained transformer that reads speech.
+"""Hidden states of every layer for every clip, from any pretrained transformer that reads speech.
 
-A clip's hidden states do not depend on what shares its batch. Three ways lead there:
+A clip's hidden states do not depend on the other clips of its batch. There are three modes of batching:
 
-- wav2vec2, XLS-R, HuBERT and WavLM whose convolutions are normalised frame by frame ("layer") read padded batches
-  with an attention mask.
-- Where the first convolution is normalised over time ("group"), padding would change every frame; and data2vec-audio
-  sees padding through its stacked positional convolutions. Clips of exactly one length share a batch.
-- Whisper reads log-mel frames, which its own code pads to 30 s. Here clips are padded to the longest of the batch,
-  its positions are cut to that, and the padding is masked: a tenth of the work on clips of a few seconds.
+- "padded": wav2vec2, XLS-R, HuBERT and WavLM whose convolutions are normalised frame by frame ("layer") read padded
+  batches with an attention mask.
+- "same_length": where the first convolution is normalised over time ("group"), padding would change every frame, and
+  data2vec-audio sees padding through its stacked positional convolutions. Only clips of one length share a batch.
+- "log_mel": Whisper reads log-mel frames, which its own code pads to 30 s. Here clips are padded to the longest of the
+  batch and the padding is masked: a tenth of the work on clips of a few seconds.
 """
 
 from itertools import groupby
@@ -16,19 +16,21 @@ import numpy as np
 import torch
 from torch import nn
 
-MAX_SECONDS = 30.0  # what Whisper reads at once; longer clips are cut into windows, and memory stays bounded
+# What Whisper reads at once. Longer clips are cut into windows, which bounds the memory.
+MAX_SECONDS = 30.0
 
 
-def way_of(model: nn.Module) -> str:
-    """How clips of different lengths share a batch: "mask", "equal" (not at all) or "whisper"; see above."""
-    kind = model.config.model_type
-    if kind == "whisper":
-        return kind
-    return "mask" if kind != "data2vec-audio" and model.config.feat_extract_norm == "layer" else "equal"
+def batching_mode(model: nn.Module) -> str:
+    """How clips of different lengths share a batch: "padded", "same_length" or "log_mel"; see above."""
+    architecture = model.config.model_type
+    if architecture == "whisper":
+        return "log_mel"
+    by_frame = architecture != "data2vec-audio" and model.config.feat_extract_norm == "layer"
+    return "padded" if by_frame else "same_length"
 
 
 def samples_of(model: nn.Module, n_frames: int) -> int:
-    """Samples that a waveform model's convolutions need for so many frames; of one, their receptive field."""
+    """Samples that a waveform model's convolutions need for a number of frames; for one frame, the receptive field."""
     samples = n_frames
     for kernel, stride in zip(model.config.conv_kernel[::-1], model.config.conv_stride[::-1], strict=True):
         samples = (samples - 1) * stride + kernel
@@ -38,39 +40,39 @@ def samples_of(model: nn.Module, n_frames: int) -> int:
 def hidden_states(
     model: nn.Module, feature_extractor, waveforms: list[np.ndarray], normalise: bool = True
 ) -> list[torch.Tensor]:
-    """Every layer's hidden states of every clip: its own frames only, independent of what else is in the batch.
+    """Hidden states of every layer for every clip: its own frames only, independent of the rest of the batch.
 
     Args:
         model: a base model of transformers, in evaluation mode, on its device.
-        waveforms: mono, at the feature extractor's sampling rate. What is longer than 30 s is read in windows of
-            at most that; what is shorter than the convolutions' receptive field is filled up with zeros.
+        waveforms: mono, at the feature extractor's sampling rate. Longer ones than 30 s are read in windows of at most
+            30 s; shorter ones than the convolutions' receptive field are padded with zeros.
         normalise: to zero mean and unit variance, where the feature extractor asks for it.
 
     Returns:
-        one tensor (n_layers, n_frames, n_features) a clip, on the model's device. Layer 0 is what enters the first
-        transformer layer; the last is what the model returns, after its last normalisation.
+        one tensor (n_layers, n_frames, n_features) a clip, on the model's device. Layer 0 is the input of the first
+        transformer layer; the last is the model's output, after its last normalisation.
     """
     cut = [windows(feature_extractor, waveform, normalise) for waveform in waveforms]
-    pieces = [piece for own in cut for piece in own]
-    way = way_of(model)
-    if way == "whisper":
+    pieces = [piece for clip in cut for piece in clip]
+    mode = batching_mode(model)
+    if mode == "log_mel":
         states = _from_log_mel(model, feature_extractor, pieces)
-    elif way == "mask":
+    elif mode == "padded":
         states = _waveform_states(model, pieces)
     else:
-        states = [None] * len(pieces)
-        by_length = sorted(range(len(pieces)), key=lambda i: len(pieces[i]))
-        for _, group in groupby(by_length, key=lambda i: len(pieces[i])):
-            same = list(group)
-            for i, own in zip(same, _waveform_states(model, [pieces[i] for i in same]), strict=True):
-                states[i] = own
-    states = iter(states)
-    joined = [[next(states) for _ in own] for own in cut]
-    return [own[0] if len(own) == 1 else torch.cat(own, dim=1) for own in joined]
+        by_number: dict[int, torch.Tensor] = {}
+        by_length = sorted(range(len(pieces)), key=lambda number: len(pieces[number]))
+        for _, group in groupby(by_length, key=lambda number: len(pieces[number])):
+            numbers = list(group)
+            by_number |= zip(numbers, _waveform_states(model, [pieces[number] for number in numbers]), strict=True)
+        states = [by_number[number] for number in range(len(pieces))]
+    remaining = iter(states)
+    joined = [[next(remaining) for _ in clip] for clip in cut]
+    return [parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in joined]
 
 
 def windows(feature_extractor, waveform: np.ndarray, normalise: bool = True) -> list[np.ndarray]:
-    """Cut a clip into windows of like length, at most 30 s; normalise before, where the extractor asks for it."""
+    """Cut a clip into windows of equal length, at most 30 s; normalise it before, if the extractor asks for that."""
     if normalise:
         waveform = normalised(feature_extractor, waveform)
     longest = round(MAX_SECONDS * feature_extractor.sampling_rate)
@@ -78,17 +80,17 @@ def windows(feature_extractor, waveform: np.ndarray, normalise: bool = True) -> 
 
 
 def normalised(feature_extractor, waveform: np.ndarray) -> np.ndarray:
-    """To zero mean and unit variance where the feature extractor asks for it, as Wav2Vec2FeatureExtractor does it."""
+    """Normalise to zero mean and unit variance, if the feature extractor asks for it, as Wav2Vec2FeatureExtractor does."""
     if not getattr(feature_extractor, "do_normalize", False):
         return waveform
     return (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
 
 
 def padded(model: nn.Module, waveforms: list[np.ndarray], at_least: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """One batch of waveforms, filled up with zeros to the longest, or to `at_least` samples.
+    """One batch of waveforms, padded with zeros to the longest, or to `at_least` samples.
 
     Returns:
-        float32 of shape (n_clips, n_samples), and each clip's own samples, its receptive field at the least.
+        float32 of shape (n_clips, n_samples), and the number of samples of each clip, at least the receptive field.
     """
     lengths = torch.tensor([max(len(waveform), samples_of(model, 1)) for waveform in waveforms])
     batch = torch.zeros(len(waveforms), max(int(lengths.max()), at_least))
@@ -98,29 +100,30 @@ def padded(model: nn.Module, waveforms: list[np.ndarray], at_least: int = 0) -> 
 
 
 def _waveform_states(model: nn.Module, waveforms: list[np.ndarray]) -> list[torch.Tensor]:
-    """One batch, padded with zeros, and masked where lengths differ."""
+    """Hidden states of one batch, padded with zeros, and masked where lengths differ."""
     batch, lengths = padded(model, waveforms)
     device = next(model.parameters()).device
     mask = torch.arange(batch.shape[1]) < lengths[:, None] if lengths.min() < lengths.max() else None
     output = model(
         batch.to(device), attention_mask=None if mask is None else mask.long().to(device), output_hidden_states=True
     )
-    # transformers 5 gives some architectures' last layer as it is before the last normalisation.
+    # For some architectures transformers 5 returns the last layer before the last normalisation.
     states = torch.stack([*output.hidden_states[:-1], output.last_hidden_state], dim=1)
     frames = lengths
     for kernel, stride in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
         frames = (frames - kernel) // stride + 1
-    return [own[:, :n] for own, n in zip(states, frames.tolist(), strict=True)]
+    return [layers[:, :n] for layers, n in zip(states, frames.tolist(), strict=True)]
 
 
 def _from_log_mel(encoder: nn.Module, feature_extractor, waveforms: list[np.ndarray]) -> list[torch.Tensor]:
-    """Compute the log-mel frames of one batch, no more of them than its longest clip needs, and its hidden states."""
+    """Hidden states of one batch from its log-mel frames, of which there are only as many as the longest clip needs."""
     device, hop = next(encoder.parameters()).device, feature_extractor.hop_length
     frames = torch.tensor([-(-len(waveform) // (2 * hop)) for waveform in waveforms])  # conv2 halves their number
     longest = int(frames.max())
-    # So much silence that no frame in use sees where it ends; at 30 s it ends as in the stock extractor.
+    # Enough silence that no used frame sees its end; at 30 s it ends as in the stock extractor.
     samples = min(2 * hop * longest + 2 * feature_extractor.n_fft, feature_extractor.n_samples)
-    with torch.autocast(device.type, enabled=False):  # a logarithm of sums: not in half precision
+    # A logarithm of sums: not in half precision.
+    with torch.autocast(device.type, enabled=False):
         features = feature_extractor(
             waveforms,
             max_length=samples,
@@ -135,26 +138,39 @@ def _from_log_mel(encoder: nn.Module, feature_extractor, waveforms: list[np.ndar
 def whisper_states(encoder: nn.Module, features: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
     """Every layer's hidden states of one batch for Whisper's encoder, as long as its longest clip instead of 30 s.
 
-    The convolutions see behind each clip the silence that they see in the stock 30 s, so layer 0 is the stock
-    model's; attention sees the clip alone. A clip of 30 s gives the stock model's output.
+    Attention sees each clip's own frames only.
 
     Args:
         features: log-mel, (n_clips, n_mels, n_mel_frames), at least one frame of silence behind each clip of less
             than 30 s.
-        frames: own frames of each clip, one for two of log-mel, rounded up.
+        frames: frames of each clip, one for two of log-mel, rounded up.
     """
     from transformers.masking_utils import create_bidirectional_mask
 
     longest = int(frames.max())
-    hidden = nn.functional.gelu(encoder.conv1(features[:, :, : 2 * longest + 1]))
-    hidden = nn.functional.gelu(encoder.conv2(hidden))[:, :, :longest].transpose(1, 2)
-    hidden = hidden + encoder.embed_positions.weight[:longest]
+    embedded = whisper_input(encoder, features, longest)
     mask = None
     if frames.min() < longest:
         mask = (torch.arange(longest) < frames[:, None]).to(features.device)
-        mask = create_bidirectional_mask(config=encoder.config, inputs_embeds=hidden, attention_mask=mask)
-    states = [hidden]
+        mask = create_bidirectional_mask(config=encoder.config, inputs_embeds=embedded, attention_mask=mask)
+    states = whisper_layers(encoder, embedded, mask)
+    return [layers[:, :n] for layers, n in zip(torch.stack(states, dim=1), frames.tolist(), strict=True)]
+
+
+def whisper_input(encoder: nn.Module, features: torch.Tensor, n_frames: int) -> torch.Tensor:
+    """The input of Whisper's first transformer layer for the first frames, (n_clips, n_frames, n_features).
+
+    The convolutions see the silence behind each clip that they see in the stock 30 s, so that this is the stock model's.
+    """
+    hidden = nn.functional.gelu(encoder.conv1(features[:, :, : 2 * n_frames + 1]))
+    hidden = nn.functional.gelu(encoder.conv2(hidden))[:, :, :n_frames].transpose(1, 2)
+    return hidden + encoder.embed_positions.weight[:n_frames]
+
+
+def whisper_layers(encoder: nn.Module, embedded: torch.Tensor, mask: torch.Tensor | None) -> list[torch.Tensor]:
+    """The input of Whisper's first transformer layer and the output of each layer, the last one normalised."""
+    states = [embedded]
     for layer in encoder.layers:
         states.append(layer(states[-1], mask))
     states[-1] = encoder.layer_norm(states[-1])
-    return [own[:, :n] for own, n in zip(torch.stack(states, dim=1), frames.tolist(), strict=True)]
+    return states

@@ -1,6 +1,6 @@
 """Fit a network: mini-batches, a schedule, early stopping, and the best epoch by validation.
 
-Logistic regression is fitted by scikit-learn instead, and ends as a network like any other.
+Logistic regression is fitted by scikit-learn, and its coefficients are copied into a network.
 """
 
 import copy
@@ -29,28 +29,38 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch inside the block and make it repeatable; restore all of it afterwards.
+def one_thread() -> Iterator[None]:
+    """Compute on one CPU thread inside the block: sums have one order, whatever the number of cores.
 
-    One CPU thread: sums then have one order, whatever the number of cores. For networks as small as those in
-    `ser_lib.models` it is also the fastest (an epoch of the LSTM on TESS: half the time of two threads).
+    For networks as small as those of `ser_lib.models.heads` it is also the fastest (an epoch of the LSTM on TESS: half
+    the time of two threads).
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        # The threads of NumPy and scikit-learn.
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch inside the block and make it repeatable, on one thread; restore all of it afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    before = torch.backends.cudnn.deterministic, torch.get_num_threads()
-    with torch.random.fork_rng(devices=devices):
+    deterministic = torch.backends.cudnn.deterministic
+    with torch.random.fork_rng(devices=devices), one_thread():
         torch.manual_seed(seed)
         torch.backends.cudnn.deterministic = True
-        torch.set_num_threads(1)
         try:
-            with threadpool_limits(1):  # NumPy's and scikit-learn's own threads
-                yield
+            yield
         finally:
-            torch.backends.cudnn.deterministic = before[0]
-            torch.set_num_threads(before[1])
+            torch.backends.cudnn.deterministic = deterministic
 
 
 def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Weight n / (n_classes × n_of_class) for each class, so that each counts alike in the loss.
+    """Weight n / (n_classes × n_of_class) for each class, so that all classes contribute equally to the loss.
 
     >>> balanced_weights(np.array([0, 0, 0, 1]), 2).round(3).tolist()
     [0.667, 2.0]
@@ -110,14 +120,14 @@ def fit(
     target = pick_device(device)
     network.to(target)
     inputs, truth = (torch.from_numpy(features).to(target), torch.from_numpy(labels.astype(np.int64)).to(target))
-    train, validation = torch.tensor(train, device=target), torch.tensor(validation, device=target)
+    train_rows, validation_rows = torch.tensor(train, device=target), torch.tensor(validation, device=target)
     if standardise:
-        network.standardise.fit(inputs[train])
+        network.standardise.fit(inputs[train_rows])
 
     weight = None
     if class_weights:
         n_classes = len(network.config["emotions"])
-        weight = torch.tensor(balanced_weights(labels[train.cpu().numpy()], n_classes), dtype=torch.float32).to(target)
+        weight = torch.tensor(balanced_weights(labels[train], n_classes), dtype=torch.float32).to(target)
     loss_of = nn.CrossEntropyLoss(weight=weight)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)  # = Adam at 0
     schedule = {
@@ -132,9 +142,9 @@ def fit(
     for epoch in bar:
         row = {"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"]}
         row["train_loss"], row["train_accuracy"] = _one_epoch(
-            network, inputs, truth, train, batch_size, loss_of, optimiser, clip_norm, epoch
+            network, inputs, truth, train_rows, batch_size, loss_of, optimiser, clip_norm, epoch
         )
-        row.update(_validated(network, inputs, truth, validation, batch_size))
+        row.update(_validated(network, inputs, truth, validation_rows, batch_size))
         rank = _rank(row) if keep_best and len(validation) else (epoch, 0.0)
         if schedule is not None:
             by_loss = scheduler == "plateau"
@@ -189,7 +199,6 @@ def fit_logistic(
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     _refuse_no_clips(train)
     if len(inverse_regularisation) > 1 and len(validation) == 0:
@@ -219,9 +228,9 @@ def fit_logistic(
     candidates = tqdm(inverse_regularisation, desc=description, leave=False, disable=not progress)
     for epoch, strength in enumerate(candidates, start=1):
         regression.set_params(C=strength)
-        # One thread, as in `seeded`: one order of sums, and a tenth of the time where other programs run too.
-        with warnings.catch_warnings(), threadpool_limits(1):
-            warnings.simplefilter("ignore", ConvergenceWarning)  # said below, in this project's words
+        with warnings.catch_warnings(), one_thread():
+            # A log line below states it with the name of the recipe's field.
+            warnings.simplefilter("ignore", ConvergenceWarning)
             regression.fit(standardised, labels[train])
         if regression.n_iter_.max() >= max_iterations:
             logger.warning(
@@ -315,5 +324,6 @@ def _logits(network: nn.Module, inputs: torch.Tensor, batch_size: int) -> torch.
 def probabilities(network: nn.Module, features: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Softmax probabilities, float64 of shape (n_clips, n_emotions), on the device where the network is."""
     target = next(network.parameters()).device
-    logits = _logits(network, torch.from_numpy(features).to(target), batch_size)
-    return torch.softmax(logits.double(), dim=1).cpu().numpy()
+    with one_thread():
+        logits = _logits(network, torch.from_numpy(features).to(target), batch_size)
+        return torch.softmax(logits.double(), dim=1).cpu().numpy()

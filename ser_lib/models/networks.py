@@ -1,55 +1,49 @@
-"""Every network that learns from features: standardised input, a body of its own, dense layers, the logits.
+"""Networks that learn from features: standardised input, a head, dense layers, logits.
 
-What a network reads has one of three forms, its configuration says which:
+The input of a network has one of three forms:
 
-- "vector", (n_clips, n_features): a clip's mean features, or its embedding.
+- "vector", (n_clips, n_features): a clip's pooled features, or its embedding.
 - "layers", (n_clips, n_layers, n_features): an embedding from each layer of an encoder.
 - "sequence", (n_clips, n_frames, n_features): one vector a frame, padded with NaN. Padding never changes a result.
 
-Values may be float16, as the store keeps embeddings: they become float32 with the batch they are read in.
+Values may be float16, as embeddings are cached: each batch becomes float32 when it is read.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
 from ser_lib.common.errors import SerError
-from ser_lib.models.heads import AttentivePooling, Vectors, WeightedLayers
-from ser_lib.models.sequences import Convolutions, Recurrence
+from ser_lib.models.base import MODELS, registered
+from ser_lib.models.heads import Head, WeightedLayers
 
 FORMS = {
     "vector": "one vector a clip",
     "layers": "one vector a layer of the encoder",
     "sequence": "a sequence of frames",
 }
-# The forms that each network can read.
-NETWORKS = {
-    "cnn": ("vector", "sequence"),
-    "lstm": ("vector", "sequence"),
-    "bilstm": ("vector", "sequence"),
-    "gru": ("vector", "sequence"),
-    "mlp": ("vector",),
-    "logistic-regression": ("vector",),
-    "weighted-layers": ("layers",),
-    "attentive-pooling": ("sequence",),
-}
-WITH_HIDDEN = ("cnn", "lstm", "bilstm", "gru", "attentive-pooling")  # whose body has a width of its own
-# The `model_type` of an encoder and its network in one checkpoint: see `ser_lib.models.frozen_encoder`.
+# The `model_type` of an encoder and its network in one checkpoint: see `ser_lib.models.hf_checkpoint`.
 FROZEN_ENCODER = "ser-frozen-encoder"
 
 
 class Standardise(nn.Module):
-    """Subtract a mean and divide by a deviation, both learned from training clips by `fit`.
+    """Subtract a mean and divide by a standard deviation, both learned from training clips by `fit`.
 
-    They are buffers, so they travel with the weights: a saved network needs nothing else to read raw features.
+    They are buffers and saved with the weights: a saved network needs nothing else to read raw features.
 
     Args:
         shape: (n_features,), or (n_layers, n_features) where each layer has a mean and deviation of its own.
     """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
 
     def __init__(self, *shape: int):
         super().__init__()
@@ -57,16 +51,16 @@ class Standardise(nn.Module):
         self.register_buffer("deviation", torch.ones(shape))
 
     def fit(self, features: torch.Tensor) -> None:
-        """Take mean and deviation of each feature over all clips and frames, NaN padding aside."""
+        """Take mean and deviation of each feature over all clips and frames; NaN padding is left out."""
         values = features.reshape(-1, self.mean.numel())
-        own = ~values[:, 0].isnan()
+        is_frame = ~values[:, 0].isnan()
         means, deviations = self.mean.view(-1), self.deviation.view(-1)
         # Sums of many frames lose digits in float32; a part of the columns at a time bounds the memory.
         for columns in torch.arange(len(means), device=values.device).split(128):
-            part = values[:, columns][own].double()
+            part = values[:, columns][is_frame].double()
             deviation = part.std(dim=0, correction=0)
             means[columns] = part.mean(dim=0).float()
-            # A feature that never varies says nothing; dividing by its deviation would give NaN.
+            # A constant feature carries no information; dividing by its deviation would give NaN.
             deviations[columns] = torch.where(deviation > 1e-8, deviation, 1.0).float()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -74,20 +68,20 @@ class Standardise(nn.Module):
 
 
 class Network(nn.Module):
-    """Standardised features, the body of that name, then dense layers with ReLU and dropout, and the logits.
+    """Standardised features, a head, then dense layers with ReLU and dropout, and the logits.
 
     Args:
-        name: key of `NETWORKS`.
+        name: of a head in `ser_lib.models.base.MODELS`.
         emotions: the labels, in the order of the logits.
-        n_features: features a frame, a layer, or a clip.
-        form: key of `FORMS`: what the network reads.
+        n_features: features of a frame, a layer, or a clip.
+        form: key of `FORMS`: the form of the input.
         n_layers: layers of the encoder, for the form "layers" alone.
-        hidden: width of the body; only those of `WITH_HIDDEN` have one.
-        dense: widths of the dense layers behind it; logistic-regression has none, whatever is asked for.
+        hidden: width of the head, where it has one.
+        dense: widths of the dense layers; logistic-regression has none, whatever is given.
         dropout: probability after each dense layer, 0 to 1.
 
     Raises:
-        SerError: no network has that name, or it does not read that form.
+        SerError: no head has that name, or it does not read that form.
     """
 
     def __init__(
@@ -98,20 +92,19 @@ class Network(nn.Module):
         form: str,
         n_layers: int = 1,
         hidden: int = 128,
-        dense: tuple[int, ...] = (64, 32),
+        dense: Sequence[int] = (64, 32),
         dropout: float = 0.2,
     ):
         super().__init__()
-        if name not in NETWORKS:
-            raise SerError(f"unknown network {name!r}: model.name is one of {', '.join(NETWORKS)}.")
-        if form not in NETWORKS[name]:
-            others = [other for other, forms in NETWORKS.items() if form in forms]
+        head = registered(name)
+        if form not in head.forms:
+            others = [other for other, entry in MODELS.items() if form in getattr(entry, "forms", ())]
             raise SerError(
-                f"model.name={name} reads {' or '.join(FORMS[own] for own in NETWORKS[name])}, but its input is "
+                f"model.name={name} reads {' or '.join(FORMS[read] for read in head.forms)}, but its input is "
                 f"{FORMS[form]}. Change input.layers or input.pooling, or take one of {', '.join(others)}."
             )
-        dense = () if name == "logistic-regression" else dense
-        self.config = {
+        dense = dense if "dense" in head.sizes else ()
+        self.config: dict[str, Any] = {
             "name": name,
             "emotions": list(emotions),
             "n_features": n_features,
@@ -122,8 +115,11 @@ class Network(nn.Module):
             "dropout": dropout,
         }
         self.standardise = Standardise(*((n_layers, n_features) if form == "layers" else (n_features,)))
-        self.body = _body(name, n_features, form, n_layers, hidden)
-        layers, width = [], self.body.n_outputs
+        # A head that reads sequences reads a vector as a sequence of single values.
+        as_steps = form == "vector" and "sequence" in head.forms
+        self.body: Head = head(1 if as_steps else n_features, n_layers, hidden)
+        layers: list[nn.Module] = []
+        width = self.body.n_outputs
         for size in dense:
             layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(dropout)]
             width = size
@@ -134,37 +130,22 @@ class Network(nn.Module):
         return self.head(self.body(self.standardise(features)))
 
     def layer_weights(self) -> np.ndarray | None:
-        """How much each of the encoder's layers weighs, together 1; None for a network that weighs none."""
+        """Weight of each of the encoder's layers, summing to 1; None where the head weighs no layers."""
         return self.body.weights().detach().cpu().numpy() if isinstance(self.body, WeightedLayers) else None
 
 
-def _body(name: str, n_features: int, form: str, n_layers: int, hidden: int) -> nn.Module:
-    """What stands between standardised features and dense layers; its `n_outputs` is its width."""
-    n_inputs = n_features if form == "sequence" else 1
-    return {
-        "cnn": lambda: Convolutions(n_inputs, hidden),
-        "lstm": lambda: Recurrence(nn.LSTM, n_inputs, hidden, bidirectional=False),
-        "bilstm": lambda: Recurrence(nn.LSTM, n_inputs, hidden, bidirectional=True),
-        "gru": lambda: Recurrence(nn.GRU, n_inputs, hidden, bidirectional=False),
-        "mlp": lambda: Vectors(n_features),
-        "logistic-regression": lambda: Vectors(n_features),
-        "weighted-layers": lambda: WeightedLayers(n_layers, n_features),
-        "attentive-pooling": lambda: AttentivePooling(n_features, hidden),
-    }[name]()
-
-
 def build(name: str, emotions: list[str], input_shape: tuple[int, ...], **sizes) -> Network:
-    """A network with random weights, for inputs as they are.
+    """A network with random weights for inputs of a shape.
 
     Args:
-        input_shape: of one clip: (n_features,), (n_layers, n_features) for weighted-layers, else (n_frames,
-            n_features), where n_frames does not matter.
+        input_shape: of one clip: (n_features,), (n_layers, n_features) for heads that read layers, else (n_frames,
+            n_features), where n_frames has no effect.
         name, emotions, sizes: as of `Network`, as are the errors.
     """
     if len(input_shape) == 1:
         return Network(name, emotions, input_shape[0], "vector", **sizes)
     n_steps, n_features = input_shape
-    if name == "weighted-layers":
+    if "layers" in getattr(registered(name), "forms", ()):
         return Network(name, emotions, n_features, "layers", n_layers=n_steps, **sizes)
     return Network(name, emotions, n_features, "sequence", **sizes)
 
@@ -181,8 +162,7 @@ def save(network: Network, folder: Path) -> None:
 def load(folder: Path) -> Network:
     """Read what `save` wrote, in evaluation mode, on the CPU.
 
-    From a folder that `ser_lib.models.frozen_encoder.save_frozen` wrote it reads the network alone: what takes the
-    encoder's embeddings to logits, without the time and memory of the encoder itself.
+    From a folder that holds a frozen encoder too, the network alone is read, without the time and memory of the encoder.
 
     Raises:
         SerError: a file is missing, or the weights do not fit the configuration.
@@ -197,8 +177,8 @@ def load(folder: Path) -> Network:
             config, prefix = config["network_config"], "network."
         network = Network(**config)
         with safetensors.safe_open(folder / "model.safetensors", "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-        network.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in weights.items()})
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            network.load_state_dict({name.removeprefix(prefix): file.get_tensor(name) for name in names})
     except (RuntimeError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as error:
         raise SerError(f"the network in {folder} does not fit this version of ser_lib: {error}") from error
     return network.eval()

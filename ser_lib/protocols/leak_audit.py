@@ -1,7 +1,7 @@
-"""What a split leaks: which test clips a model may know from training, and why.
+"""The leaks of a split: which test clips a model may know from training, and why.
 
 table = audit(split)        # one row a kind of leak, none left out
-has_leaks(table)            # is any of the grave ones there?
+has_leaks(table)            # does any test clip have a leak of severity red?
 """
 
 import pandas as pd
@@ -9,7 +9,7 @@ import pandas as pd
 from ser_lib.common.errors import SerError
 from ser_lib.protocols.near_duplicates import near_duplicate_groups
 
-# kind -> severity, meaning. Red: the score is not what it seems; amber: it may be, for the reason named.
+# kind -> severity, meaning. Red: the score is not what it seems; amber: it may be, for the reason stated.
 LEAKS = {
     "same audio": ("red", "The identical recording is in training and in test: remembering it is enough."),
     "near-same audio": ("red", "A resampled, louder, trimmed or compressed copy of the test recording is in training."),
@@ -29,15 +29,15 @@ _N_EXAMPLES = 3
 
 
 def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = True) -> pd.DataFrame:
-    """Count the test clips that each kind of leak touches.
+    """Count the test clips that each kind of leak affects.
 
-    Training means the train subset; the validation subset counts for `selection on test` alone. Leaks are
-    looked for within each fold, and clips counted once over all folds.
+    Training means the train subset; the validation subset counts only for `selection on test`. Leaks are searched for
+    within each fold, and the clips are counted once over all folds.
 
     Args:
-        split: what `make_split` gives, or any table with `clip_id` and `subset` (train, validation, test).
+        split: a table that `make_split` returns, or any table with `clip_id` and `subset` (train, validation, test).
             More columns allow more kinds: fold, audio_hash, path, speaker, sentence, emotion, corpus, and
-            augmented_from (the clip_id of the clip that this one was made from, where it was).
+            augmented_from (the clip_id of the clip that an augmented copy was made from).
         near_duplicates: compare the audio itself for near-same audio, which reads each file once.
 
     Returns:
@@ -50,123 +50,108 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
     missing = [name for name in ("clip_id", "subset") if name not in split]
     if missing:
         raise SerError(f"the audit needs a split: no column {' and '.join(missing)}; make one with make_split(clips)")
-    unknown = set(split["subset"]) - {"train", "validation", "test"}
-    if unknown or not {"train", "test"} <= set(split["subset"]):
+    subsets = set(split["subset"])
+    if not {"train", "test"} <= subsets <= {"train", "validation", "test"}:
         raise SerError(
             "the audit compares clips whose subset is 'test' with clips whose subset is 'train' (or 'validation'), "
-            f"got {', '.join(sorted(map(repr, split['subset'].unique()))) or 'no rows'}"
+            f"got {', '.join(sorted(map(repr, subsets))) or 'no rows'}"
         )
     table = split.assign(fold=split.get("fold", 0)).reset_index(drop=True)
     train, validation, test = (table[table["subset"] == name] for name in ("train", "validation", "test"))
-
+    # Corpora number their sentences alike, so a sentence is the same only within its corpus.
+    sentence_keys = ["sentence", "corpus"] if "corpus" in table else ["sentence"]
     same_audio = _same_audio(test, train)
-    found = {
+    # kind -> the affected test clips, each with an example from training; or why that is not known
+    results = {
         "same audio": same_audio,
-        "near-same audio": "not looked for: near_duplicates is False",
-        "same speaker": _lacks(table, "speaker") or _shared(test, train, ["speaker"]),
-        "same sentence": _lacks(table, "sentence")
+        "near-same audio": "not searched for: near_duplicates is False",
+        "same speaker": _missing(table, "speaker") or _shared(test, train, ["speaker"]),
+        "same sentence": _missing(table, "sentence")
         or _unknown(table, "sentence")
-        or _shared(test, train, _keys(table, "sentence")),
-        "label decided by corpus": _lacks(table, "corpus", "emotion") or _decided_by_corpus(table, test, train),
+        or _shared(test, train, sentence_keys),
+        "label decided by corpus": _missing(table, "corpus", "emotion") or _decided_by_corpus(table, test, train),
         "selection on test": _same_audio(test, validation),
         "augmented copies": _augmented(test, train),
     }
     if near_duplicates:
-        found["near-same audio"] = _lacks(table, "path", "audio_hash") or _near_same(table, same_audio, progress)
+        results["near-same audio"] = _missing(table, "path", "audio_hash") or _near_same(table, same_audio, progress)
     n_test = test["clip_id"].nunique()
-    return pd.DataFrame([_row(leak, found[leak], n_test) for leak in LEAKS]).astype({"clips": "Int64"})
+    return pd.DataFrame([_row(leak, results[leak], n_test) for leak in LEAKS]).astype({"clips": "Int64"})
 
 
 def red_leaks(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of an audit that are red and were found in at least one test clip."""
+    """The rows of an audit with severity red and at least one test clip."""
     return table[(table["severity"] == "red") & (table["clips"].fillna(0) > 0)]
 
 
 def has_leaks(table: pd.DataFrame) -> bool:
-    """Whether an audit found any test clip with a leak that is red."""
+    """Whether an audit found a test clip with a leak of severity red."""
     return len(red_leaks(table)) > 0
 
 
-def _row(leak: str, found: pd.Series | str, n_test: int) -> dict:
+def _row(leak: str, result: pd.Series | str, n_test: int) -> dict:
     severity, meaning = LEAKS[leak]
-    if isinstance(found, str):
-        return {
-            "leak": leak,
-            "severity": severity,
-            "clips": pd.NA,
-            "share": float("nan"),
-            "examples": "",
-            "meaning": f"Unknown ({found}). {meaning}",
-        }
-    return {
-        "leak": leak,
-        "severity": severity,
-        "clips": len(found),
-        "share": len(found) / n_test,
-        "examples": "; ".join(f"{tested} ↔ {known}" for tested, known in found.head(_N_EXAMPLES).items()),
-        "meaning": meaning,
-    }
+    row = {"leak": leak, "severity": severity, "clips": pd.NA, "share": float("nan"), "examples": ""}
+    if isinstance(result, str):
+        return {**row, "meaning": f"Unknown ({result}). {meaning}"}
+    examples = "; ".join(f"{tested} ↔ {trained}" for tested, trained in result.head(_N_EXAMPLES).items())
+    return {**row, "clips": len(result), "share": len(result) / n_test, "examples": examples, "meaning": meaning}
 
 
-def _lacks(table: pd.DataFrame, *columns: str) -> str:
+def _missing(table: pd.DataFrame, *columns: str) -> str:
     missing = [name for name in columns if name not in table]
     return f"the table has no column {' and '.join(missing)}" if missing else ""
 
 
 def _unknown(table: pd.DataFrame, column: str) -> str:
-    known = table[column].replace("", pd.NA).notna().any()
-    return "" if known else f"no clip's {column} is known"
-
-
-def _keys(table: pd.DataFrame, column: str) -> list[str]:
-    # Corpora number their sentences alike, so a sentence is the same only within its corpus.
-    return [column, "corpus"] if "corpus" in table else [column]
+    return "" if table[column].replace("", pd.NA).notna().any() else f"no clip's {column} is known"
 
 
 def _shared(test: pd.DataFrame, train: pd.DataFrame, keys: list[str]) -> pd.Series:
     """For each test clip that shares all `keys` with a training clip of its fold: such a clip's id."""
     keys = ["fold", *keys]
-    known = train[[*keys, "clip_id"]].replace("", pd.NA)  # an empty cell of a CSV is no value
-    known = known.dropna(subset=keys).drop_duplicates(keys)
-    both = test.merge(known, on=keys, suffixes=("", "_known"))
-    return both.drop_duplicates("clip_id").set_index("clip_id")["clip_id_known"].sort_index()
+    trained = train[[*keys, "clip_id"]].replace("", pd.NA)  # an empty cell of a CSV is no value
+    trained = trained.dropna(subset=keys).drop_duplicates(keys)
+    return _pairs(test.merge(trained, on=keys, suffixes=("", "_trained")))
 
 
-def _same_audio(test: pd.DataFrame, known: pd.DataFrame) -> pd.Series | str:
+def _pairs(merged: pd.DataFrame) -> pd.Series:
+    return merged.drop_duplicates("clip_id").set_index("clip_id")["clip_id_trained"].sort_index()
+
+
+def _same_audio(test: pd.DataFrame, others: pd.DataFrame) -> pd.Series | str:
     if "audio_hash" in test:
-        return _shared(test, known, ["audio_hash"])
-    # Without hashes the same name still is the same audio, but other names prove nothing.
-    same_name = test.merge(known[["fold", "clip_id"]], on=["fold", "clip_id"])["clip_id"].drop_duplicates()
-    return pd.Series(same_name.to_numpy(), index=same_name) if len(same_name) else _lacks(test, "audio_hash")
+        return _shared(test, others, ["audio_hash"])
+    # Without hashes, clips of the same name are the same audio; clips of different names may be.
+    same_name = test.merge(others[["fold", "clip_id"]], on=["fold", "clip_id"])["clip_id"].drop_duplicates()
+    return pd.Series(same_name.to_numpy(), index=same_name) if len(same_name) else _missing(test, "audio_hash")
 
 
-def _near_same(table: pd.DataFrame, same_audio: pd.Series, progress: bool) -> pd.Series:
+def _near_same(table: pd.DataFrame, same_audio: pd.Series | str, progress: bool) -> pd.Series:
     groups = near_duplicate_groups(table.drop_duplicates("clip_id").set_index("clip_id"), progress)
     table = table.assign(group=table["clip_id"].map(groups))
-    test, train = table[table["subset"] == "test"], table[table["subset"] == "train"]
-    near = _shared(test, train, ["group"])
+    near = _shared(table[table["subset"] == "test"], table[table["subset"] == "train"], ["group"])
     return near[~near.index.isin(same_audio.index)]
 
 
 def _decided_by_corpus(table: pd.DataFrame, test: pd.DataFrame, train: pd.DataFrame) -> pd.Series:
-    having = table.drop_duplicates(["emotion", "corpus"]).sort_values("corpus").groupby("emotion")["corpus"].agg(list)
-    having = having[having.map(len) < table["corpus"].nunique()]
-    # A corpus that is not trained on cannot be recognised: what it lacks gives nothing away.
+    corpora = table.drop_duplicates(["emotion", "corpus"]).sort_values("corpus").groupby("emotion")["corpus"].agg(list)
+    corpora = corpora[corpora.map(len) < table["corpus"].nunique()]
+    # A model cannot recognise a corpus that it was not trained on.
     recognised = test.merge(train[["fold", "corpus"]].drop_duplicates(), on=["fold", "corpus"])
-    given_away = recognised[recognised["emotion"].isin(having.index)].drop_duplicates("clip_id")
-    only = [f"{emotion} only in {', '.join(having[emotion])}" for emotion in given_away["emotion"]]
-    return pd.Series(only, index=given_away["clip_id"], dtype=object).sort_index()
+    affected = recognised[recognised["emotion"].isin(corpora.index)].drop_duplicates("clip_id")
+    reasons = [f"{emotion} only in {', '.join(corpora[emotion])}" for emotion in affected["emotion"]]
+    return pd.Series(reasons, index=affected["clip_id"], dtype=object).sort_index()
 
 
 def _augmented(test: pd.DataFrame, train: pd.DataFrame) -> pd.Series:
     if "augmented_from" not in test:
         return pd.Series(dtype=object)
 
-    def with_source(table):
-        source = table["augmented_from"].replace("", pd.NA)
-        return table.assign(is_copy=source.notna(), source=source.fillna(table["clip_id"]))
+    def with_original(table: pd.DataFrame) -> pd.DataFrame:
+        original = table["augmented_from"].replace("", pd.NA)
+        table = table.assign(is_copy=original.notna(), original=original.fillna(table["clip_id"]))
+        return table[["fold", "original", "clip_id", "is_copy"]]
 
-    columns = ["fold", "source", "clip_id", "is_copy"]
-    both = with_source(test)[columns].merge(with_source(train)[columns], on=["fold", "source"], suffixes=("", "_known"))
-    both = both[(both["is_copy"] | both["is_copy_known"]) & (both["clip_id"] != both["clip_id_known"])]
-    return both.drop_duplicates("clip_id").set_index("clip_id")["clip_id_known"].sort_index()
+    both = with_original(test).merge(with_original(train), on=["fold", "original"], suffixes=("", "_trained"))
+    return _pairs(both[(both["is_copy"] | both["is_copy_trained"]) & (both["clip_id"] != both["clip_id_trained"])])

@@ -1,21 +1,19 @@
-"""Which clips are the same recording, even where a file was resampled, made louder, trimmed or compressed.
+"""Finds clips that are the same recording, even if a file was resampled, made louder, trimmed or compressed.
 
-A fingerprint is the waveform at 2 kHz. Each clip is compared with the few clips whose spectrum is most like its
-own, and two clips are one recording where the highest normalised cross-correlation of their waveforms over all
-shifts, from 100 Hz up, exceeds `THRESHOLD`. Speaking is never repeated that exactly. Measured:
+A fingerprint is the waveform at 2 kHz. Each clip is compared with the few clips that have the most similar spectrum.
+Two clips count as one recording if the highest normalised cross-correlation of their waveforms over all shifts, from
+100 Hz up, exceeds `THRESHOLD`: no speaker repeats an utterance that exactly. Measured:
 
-    different utterances, the highest of all 28,000 compared pairs: RAVDESS 0.55, TESS 0.66, SAVEE 0.37
-    altered copies of 40 clips of each corpus, the lowest: 8, 22.05 or 44.1 kHz 1.00; half as loud and inverted
-        1.00; 50 ms cut from either end 0.99; silence trimmed at 20 dB 0.99; MP3, OGG 0.99; 8 kHz, cut at both
-        ends, inverted and MP3 at once 0.99; overdriven 0.97; white noise 10 dB below the speech 0.93, at its
-        level 0.65
-    found among all clips of its corpus: every copy of every kind, but 1 of 120 in noise at the speech's level
+    different utterances, highest of 28,000 compared pairs: RAVDESS 0.55, TESS 0.66, SAVEE 0.37
+    altered copies of 40 clips of each corpus, lowest: 8, 22.05 or 44.1 kHz 1.00; half as loud and inverted 1.00;
+        50 ms cut from either end 0.99; silence trimmed at 20 dB 0.99; MP3, OGG 0.99; 8 kHz, cut at both ends,
+        inverted and MP3 at once 0.99; overdriven 0.97; white noise 10 dB below the speech 0.93, at its level 0.65
+    copies found among all clips of their corpus: all, except 1 of 120 in noise at the speech's level
 
-2,800 clips take about 6 s on two cores, 3 s once the fingerprints are stored.
+2,800 clips take about 6 s on two cores, 3 s if the fingerprints are stored.
 
-Missed are copies at another speed or pitch, and excerpts that hold less than about two thirds of the energy
-(half a clip is found in one case of three). Two synthetic clips of the same steady tone are one recording by
-this measure.
+Not found are copies at another speed or pitch, and excerpts with less than about two thirds of the energy (of half
+clips, one in three is found). Two synthetic clips of the same steady tone count as one recording.
 """
 
 import sys
@@ -33,8 +31,8 @@ from ser_lib.common.files import source_hash
 
 THRESHOLD = 0.8
 SAMPLING_RATE = 2000
-LOWEST_HZ = 100  # below are hum and rumble, alike in all clips of one room
-BAND_HZ = 20  # narrow enough to see a voice's harmonics
+LOWEST_HZ = 100  # hum and rumble below are similar in all clips of one room
+BAND_HZ = 20  # narrow enough to separate a voice's harmonics
 MAX_SECONDS = 20.0
 NEIGHBOURS = 8
 _BATCH = 128
@@ -43,16 +41,16 @@ _BATCH = 128
 def near_duplicate_groups(clips: pd.DataFrame, progress: bool = True) -> pd.Series:
     """Number the recordings: clips of one group are the same audio or altered copies of it.
 
-    Copies of copies are in one group, however far apart the ends of the chain are.
+    Copies of copies are in one group, even if the first and the last differ.
 
     Args:
-        clips: needs `path` and `audio_hash`; rows with the same `audio_hash` are one recording unseen.
+        clips: needs `path` and `audio_hash`; rows with the same `audio_hash` are one recording without comparison.
 
     Returns:
         group numbers aligned to the rows of `clips`, from 0 in order of appearance.
 
     Raises:
-        SerError: a file cannot be read.
+        SerError: an audio file cannot be read.
     """
     number, hashes = pd.factorize(clips["audio_hash"])
     distinct = clips[~clips["audio_hash"].duplicated()]
@@ -69,7 +67,7 @@ def near_duplicate_groups(clips: pd.DataFrame, progress: bool = True) -> pd.Seri
 
 
 def fingerprint(path: str) -> np.ndarray:
-    """The waveform at 2 kHz, peak 1, float16 of shape (n_samples,), at most `MAX_SECONDS` of it."""
+    """The first `MAX_SECONDS` of the waveform at 2 kHz, peak 1, float16 of shape (n_samples,)."""
     waveform = reading.prepare(path, sampling_rate=SAMPLING_RATE, max_seconds=MAX_SECONDS, normalise="peak")
     return waveform.astype(np.float16)
 
@@ -77,9 +75,9 @@ def fingerprint(path: str) -> np.ndarray:
 def similarity(first: list[np.ndarray], second: list[np.ndarray]) -> np.ndarray:
     """Highest absolute normalised cross-correlation over all shifts, of each pair of fingerprints: 0 to 1.
 
-    Silence is like nothing: 0.
+    With silence it is 0.
     """
-    # Twice the longer one, so that a shift cannot wrap around.
+    # Twice the longest one, so that a shift cannot wrap around.
     n_fft = next_fast_len(2 * max(map(len, [*first, *second])), real=True)
     spectra = _spectra(first, n_fft) * _spectra(second, n_fft).conj()
     # The spectra have unit energy over the positive half of the frequencies, hence n_fft / 2.
@@ -96,15 +94,15 @@ def _spectra(waveforms: list[np.ndarray], n_fft: int) -> np.ndarray:
 
 
 def _near_pairs(waveforms: list[np.ndarray]) -> np.ndarray:
-    """Pairs of row numbers, shape (n_pairs, 2), of clips that are one recording."""
+    """Pairs of row numbers, of shape (n_pairs, 2), of clips that are one recording."""
     if len(waveforms) < 2:
         return np.empty((0, 2), dtype=int)
-    described = np.stack([_describe(waveform) for waveform in waveforms])
+    spectra = np.stack([_band_energy(waveform) for waveform in waveforms])
     n_neighbours = min(NEIGHBOURS + 1, len(waveforms))  # each is its own nearest
-    _, neighbours = NearestNeighbors(n_neighbors=n_neighbours).fit(described).kneighbors(described)
+    _, neighbours = NearestNeighbors(n_neighbors=n_neighbours).fit(spectra).kneighbors(spectra)
     pairs = np.column_stack([np.repeat(np.arange(len(waveforms)), n_neighbours), neighbours.ravel()])
     pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
-    # Pairs of like length share a batch, and so the shortest transform that holds them.
+    # Pairs of similar length are in one batch, so that its transform is short.
     lengths = np.array([len(waveform) for waveform in waveforms])
     pairs = pairs[np.argsort(lengths[pairs].max(axis=1), kind="stable")]
     near = [np.empty((0, 2), dtype=int)]
@@ -115,8 +113,8 @@ def _near_pairs(waveforms: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(near)
 
 
-def _describe(waveform: np.ndarray) -> np.ndarray:
-    """Square root of the share of energy in each band of `BAND_HZ`: blind to gain, shift and silence around."""
+def _band_energy(waveform: np.ndarray) -> np.ndarray:
+    """Square root of each band's share of the energy; gain, shift and surrounding silence do not change it."""
     n_fft = next_fast_len(max(len(waveform), SAMPLING_RATE // 4), real=True)
     energy = np.abs(np.fft.rfft(waveform.astype(np.float32), n_fft)) ** 2
     edges = np.arange(LOWEST_HZ, SAMPLING_RATE // 2 - BAND_HZ + 1, BAND_HZ) * n_fft // SAMPLING_RATE

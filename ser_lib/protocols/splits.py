@@ -1,67 +1,91 @@
-"""Every protocol: who is trained on, who chooses, and who is tested.
+"""Protocols: rules that say which clips a model trains on, is chosen on (validation) and is tested on.
 
     split = make_split(clips, "speaker", seed=0)
     train = split[(split.fold == 0) & (split.subset == "train")]
 
-Chance comes from `ser_lib.common.hashing`: the same seed gives the same split on every platform, whatever the order of rows.
+A protocol is a function that returns its folds, under one line that adds it to `PROTOCOLS`.
+
+Random choices come from `ser_lib.common.hashing`: the same seed gives the same split on every platform, in whatever
+order the rows are.
 """
 
+import inspect
 import logging
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ser_lib.common.errors import SerError
+from ser_lib.common.errors import SerError, did_you_mean
 from ser_lib.common.files import replacing
 from ser_lib.common.hashing import draw_clips, hash_of, shuffled, spread
-from ser_lib.corpora.clips import check_clips
+from ser_lib.corpora.clips import COLUMNS, check_clips
 from ser_lib.corpora.labels import in_order
 
 logger = logging.getLogger(__name__)
 
-PROTOCOLS = {
-    "published": "random clips as the source states, duplicate files kept: reproduces a claim, leak and all",
-    "deduplicated": "the same random split after de-duplication: what the duplicates were worth",
-    "speaker": "k folds, no speaker in both train and test, validation speakers disjoint from both",
-    "speaker-sentence": "as speaker, and no sentence in both train and test",
-    "leave-one-speaker-out": "one speaker at a time",
-    "emobox": "EmoBox's folds for RAVDESS and SAVEE",
-    "cross-corpus": "train on some corpora, test on another",
-    "speaker-adapted": "as speaker, features standardised per speaker with unlabelled test clips (transductive)",
-}
 SUBSETS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the clips) that are not tested
 
 # The actors tested in each fold of EmoBox (Ma et al. 2024, arXiv:2406.07162).
 EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 
-_SAVED = [
-    "fold",
-    "subset",
-    "clip_id",
-    "corpus",
-    "speaker",
-    "sex",
-    "emotion",
-    "intensity",
-    "sentence",
-    "audio_hash",  # not in the folders of older runs
-    "protocol",
-    "seed",
-]
+_OF_THE_FILE = ("path", "seconds", "sampling_rate")
+_SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _OF_THE_FILE), "protocol", "seed"]
 
 Fold = dict[str, np.ndarray]  # subset -> row numbers in the clip table
+Split = Callable[..., list[Fold]]
 
 
-def check_protocol(protocol: str) -> None:
-    """Raise SerError where there is no such protocol; the message names the nearest."""
-    if protocol not in PROTOCOLS:
-        near = get_close_matches(str(protocol), PROTOCOLS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SerError(f"unknown protocol {protocol!r}: {hint}The protocols are {', '.join(PROTOCOLS)}.")
+@dataclass(frozen=True)
+class Protocol:
+    """One way to split a clip table.
+
+    `split(clips, seed, ...)` returns the folds. Of the settings of `make_split` it receives those that its signature
+    names. Its clips are sorted by `clip_id`, with row numbers from 0.
+    """
+
+    name: str
+    about: str  # one line for tables, model cards and reports
+    split: Split
+    is_random: bool = False  # clips are drawn at random, so the speakers tested are in training too
+    is_transductive: bool = False  # features are standardised for each speaker, which uses unlabelled test clips
+    repeats_source: bool = False  # keeps the duplicates that the source kept, and uses test clips as the source did
+
+    def takes(self, setting: str) -> bool:
+        """Whether `split` has a parameter of that name."""
+        return setting in inspect.signature(self.split).parameters
+
+
+PROTOCOLS: dict[str, Protocol] = {}
+
+
+def protocol(name: str, about: str, **properties: bool) -> Callable[[Split], Split]:
+    """Add the decorated function to `PROTOCOLS`; see `Protocol` for its parameters and the properties."""
+
+    def add(split: Split) -> Split:
+        PROTOCOLS[name] = Protocol(name, about, split, **properties)
+        return split
+
+    return add
+
+
+def get_protocol(name: str) -> Protocol:
+    """Return the protocol of that name.
+
+    Raises:
+        SerError: there is no such protocol; the message names the nearest.
+
+    >>> get_protocol("speaker-adapted").is_transductive
+    True
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    hint = did_you_mean(name, PROTOCOLS)
+    raise SerError(f"unknown protocol {name!r}: {hint}The protocols are {', '.join(PROTOCOLS)}.")
 
 
 def make_split(
@@ -80,72 +104,48 @@ def make_split(
     """Split a clip table by one of `PROTOCOLS`.
 
     Args:
-        folds: number of folds of the protocols by speaker, at most one per speaker.
-        test_fraction, validation_fraction: of all clips, under `published` and `deduplicated`.
-        stratify: keep the shares of the emotions, under `published` and `deduplicated`.
-        select_on_test: validate on the test clips, as some sources do; under `published` and `deduplicated`.
-        train_on_test: put the test clips into training too, as one source does; under the same two.
-        test_corpora: the corpora tested under `cross-corpus`; without it each corpus in turn.
+        folds: number of folds, at most one for each speaker (`speaker`, `speaker-sentence`, `speaker-adapted`).
+        test_fraction, validation_fraction: shares of all clips (`published` and `deduplicated`, like the next three).
+        stratify: keep the share of each emotion in every subset.
+        select_on_test: use the test clips for validation, as some sources do.
+        train_on_test: put the test clips into training too, as one source does.
+        test_corpora: the corpora to be tested (`cross-corpus`); None tests each corpus in turn.
 
     Returns:
         The rows of `clips`, once for each fold and subset that they are in, with `fold` (from 0), `subset`
         (train, validation, test), `protocol` and `seed`.
 
     Raises:
-        SerError: the protocol is unknown, an option does not belong to it, or these clips cannot give it.
+        SerError: the protocol is unknown, has no setting of that name, or cannot split these clips.
     """
-    check_protocol(protocol)
-    at_random = protocol in ("published", "deduplicated")
-    if (select_on_test or train_on_test) and not at_random:
-        raise SerError(
-            f"protocol {protocol!r} never chooses or trains on test clips: "
-            "use select_on_test and train_on_test with 'published' or 'deduplicated' only"
-        )
-    if test_corpora is not None and protocol != "cross-corpus":
-        raise SerError(f"test_corpora belongs to the protocol 'cross-corpus', not to {protocol!r}")
+    chosen = get_protocol(protocol)
+    who_is_used = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
+    # A recipe states the sizes for all protocols; the other settings are refused where they would have no effect.
+    for name, value in who_is_used.items():
+        if value not in (None, False) and not chosen.takes(name):
+            others = ", ".join(other.name for other in PROTOCOLS.values() if other.takes(name))
+            raise SerError(f"protocol {protocol!r} has no setting {name}: leave it out, or use {others}.")
+    sizes = {"folds": folds, "test_fraction": test_fraction, "validation_fraction": validation_fraction}
+    settings = {**sizes, "stratify": stratify, **who_is_used}
     check_clips(clips)
     clips = clips.sort_values("clip_id", ignore_index=True)
-
-    if at_random:
-        rows = np.arange(len(clips))
-        if protocol == "deduplicated":
-            rows = rows[~clips["audio_hash"].duplicated().to_numpy()]
-            if len(rows) < len(clips):
-                logger.warning("deduplicated: %d clips whose audio came before are left out", len(clips) - len(rows))
-        made = [
-            _random_fold(clips, rows, seed, test_fraction, validation_fraction, stratify, select_on_test, train_on_test)
-        ]
-    elif protocol in ("speaker", "speaker-adapted"):
-        made = [_speaker_fold(clips, tested, seed) for tested in _deal_speakers(clips, folds, seed)]
-    elif protocol == "speaker-sentence":
-        halves = _halve_sentences(clips, seed)
-        made = [
-            _speaker_fold(clips, tested, seed, test_rows=half, train_rows=~half)
-            for tested in _deal_speakers(clips, folds, seed)
-            for half in (halves, ~halves)
-        ]
-    elif protocol == "leave-one-speaker-out":
-        made = [_speaker_fold(clips, [speaker], seed) for speaker in _speakers(clips)]
-    elif protocol == "emobox":
-        made = [_speaker_fold(clips, tested, seed) for tested in _emobox_speakers(clips)]
-    else:
-        made = _cross_corpus_folds(clips, test_corpora, seed)
-    return _assemble(clips, made, protocol, seed)
+    made = chosen.split(clips, seed, **{name: value for name, value in settings.items() if chosen.takes(name)})
+    return _table(clips, made, protocol, seed)
 
 
 def save_split(split: pd.DataFrame, path: str | Path) -> None:
-    """Write a split as CSV: fold, subset, clip_id, what is known of the clip, protocol, seed."""
+    """Write the columns of a split that do not depend on the machine's files as CSV."""
     with replacing(Path(path)) as part:
         split[_SAVED].to_csv(part, index=False)
 
 
 def load_split(path: str | Path, clips: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Read a split that `save_split` wrote; with `clips`, give the very table that `make_split` gave.
+    """Read a split that `save_split` wrote; with `clips`, return the table that `make_split` returned.
 
-    Those of older runs have no `audio_hash`.
+    Splits of older runs have no `audio_hash`.
 
     Raises:
-        SerError: there is no such file, it is not a split, or it names clips that `clips` does not hold.
+        SerError: the file does not exist, is not a split, or contains clips that `clips` does not.
     """
     path = Path(path)
     if not path.is_file():
@@ -165,29 +165,45 @@ def load_split(path: str | Path, clips: pd.DataFrame | None = None) -> pd.DataFr
             "load the same corpora as when the split was made (keep_duplicates too), or make a new split"
         )
     rows = clips.iloc[position].reset_index(drop=True)
-    return rows.assign(**{name: saved[name] for name in ("fold", "subset", "protocol", "seed")})
+    return rows.assign(**saved[["fold", "subset", "protocol", "seed"]])
 
 
-def _assemble(clips: pd.DataFrame, made: list[Fold], protocol: str, seed: int) -> pd.DataFrame:
+def _table(clips: pd.DataFrame, folds: list[Fold], protocol: str, seed: int) -> pd.DataFrame:
+    """The split as a table; SerError where a fold has no training or no test clips."""
     parts = []
-    for number, fold in enumerate(made):
-        for subset in ("train", "test"):
-            if not len(fold[subset]):
+    for number, fold in enumerate(folds):
+        parts += [clips.iloc[np.sort(fold[subset])].assign(fold=number, subset=subset) for subset in SUBSETS]
+        train, _, test = parts[-3:]
+        for subset, part in (("train", train), ("test", test)):
+            if part.empty:
                 raise SerError(f"{protocol}: fold {number} has no {subset} clips; add speakers or use fewer folds")
-        emotions = {subset: set(clips["emotion"].iloc[fold[subset]]) for subset in SUBSETS}
-        for emotion in in_order(emotions["test"] - emotions["train"]):
-            logger.warning("%s: fold %d tests %r, which its training never sees", protocol, number, emotion)
-        for subset in SUBSETS:
-            rows = np.sort(fold[subset])
-            parts.append(pd.DataFrame({"row": rows, "fold": number, "subset": subset}))
-    where = pd.concat(parts, ignore_index=True)
-    split = clips.iloc[where.pop("row").to_numpy()].reset_index(drop=True)
-    return split.assign(fold=where["fold"], subset=where["subset"], protocol=protocol, seed=seed)
+        for emotion in in_order({*test["emotion"]} - {*train["emotion"]}):
+            logger.warning("%s: fold %d tests %r, which is not in its training set", protocol, number, emotion)
+    return pd.concat(parts, ignore_index=True).assign(protocol=protocol, seed=seed)
 
 
-def _random_fold(
-    clips, rows, seed, test_fraction, validation_fraction, stratify, select_on_test, train_on_test
-) -> Fold:
+@protocol(
+    "published",
+    "random clips as the source states, duplicate files kept: reproduces a claim, leak and all",
+    is_random=True,
+    repeats_source=True,
+)
+def random_clips(
+    clips: pd.DataFrame,
+    seed: int,
+    test_fraction: float,
+    validation_fraction: float,
+    stratify: bool,
+    select_on_test: bool,
+    train_on_test: bool,
+    drop_copies: bool = False,
+) -> list[Fold]:
+    """One fold of clips drawn at random, whoever speaks in them."""
+    rows = np.arange(len(clips))
+    if drop_copies:
+        rows = rows[~clips["audio_hash"].duplicated().to_numpy()]
+        if len(rows) < len(clips):
+            logger.warning("%d clips left out: their audio is the same as another clip's", len(clips) - len(rows))
     if select_on_test:
         validation_fraction = 0.0
     if not (0 < test_fraction < 1 and 0 <= validation_fraction < 1 and test_fraction + validation_fraction < 1):
@@ -200,41 +216,65 @@ def _random_fold(
     n_validation = max(1, round(validation_fraction * len(rows))) if validation_fraction else 0
     validation = draw_clips(clips, rest, n_validation, stratify, seed, "validation")
     train = np.setdiff1d(rest, validation)
-    emotions = clips["emotion"]
+    emotions = clips["emotion"].to_numpy()
     for part in (train, validation, test):
-        lacking = set(emotions.iloc[rows]) - set(emotions.iloc[part])
-        if stratify and len(part) and lacking:
-            emotion = in_order(lacking)[0]
+        missing = in_order(set(emotions[rows]) - set(emotions[part]))
+        if stratify and len(part) and missing:
             raise SerError(
-                f"{emotion!r} has {(emotions.iloc[rows] == emotion).sum()} clips, too few for one in each subset "
+                f"{missing[0]!r} has {(emotions[rows] == missing[0]).sum()} clips, too few for one in each subset "
                 f"at test_fraction={test_fraction}, validation_fraction={validation_fraction}: "
                 "leave the emotion out (select_emotions), or set stratify=False"
             )
-    return {
-        "train": np.union1d(train, test) if train_on_test else train,
-        "validation": test if select_on_test else validation,
-        "test": test,
-    }
+    train = np.union1d(train, test) if train_on_test else train
+    return [{"train": train, "validation": test if select_on_test else validation, "test": test}]
+
+
+protocol("deduplicated", "the same random split after de-duplication: what the duplicates were worth", is_random=True)(
+    partial(random_clips, drop_copies=True)
+)
+
+
+@protocol("speaker", "k folds, no speaker in both train and test, validation speakers disjoint from both")
+def unseen_speakers(clips: pd.DataFrame, seed: int, folds: int) -> list[Fold]:
+    """Each speaker is tested in one of the folds, by a model that is trained without this speaker."""
+    return [_speaker_fold(clips, tested, seed) for tested in _deal_speakers(clips, folds, seed)]
+
+
+@protocol("speaker-sentence", "as speaker, and no sentence in both train and test")
+def unseen_speakers_and_sentences(clips: pd.DataFrame, seed: int, folds: int) -> list[Fold]:
+    """As `unseen_speakers`, two folds for each: half of the sentences is tested, the other half trained on."""
+    in_half = _halve_sentences(clips, seed)
+    return [
+        _speaker_fold(clips, tested, seed, test_rows=half, train_rows=~half)
+        for tested in _deal_speakers(clips, folds, seed)
+        for half in (in_half, ~in_half)
+    ]
+
+
+@protocol("leave-one-speaker-out", "one speaker at a time")
+def one_speaker_at_a_time(clips: pd.DataFrame, seed: int) -> list[Fold]:
+    """One fold for each speaker, in the order of their names."""
+    return [_speaker_fold(clips, [speaker], seed) for speaker in _speakers(clips)]
 
 
 def _speakers(clips: pd.DataFrame) -> list[str]:
     speakers = sorted(clips["speaker"].unique())
     if len(speakers) < 2:
         raise SerError(
-            f"a split by speaker needs at least 2 speakers, got {len(speakers)} ({', '.join(speakers)}): "
-            "add a corpus, or recordings of other people (whose they are, a CSV says in its column speaker); or use the "
-            "protocol 'deduplicated' and know what it leaks"
+            f"a split by speaker needs at least 2 speakers, got {len(speakers)} ({', '.join(speakers)}): add a corpus, "
+            "or recordings of other people (a CSV states who speaks in its column speaker); or use the protocol "
+            "'deduplicated' and know what it leaks"
         )
     return speakers
 
 
 def _deal_speakers(clips: pd.DataFrame, folds: int, seed: int) -> list[list[str]]:
-    """Deal the speakers to folds, so that each fold has its share of every corpus and sex."""
+    """The speakers to be tested in each fold; each fold has its share of every corpus and sex."""
     if folds < 2:
         raise SerError(f"folds must be at least 2, got {folds}")
-    k = min(folds, len(_speakers(clips)))
-    dealt = _balanced(clips, seed, "folds")
-    return [dealt[fold::k] for fold in range(k)]
+    n_folds = min(folds, len(_speakers(clips)))
+    speakers = _balanced(clips, seed, "folds")
+    return [speakers[fold::n_folds] for fold in range(n_folds)]
 
 
 def _balanced(clips: pd.DataFrame, *key) -> list[str]:
@@ -243,45 +283,50 @@ def _balanced(clips: pd.DataFrame, *key) -> list[str]:
     return [speaker for _, speakers in groups for speaker in shuffled(speakers, *key)]
 
 
-def _speaker_fold(clips, tested: list[str], seed: int, test_rows=True, train_rows=True) -> Fold:
+def _speaker_fold(clips: pd.DataFrame, tested: list[str], seed: int, test_rows=True, train_rows=True) -> Fold:
     is_tested = clips["speaker"].isin(tested)
     test = np.flatnonzero(is_tested & test_rows)
-    train, validation = _hold_out(clips, np.flatnonzero(~is_tested & train_rows), (seed, *sorted(tested)))
+    train, validation = hold_out(clips, np.flatnonzero(~is_tested & train_rows), (seed, *sorted(tested)))
     return {"train": train, "validation": validation, "test": test}
 
 
-def _hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Part `rows` into training and validation: by speaker, or within the speaker where there is only one."""
+def hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Divide rows into training and validation, by speaker; within the speaker where there is only one.
+
+    Args:
+        rows: row numbers of clips that are not tested.
+        key: the seed and what else distinguishes this fold: it determines the random choice.
+    """
     part = clips.iloc[rows]
     speakers = _balanced(part, *key, "validation")
     if len(speakers) > 1:
-        n_picked = max(1, round(VALIDATION_SHARE * len(speakers)))
-        picked = spread(len(speakers), n_picked, offset=hash_of(*key, "offset"))
+        n_held_out = max(1, round(VALIDATION_SHARE * len(speakers)))
+        picked = spread(len(speakers), n_held_out, offset=hash_of(*key, "offset"))
         held_out = part["speaker"].isin(np.array(speakers, dtype=object)[picked]).to_numpy()
         return rows[~held_out], rows[held_out]
     if not speakers:
         return rows, rows
     logger.warning(
-        "only %s is left to train on: validation is a share of the same speaker's clips, "
+        "only %s remains for training: validation is a share of the same speaker's clips, "
         "and flatters the choices made on it",
         speakers[0],
     )
     sentences = shuffled(part["sentence"].dropna().unique(), *key, "validation")
     held_out = part["sentence"].isin(sentences[: max(1, round(VALIDATION_SHARE * len(sentences)))]).to_numpy()
-    # Sentences that carry one emotion only would take it out of training or out of validation.
+    # A sentence that is said in one emotion only would remove it from training or from validation.
     if set(part["emotion"][held_out]) == set(part["emotion"][~held_out]):
         return rows[~held_out], rows[held_out]
-    many = part["emotion"].map(part["emotion"].value_counts()).to_numpy() > 1
-    n_picked = min(max(1, round(VALIDATION_SHARE * len(rows))), many.sum())
-    validation = draw_clips(clips, rows[many], n_picked, True, *key, "validation")
+    not_single = part["emotion"].duplicated(keep=False).to_numpy()
+    n_held_out = min(max(1, round(VALIDATION_SHARE * len(rows))), not_single.sum())
+    validation = draw_clips(clips, rows[not_single], n_held_out, True, *key, "validation")
     return np.setdiff1d(rows, validation), validation
 
 
 def _halve_sentences(clips: pd.DataFrame, seed: int) -> pd.Series:
-    """True for the clips whose sentence is in the first half of its corpus's sentences."""
-    half = pd.Series(False, index=clips.index)
+    """True for the clips of the first half of their corpus's sentences."""
+    in_half = pd.Series(False, index=clips.index)
     for corpus, part in clips.groupby("corpus"):
-        # Not keyed by corpus: where two corpora share their sentences, they share the halves.
+        # The corpus is not in the key, so that corpora with the same sentences have the same halves.
         sentences = shuffled(part["sentence"].dropna().unique(), seed, "sentences")
         if len(sentences) < 2 or part["sentence"].isna().any():
             raise SerError(
@@ -289,14 +334,16 @@ def _halve_sentences(clips: pd.DataFrame, seed: int) -> pd.Series:
                 "without one: 'speaker-sentence' needs at least 2 in each corpus, and each clip's; "
                 "use the protocol 'speaker'"
             )
-        half |= (clips["corpus"] == corpus) & clips["sentence"].isin(sentences[: (len(sentences) + 1) // 2])
-    return half
+        in_half[part.index] = part["sentence"].isin(sentences[: (len(sentences) + 1) // 2])
+    return in_half
 
 
-def _emobox_speakers(clips: pd.DataFrame) -> list[list[str]]:
+@protocol("emobox", "EmoBox's folds for RAVDESS and SAVEE")
+def emobox(clips: pd.DataFrame, seed: int) -> list[Fold]:
+    """The folds of EmoBox (Ma et al. 2024) for RAVDESS or SAVEE; validation speakers are chosen here."""
     corpora = sorted(clips["corpus"].unique())
     if corpora == ["savee"]:
-        return [[speaker] for speaker in _speakers(clips)]
+        return one_speaker_at_a_time(clips, seed)
     if corpora != ["ravdess"]:
         raise SerError(
             f"'emobox' is defined here for ravdess alone or savee alone, got {', '.join(corpora)}: EmoBox's folds "
@@ -304,14 +351,16 @@ def _emobox_speakers(clips: pd.DataFrame) -> list[list[str]]:
             "not its own; use the protocol 'speaker'"
         )
     present = set(_speakers(clips))
-    named = [[f"ravdess-{actor:02d}" for actor in actors] for actors in EMOBOX_RAVDESS]
-    absent = sorted({speaker for tested in named for speaker in tested} - present)
+    published = [[f"ravdess-{actor:02d}" for actor in actors] for actors in EMOBOX_RAVDESS]
+    absent = sorted({speaker for tested in published for speaker in tested} - present)
     if absent:
         logger.warning("emobox: %s are absent, so the scores do not compare with EmoBox's", ", ".join(absent))
-    return [tested for tested in named if present & set(tested)]
+    return [_speaker_fold(clips, tested, seed) for tested in published if present & set(tested)]
 
 
-def _cross_corpus_folds(clips: pd.DataFrame, test_corpora: Sequence[str] | None, seed: int) -> list[Fold]:
+@protocol("cross-corpus", "train on some corpora, test on another")
+def cross_corpus(clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | None) -> list[Fold]:
+    """Test one corpus after the other, or `test_corpora` in one fold; train on all others."""
     corpora = sorted(clips["corpus"].unique())
     test_corpora = [test_corpora] if isinstance(test_corpora, str) else test_corpora
     tested = [[corpus] for corpus in corpora] if test_corpora is None else [list(test_corpora)]
@@ -328,16 +377,23 @@ def _cross_corpus_folds(clips: pd.DataFrame, test_corpora: Sequence[str] | None,
         common = set(clips["emotion"][is_test]) & set(clips["emotion"][~is_test])
         if not common:
             raise SerError(f"no emotion of {', '.join(group)} is in the other corpora: nothing can be tested")
-        kept = clips["emotion"].isin(common)
-        if not kept.all():
-            counts = clips["emotion"][~kept].value_counts()
+        is_common = clips["emotion"].isin(common)
+        left_out = clips["emotion"][~is_common].value_counts()
+        if len(left_out):
             logger.warning(
                 "cross-corpus: fold %d (%s) leaves out %d clips of emotions that train and test do not share: %s",
                 number,
                 ", ".join(group),
-                counts.sum(),
-                ", ".join(f"{counts[emotion]} {emotion}" for emotion in in_order(counts.index)),
+                left_out.sum(),
+                ", ".join(f"{left_out[emotion]} {emotion}" for emotion in in_order(left_out.index)),
             )
-        train, validation = _hold_out(clips, np.flatnonzero(~is_test & kept), (seed, *sorted(group)))
-        made.append({"train": train, "validation": validation, "test": np.flatnonzero(is_test & kept)})
+        train, validation = hold_out(clips, np.flatnonzero(~is_test & is_common), (seed, *sorted(group)))
+        made.append({"train": train, "validation": validation, "test": np.flatnonzero(is_test & is_common)})
     return made
+
+
+protocol(
+    "speaker-adapted",
+    "as speaker, features standardised per speaker with unlabelled test clips (transductive)",
+    is_transductive=True,
+)(unseen_speakers)

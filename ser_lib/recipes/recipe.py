@@ -1,132 +1,30 @@
-"""One YAML file an experiment, and the typed `Recipe` that reads it.
+"""One YAML file an experiment, and the typed `Recipe` that it is read into.
 
-A recipe says what its source states. What the source's notebook did otherwise stands in the file's `as_run`
-block and is applied by `variant="as-run"`. Any field is overridden by "key.path=value".
+A recipe states what its source states. What the source's notebook did otherwise is in the file's `as_run` block, which
+`variant="as-run"` applies. Any field can be overridden by "key.path=value".
 """
 
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import label as corpus_label
 from ser_lib.corpora.labels import EMOTIONS, in_order
-from ser_lib.models import encoder_weights
+from ser_lib.models.base import Model
+from ser_lib.models.registry import create_model, model_class
+from ser_lib.models.settings import Input, ModelSettings, Section, Training
 
 FOLDER = Path(__file__).parent
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Audio(_Section):
-    """How a file becomes a waveform: the arguments of `ser_lib.audio.reading.prepare`."""
-
-    sampling_rate: int = Field(16000, gt=0)
-    offset_seconds: float = Field(0.0, ge=0)
-    max_seconds: float | None = Field(None, gt=0)
-    trim_below_db: float | None = Field(None, gt=0)
-    normalise: Literal["peak", "rms"] | None = None
-    crop: Literal["start", "centre"] = "start"  # stored features are computed once: no random crop
-    pad: bool = False
-
-
-class Input(_Section):
-    """What the model reads.
-
-    MFCC with chroma if asked for, or the layers of a pretrained encoder; averaged over the clip, averaged with
-    their deviation, or as a time sequence. A model that is fine-tuned reads the waveform and no more than
-    `encoder`, `revision` and `audio` of this.
-    """
-
-    encoder: str = "mfcc"  # or a Hugging Face name, or a folder; $VARIABLES are expanded where it is read
-    revision: str | None = None  # the commit of the Hub's repository
-    layers: Literal["all", "last"] | tuple[int, ...] = "last"  # 0 is what enters the first layer
-    precision: Literal["auto", "float32"] = "auto"  # auto: bfloat16 where the processor has it
-    n_mfcc: int = Field(40, gt=0)
-    deltas: bool = False
-    chroma: bool = False
-    pooling: Literal["mean", "mean+std", "sequence"] = "mean"
-    frame: int = Field(2048, gt=0)
-    hop: int = Field(512, gt=0)
-    standardise: bool = True
-    audio: Audio = Audio()
-
-    def feature_settings(self) -> dict:
-        """The arguments of `ser_lib.audio.features.clip_features` that are not about audio."""
-        return self.model_dump(exclude={"encoder", "revision", "layers", "precision", "standardise", "audio"})
-
-    @property
-    def frames_or_pooled(self) -> str:
-        """The `pooling` of `ser_lib.models.embeddings.embed`."""
-        return "frames" if self.pooling == "sequence" else self.pooling
-
-
-class Model(_Section):
-    """Which model, and its sizes: the arguments of `ser_lib.models.build`, or what of an encoder is fine-tuned."""
-
-    name: Literal[
-        "cnn", "lstm", "bilstm", "gru", "mlp", "logistic-regression", "weighted-layers", "attentive-pooling", "finetune"
-    ]
-    hidden: int = Field(128, ge=2)
-    dense: tuple[int, ...] = (64, 32)
-    dropout: float = Field(0.2, ge=0, lt=1)
-    trainable: Literal["all", "transformer", "head", "lora"] = "all"  # transformer: the convolutions are frozen
-    lora_rank: int = Field(8, gt=0)
-
-
-class Augmentation(_Section):
-    """What is done to training clips at random, as ranges: the arguments of `ser_lib.audio.augmentation.augment`."""
-
-    probability: float = Field(0.5, ge=0, le=1)
-    noise_db: tuple[float, float] | None = None  # signal over noise
-    speed: tuple[float, float] | None = None  # 1.1 is a tenth faster
-    pitch_semitones: tuple[float, float] | None = None
-    gain_db: tuple[float, float] | None = None
-    reverberation_seconds: tuple[float, float] | None = None  # until it has fallen by 60 dB
-
-
-class Training(_Section):
-    """How it is fitted: the arguments of `training.fit`, `training.fit_logistic` or `finetuning.finetune`.
-
-    Each takes those that concern it; an override that concerns another is refused when training begins.
-    """
-
-    epochs: int = Field(100, gt=0)
-    batch_size: int = Field(64, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    scheduler: Literal["plateau", "cosine", "linear", "none"] = "none"
-    patience: int | None = Field(15, gt=0)
-    keep_best: bool = True
-    clip_norm: float | None = Field(None, gt=0)
-    class_weights: bool = False
-    device: str = "auto"
-    # Logistic regression only: scikit-learn's C; of several, validation decides.
-    inverse_regularisation: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
-    # Fine-tuning only.
-    head_learning_rate: float | None = Field(None, gt=0)  # None: as the encoder's
-    warmup_fraction: float = Field(0.0, ge=0, lt=1)
-    gradient_accumulation: int = Field(1, gt=0)
-    gradient_checkpointing: bool = False
-    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
-    spec_augment: bool | None = None  # None: as the checkpoint's own configuration says
-    augmentation: Augmentation | None = None
-
-    @field_validator("inverse_regularisation", mode="before")
-    @classmethod
-    def _one_or_many_values(cls, value):
-        return (value,) if isinstance(value, int | float) else value
-
-
-class Split(_Section):
-    """Sizes of the split: the arguments of `ser_lib.protocols.splits.make_split`; the protocol itself is chosen at run time."""
+class Split(Section):
+    """Sizes of the split: the arguments of `ser_lib.protocols.splits.make_split`; the protocol is chosen at run time."""
 
     folds: int = Field(5, ge=2)
     test_fraction: float = Field(0.2, gt=0, lt=1)
@@ -135,20 +33,23 @@ class Split(_Section):
     select_on_test: bool = False
     train_on_test: bool = False
     test_corpora: tuple[str, ...] | None = None
-    keep_duplicates: bool = False  # under `published` only, where the source kept them
-    permute_labels: bool = False  # a control: labels to learn from are shuffled, so that nothing can be learned
+    # Under a protocol that repeats the source only, where the source kept duplicates.
+    keep_duplicates: bool = False
+    # A control: labels of training and validation clips are shuffled, so that nothing can be learned.
+    permute_labels: bool = False
 
     @field_validator("test_corpora", mode="before")
     @classmethod
     def _one_or_many(cls, value):
         return (value,) if isinstance(value, str) else value
 
-    def split_settings(self) -> dict:
+    def split_settings(self) -> dict[str, Any]:
+        """The arguments of `make_split`."""
         return self.model_dump(exclude={"keep_duplicates", "permute_labels"})
 
 
-class Claim(_Section):
-    """What the source says it reached, and where it says so."""
+class Claim(Section):
+    """The scores that the source states, and where."""
 
     source: str
     accuracy: float | None = None
@@ -156,17 +57,19 @@ class Claim(_Section):
     text: str
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One experiment, complete but for protocol and seed."""
 
-    name: str = Field(pattern=r"^\w[\w .+-]*$")  # it names folders: no way out of them
+    # It names folders, and must not lead out of them.
+    name: str = Field(pattern=r"^\w[\w .+-]*$")
     title: str
     variant: Literal["stated", "as-run"] = "stated"
     overrides: tuple[str, ...] = ()
-    corpora: tuple[str, ...]  # registered ones, or CSV files of one's own (`ser_lib.corpora.get_corpus`)
+    # Registered corpora, or CSV files that list a corpus: see `ser_lib.corpora.get_corpus`.
+    corpora: tuple[str, ...]
     emotions: tuple[str, ...] = EMOTIONS
     input: Input = Input()
-    model: Model
+    model: ModelSettings
     training: Training = Training()
     split: Split = Split()
     claim: Claim | None = None
@@ -183,40 +86,38 @@ class Recipe(_Section):
         return EMOTIONS if emotions == ("all",) else tuple(in_order(emotions))
 
     @model_validator(mode="after")
-    def _parts_that_fit(self):
-        """Refuse a model that cannot read that input, before anything is computed."""
-        name, given = self.model.name, self.input
-        if name == "finetune":
-            if given.encoder == "mfcc":
-                raise ValueError("model.name=finetune needs an encoder: set input.encoder")
-            if self.training.scheduler == "plateau":
-                raise ValueError("fine-tuning has the schedules linear, cosine and none, not plateau")
-            return self
-        sequence = given.pooling == "sequence"
-        if sequence and given.encoder != "mfcc" and given.layers != "last" and len(given.layers) != 1:
-            raise ValueError("input.pooling=sequence keeps the frames of one layer: name one in input.layers")
-        if name == "attentive-pooling" and not sequence:
-            raise ValueError("model.name=attentive-pooling needs input.pooling=sequence")
-        if name in ("mlp", "logistic-regression", "weighted-layers") and sequence:
-            raise ValueError(f"model.name={name} needs input.pooling=mean or mean+std")
-        if name == "weighted-layers" and (given.encoder == "mfcc" or given.layers == "last"):
-            raise ValueError("model.name=weighted-layers needs an encoder and input.layers=all, or several of them")
+    def _settings_that_fit(self):
+        """Refuse settings that do not fit together before anything is computed."""
+        self.create_model()
         return self
+
+    def create_model(self) -> Model:
+        """The recipe's model, without weights."""
+        return create_model(self.input, self.model, self.training)
+
+    @property
+    def reads_encoder(self) -> bool:
+        """Whether `input.encoder` names a pretrained encoder."""
+        return model_class(self.input, self.model).reads_encoder
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether the encoder's weights are trained, which takes hours instead of seconds."""
+        return model_class(self.input, self.model).trains_encoder
 
     @property
     def folder_name(self) -> str:
-        """What its run and report folders are called: the name, with `-as-run` for that variant."""
+        """The name of the recipe's run and report folders: its name, with `-as-run` for that variant."""
         return self.name + ("-as-run" if self.variant == "as-run" else "")
 
     @property
     def variant_label(self) -> str:
-        """The variant and every override but device and encoder, as the table of results shows them.
+        """The variant and the overrides, as the table of results shows them.
 
-        The table has a column of its own for the encoder, and `features_label` for it. In what folder a corpus of
-        one's own lies is not shown.
+        Without device and encoder, for which the table has columns of its own, and without the folders of CSV files.
         """
-        told_elsewhere = ("training.device=", "input.encoder=", "input.revision=")
-        shown = [item for item in self.overrides if not item.startswith(told_elsewhere)]
+        other_columns = ("training.device=", "input.encoder=", "input.revision=")
+        shown = [item for item in self.overrides if not item.startswith(other_columns)]
         names = [corpus_label(name) for name in self.corpora]
         if names != list(self.corpora):
             shown = [f"corpora=[{', '.join(names)}]" if item.startswith("corpora=") else item for item in shown]
@@ -225,37 +126,29 @@ class Recipe(_Section):
     @property
     def features_label(self) -> str:
         """What the model reads, in a word: `mfcc-40`, `mfcc-40+chroma`, `facebook/wav2vec2-base`."""
-        if self.input.encoder != "mfcc":
-            return encoder_weights.label(self.input.encoder)
-        return f"mfcc-{self.input.n_mfcc}" + "+deltas" * self.input.deltas + "+chroma" * self.input.chroma
-
-    @property
-    def notices(self) -> list[str]:
-        """Sentences where an override has put something else in the place of what the title names."""
-        changed = {key for item in self.overrides for key in keys_of(item)}
-        notices = []
-        if "corpora" in changed:
-            corpora = ", ".join(map(corpus_label, self.corpora))
-            notices.append(f"Other corpora than the recipe's own were learned from here: {corpora}.")
-        if "input.encoder" in changed:
-            notices.append(f"Another encoder than the recipe's own was read here: {self.features_label}.")
-        return notices
+        return self.create_model().features_label
 
     @property
     def input_label(self) -> str:
         """In what form the model reads it: `mean`, `mean+std of layers 1 2 3`, `waveform`."""
-        if self.model.name == "finetune":
-            return "waveform"
-        if self.input.encoder == "mfcc":
-            return self.input.pooling
-        layers = self.input.layers
-        which = {"all": "all layers", "last": "the last layer"}.get(layers if isinstance(layers, str) else "")
-        return f"{self.input.pooling} of {which or 'layers ' + ' '.join(map(str, layers))}"
+        return self.create_model().input_label
 
     @property
     def model_label(self) -> str:
-        """Which model, in a word; of a fine-tuned one, what of it was trained."""
-        return self.model.name + (f" ({self.model.trainable})" if self.model.name == "finetune" else "")
+        """Which model, in a word; of a fine-tuned one, which part was trained."""
+        return self.create_model().label
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences for readers where an override replaced something that the title names."""
+        changed = {key for item in self.overrides for key in keys_of(item)}
+        notices = []
+        if "corpora" in changed:
+            corpora = ", ".join(map(corpus_label, self.corpora))
+            notices.append(f"Trained on other corpora than the recipe's own: {corpora}.")
+        if "input.encoder" in changed:
+            notices.append(f"Another encoder than the recipe's own: {self.features_label}.")
+        return notices
 
 
 def recipe_names() -> list[str]:
@@ -264,7 +157,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe by its name, or from a YAML file of one's own.
+    """Read a recipe by its name, or from a YAML file.
 
     Args:
         name: one of `recipe_names()`, or a path that ends in .yaml.
@@ -294,23 +187,20 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     as_run = fields.pop("as_run", None)
     if variant == "as-run":
         if as_run is None:
-            raise SerError(
-                f"recipe {path.stem} has no as-run variant: {fields.get('as_run_notes') or 'none is known.'}"
-            )
+            reason = fields.get("as_run_notes") or "none is known."
+            raise SerError(f"recipe {path.stem} has no as-run variant: {reason}")
         fields = _merged(fields, as_run)
     overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
     for item in overrides:
         fields = _merged(fields, _override(item))
     keys = {key for item in overrides for key in keys_of(item)}
     if "input.encoder" in keys and "input.revision" not in keys:
-        # The recipe's revision is a commit of its own encoder's repository, and of no other.
+        # The recipe's revision is a commit of its own encoder's repository.
         fields = _merged(fields, {"input": {"revision": None}})
-    _refuse_unknown_keys(fields, path.stem)
     try:
         return Recipe(**{"name": path.stem, **fields, "variant": variant, "overrides": overrides})
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
-        raise SerError(f"recipe {path.stem} cannot be used: " + "; ".join(problems)) from error
+        raise _readable(error, path.stem) from error
 
 
 def keys_of(item: str) -> list[str]:
@@ -319,12 +209,19 @@ def keys_of(item: str) -> list[str]:
     >>> keys_of("training={epochs: 3, patience: 2}"), keys_of("input.audio.pad=true")
     (['training.epochs', 'training.patience'], ['input.audio.pad'])
     """
-    nested = _keys_of(_override(item))
-    return [key for key in nested if not any(other.startswith(f"{key}.") for other in nested)]
+
+    def leaves(fields: dict, prefix: str) -> list[str]:
+        keys = []
+        for name, value in fields.items():
+            nested = isinstance(value, dict) and value
+            keys += leaves(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+        return keys
+
+    return leaves(_override(item), "")
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The resolved recipe as YAML, every default written out."""
+    """The resolved recipe as YAML, with every default."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -351,7 +248,7 @@ def _override(item: str) -> dict:
 
 
 def _merged(base: dict, changes: dict) -> dict:
-    """`base` with `changes` laid over it, section by section."""
+    """`base` with `changes` applied, section by section."""
     merged = dict(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -359,34 +256,29 @@ def _merged(base: dict, changes: dict) -> dict:
     return merged
 
 
+def _readable(error: ValidationError, recipe: str) -> SerError:
+    """pydantic's errors in one sentence; for an unknown key, with the nearest known one."""
+    problems = []
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(Recipe)
+            # The last word may be right without its section: "epochs" is nearest to "training.epochs".
+            near = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
+            near = near or get_close_matches(key, known, n=1, cutoff=0.3) or known[:1]
+            return SerError(f"unknown key {key!r} in recipe {recipe}: did you mean {near[0]!r}?")
+        value = "" if isinstance(problem.get("ctx", {}).get("error"), SerError) else f", got {problem['input']!r}"
+        message = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{key}: {message}{value}" if key else message)
+    return SerError(f"recipe {recipe} cannot be used: {'; '.join(problems)}")
+
+
 def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """The dotted names of all fields of a section and of the sections in it."""
     keys = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
-        inner = [kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_section(kind)]
-        for kind in inner:
-            keys += _known_keys(kind, f"{prefix}{name}.")
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += _known_keys(kind, f"{prefix}{name}.")
     return keys
-
-
-def _is_section(kind) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _keys_of(fields: dict, prefix: str = "") -> list[str]:
-    keys = []
-    for name, value in fields.items():
-        keys.append(f"{prefix}{name}")
-        if isinstance(value, dict):
-            keys += _keys_of(value, f"{prefix}{name}.")
-    return keys
-
-
-def _refuse_unknown_keys(fields: dict, recipe: str) -> None:
-    known = _known_keys(Recipe)
-    for key in _keys_of(fields):
-        if key not in known:
-            # The last word may be right and its section forgotten: "epochs" is nearest to "training.epochs".
-            near = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
-            near = near or get_close_matches(key, known, n=1, cutoff=0.3) or known[:1]
-            raise SerError(f"unknown key {key!r} in recipe {recipe}: did you mean {near[0]!r}?")

@@ -15,7 +15,7 @@ from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
 from ser_lib.corpora.csv_files import is_file_list
 from ser_lib.evaluation.results import read_results, result_rows, update_results
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
-from ser_lib.protocols.splits import PROTOCOLS, check_protocol
+from ser_lib.protocols.splits import PROTOCOLS, get_protocol
 from ser_lib.recipes import load_recipe
 
 NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
@@ -52,7 +52,7 @@ def make_report(
             copy lies beside the pages as `<Notebook>.failed.ipynb`. Earlier pages stay as they were.
     """
     recipe = load_recipe(recipe_name, variant, overrides)
-    check_protocol(protocol)
+    get_protocol(protocol)
     reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
     folder = reports / recipe.folder_name / protocol
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
         corpus = known_corpus(name)
         corpora.append(f"{corpus.title if corpus else name}, {count['found']} of {count['expected']} clips")
         notices += [corpus.notice] if corpus else []
-    if run.protocol == "speaker-adapted":
+    if get_protocol(run.protocol).is_transductive:
         notices.append(TRANSDUCTIVE)
     over_speakers = overall["interval_over"] == "speakers"
     return {
@@ -218,7 +218,7 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
         "description": run.recipe.title,
         "facts": [
             {"name": "Recipe", "value": f"{run.recipe.name}: {run.recipe.variant_label}"},
-            {"name": "Protocol", "value": run.protocol, "detail": PROTOCOLS[run.protocol]},
+            {"name": "Protocol", "value": run.protocol, "detail": get_protocol(run.protocol).about},
             {"name": "Corpora", "value": "; ".join(corpora)},
             {
                 "name": "Features",
@@ -298,6 +298,7 @@ def write_index(reports_dir: str | Path | None = None) -> Path:
         results=read_results(reports).to_dict(orient="records"),
         claims_page=f"{CLAIMS}.html" if (reports / f"{CLAIMS}.html").is_file() else "",
         reports=entries,
+        protocols=PROTOCOLS,
         generated=datetime.now(UTC).strftime("%Y-%m-%d"),
     )
     with replacing(reports / "index.html") as part:

@@ -1,5 +1,6 @@
 """Tables of the README and of docs/, written between markers: `<!-- claims: begin -->` and `<!-- claims: end -->`."""
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from ser_lib.evaluation import unseen_corpora
 from ser_lib.evaluation.results import MIN_SPEAKERS, read_results, results_path, write_into_readme
 from ser_lib.inference.run import read_table
 from ser_lib.models import encoder_weights
+from ser_lib.models.registry import MODELS
 from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.recipes import load_recipe, recipe_names
 from ser_lib.studies import claims
@@ -69,9 +71,24 @@ def recipes() -> str:
 
 def protocols() -> str:
     """Every protocol, with what it tests."""
-    return "\n".join(
-        ["| protocol | test set |", "|---|---|", *(f"| `{name}` | {about} |" for name, about in PROTOCOLS.items())]
-    )
+    lines = ["| protocol | test set |", "|---|---|"]
+    return "\n".join(lines + [f"| `{protocol.name}` | {protocol.about} |" for protocol in PROTOCOLS.values()])
+
+
+def models() -> str:
+    """Every value of `model.name`: what the model reads, and the first line of its class."""
+    reads = {
+        "vector": "`input.pooling=mean`, `mean+std`",
+        "layers": "several `input.layers` of an encoder",
+        "sequence": "`input.pooling=sequence`",
+    }
+    lines = ["| `model.name` | reads | what |", "|---|---|---|"]
+    for name, entry in MODELS.items():
+        forms = [reads[form] for form in getattr(entry, "forms", ())]
+        lines.append(
+            f"| `{name}` | {', or '.join(forms) or 'the waveform'} | {inspect.getdoc(entry).splitlines()[0]} |"
+        )
+    return "\n".join(lines)
 
 
 def _unheard(reports_dir: str | Path | None) -> pd.DataFrame:
@@ -87,6 +104,7 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
     "recipes": lambda _: recipes(),
     "protocols": lambda _: protocols(),
+    "models": lambda _: models(),
 }
 
 

@@ -143,12 +143,8 @@ def model_size(run: Run) -> pd.DataFrame:
 
 def layer_weights(run: Run) -> pd.DataFrame | None:
     """The weight of each layer (rows) in each fold (columns); None for a model that does not weigh layers."""
-    if run.recipe.model.name != "weighted-layers":
-        return None
-    folds = {fold: run.model(fold).layer_weights().tolist() for fold in sorted(run.split["fold"].unique())}
-    layers = run.recipe.input.layers
-    table = pd.DataFrame(folds)
-    return table if layers == "all" else table.set_axis(list(layers))
+    weights = {fold: run.model(fold).layer_weights() for fold in sorted(run.split["fold"].unique())}
+    return None if weights[0] is None else pd.DataFrame(weights)
 
 
 def mechanism(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,11 +14,10 @@ import numpy as np
 import soundfile
 
 from ser_lib.audio import reading
-from ser_lib.audio.reading import Recording
+from ser_lib.audio.reading import Recording, decode_audible
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
-from ser_lib.inference.predict import heard
 from ser_lib.inference.run import Run
 
 TEMPLATES = importlib.resources.files("ser_lib.reports") / "templates"
@@ -46,12 +45,12 @@ def own_audio(source: str | Path | None) -> list[Recording] | None:
         recording = from_microphone()
         return None if recording is None else [recording]
     if source == "upload":
-        return [heard(path) for path in uploaded()]
+        return [decode_audible(path) for path in uploaded()]
     path = Path(source).expanduser()
     files = reading.files_in(path) if path.is_dir() else [path]
     if not files:
         raise SerError(f"{path}: no audio in this folder. Expected {' '.join(reading.SUFFIXES)}.")
-    return [heard(file)._replace(name=file.name) for file in files]
+    return [decode_audible(file)._replace(name=file.name) for file in files]
 
 
 def from_microphone(longest_seconds: float = LONGEST_SECONDS) -> Recording | None:
@@ -124,7 +123,7 @@ def recording_of(answer: dict) -> Recording:
         ) from error
     if not len(samples):
         raise SerError("no sound at all came from the recorder. Speak, and then press Stop.")
-    return heard(Recording(samples, sampling_rate, "your recording"))
+    return decode_audible(Recording(samples, sampling_rate, "your recording"))
 
 
 def bundled_clips(run: Run) -> list[Recording]:
@@ -139,7 +138,9 @@ def bundled_clips(run: Run) -> list[Recording]:
         clips = clips[clips["clip_id"].isin(tested)]
     clips = clips[clips["emotion"].isin(run.emotions)].drop_duplicates("emotion")
     clips = clips.sort_values("emotion", key=lambda emotion: emotion.map(EMOTIONS.index))
-    return [heard(row.path)._replace(name=f"{row.emotion}, {row.speaker}") for row in clips.itertuples(index=False)]
+    return [
+        decode_audible(row.path)._replace(name=f"{row.emotion}, {row.speaker}") for row in clips.itertuples(index=False)
+    ]
 
 
 def joined(recordings: Sequence[Recording], pause_seconds: float = 3.0) -> Recording:

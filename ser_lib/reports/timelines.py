@@ -1,4 +1,4 @@
-"""Timelines of files as CSV and pictures."""
+"""Timelines of audio files, written as CSV and pictures."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,32 +16,37 @@ from ser_lib.reports import plots
 def write_timelines(
     predictor: Predictor, files: Iterable[str | Path], folder: str | Path, progress: bool = True, **settings
 ) -> Iterator[tuple[Path, pd.DataFrame | SerError, Path | None]]:
-    """A timeline of every file, each as NAME-timeline.csv and NAME-timeline.png in a folder.
+    """Write the timeline of each file to NAME-timeline.csv and NAME-timeline.png in a folder.
 
     Args:
         files: audio files, or folders of which every audio file is taken.
         settings: of `timeline`.
 
     Yields:
-        the file, its timeline or the error that there was, and the CSV (None after an error).
+        the file, its timeline or its error, and the path of the CSV (None after an error).
+
+    Raises:
+        SerError: there is no file, or a setting is out of range.
     """
-    Stream(predictor, **settings)  # settings that cannot be are told once, not of every file
+    # Raises the error of a wrong setting once, not for every file.
+    Stream(predictor, **settings)
     paths = [file for path in files for file in reading.expand(path)]
     if not paths:
-        raise SerError(f"there is nothing to hear: expected audio files ({' '.join(reading.SUFFIXES)}).")
-    taken: set[str] = set()
+        raise SerError(f"there is nothing to predict: expected audio files ({' '.join(reading.SUFFIXES)}).")
+    names: set[str] = set()
     for path in paths:
-        stem, number = path.stem, 1
-        while stem.lower() in taken:  # another folder's file of that name, or another format's
+        # Files of other folders or formats may have the same name.
+        name, number = path.stem, 1
+        while name.lower() in names:
             number += 1
-            stem = f"{path.stem}-{number}"
-        taken.add(stem.lower())
+            name = f"{path.stem}-{number}"
+        names.add(name.lower())
         try:
             table = timeline(predictor, path, progress=progress, **settings)
         except SerError as error:
             yield path, error, None
             continue
-        csv = Path(folder) / f"{stem}-timeline.csv"
+        csv = Path(folder) / f"{name}-timeline.csv"
         with replacing(csv.with_suffix(".png")) as part:
             part.write_bytes(plots.timeline(table).png())
         with replacing(csv) as part:

@@ -63,7 +63,7 @@ def columns_of(recipe: Recipe) -> dict[str, Column]:
     # Sentences are not known, or not shared, between corpora; then a whole corpus is the strictest test.
     strictest = "cross-corpus" if len(recipe.corpora) > 1 else "speaker-sentence"
     # An epoch of fine-tuning is enough to learn nothing.
-    floor = (FLOOR, "training.epochs=1") if recipe.model.name == "finetune" else (FLOOR,)
+    floor = (FLOOR, "training.epochs=1") if recipe.trains_encoder else (FLOOR,)
     return {
         "as-stated": Column("as stated", "stated", "published"),
         "as-run": Column("as its notebook ran", "as-run", "published"),
@@ -98,7 +98,7 @@ def changed(
         load_recipe(name, column.variant)
     except SerError:
         return None
-    given = [f"input.encoder={encoder}"] if encoder and recipe.input.encoder != "mfcc" else []
+    given = [f"input.encoder={encoder}"] if encoder and recipe.reads_encoder else []
     if not in_full and not torch.cuda.is_available():
         given += ON_A_CPU.get((name, key), ())
     by_key = {item.partition("=")[0]: item for item in [*given, *overrides, *column.overrides]}  # the last one counts
@@ -155,13 +155,13 @@ def _planned(
     for name in names or claimed_recipes():
         recipe = load_recipe(name, overrides=overrides)
         reads = encoder or recipe.input.encoder
-        if recipe.input.encoder != "mfcc" and reads not in lacking:
+        if recipe.reads_encoder and reads not in lacking:
             try:
                 encoder_weights.locate(reads, None if encoder else recipe.input.revision)
                 lacking[reads] = None
             except SerError as error:
                 lacking[reads] = str(error)
-        if recipe.input.encoder != "mfcc" and lacking.get(reads):
+        if recipe.reads_encoder and lacking.get(reads):
             say(f"{name} is left out: {lacking[reads]}")
             continue
         for key, column in columns_of(recipe).items():
@@ -184,7 +184,7 @@ def _train_side_by_side(planned: Iterable[tuple[Recipe, str, int, Path]], data_d
     What fails is left for `_run` to try again, and to say why.
     """
     planned = [
-        (recipe, *where) for recipe, *where in planned if recipe.input.encoder == "mfcc" and _is_missing(recipe, *where)
+        (recipe, *where) for recipe, *where in planned if not recipe.reads_encoder and _is_missing(recipe, *where)
     ]
     if len(planned) < 2:
         return

@@ -1,8 +1,8 @@
-"""A recipe, a protocol and a seed in; a run folder out.
+"""All folds of an experiment: from a recipe, a protocol and a seed to a run folder.
 
-Every fold is written as soon as it is finished. A run that was stopped, by Ctrl-C or by `kill -9`, goes on
-from its finished folds and ends with the numbers of an undisturbed one; it starts anew where recipe, clips,
-code or library have changed since.
+Every fold is written as soon as it is finished. A run that was stopped, by Ctrl-C or by `kill -9`, resumes from its
+finished folds and ends with the same numbers as an uninterrupted run. It starts anew if the recipe, the clips, the code
+or PyTorch have changed.
 """
 
 import json
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.common import distributed
+from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import move_into_place
 from ser_lib.corpora import get_corpus
@@ -24,9 +25,9 @@ from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics
 from ser_lib.inference.model_card import model_card
 from ser_lib.inference.run import Run, environment, load_run, model_folder, read_table, run_folder
-from ser_lib.models import network_training
+from ser_lib.models.base import Inputs
 from ser_lib.protocols.leak_audit import audit
-from ser_lib.protocols.splits import save_split
+from ser_lib.protocols.splits import get_protocol, save_split
 from ser_lib.recipes import Recipe, dump_recipe, read_resolved
 from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
 from ser_lib.training import resume
@@ -50,11 +51,11 @@ def train(
     An earlier run of the same recipe, protocol and seed is replaced, once this one is finished.
 
     Args:
-        folds: train these alone, as one of several jobs, on this machine or on others that see the same disk. The
-            job that finishes last puts the run folder together.
+        folds: train only these, as one of several jobs, on this machine or on others that share the disk. The job
+            that finishes last assembles the run folder.
 
     Returns:
-        the run; None where `folds` were given and others are not finished yet.
+        the run; None where `folds` are given and other folds are not finished.
 
     Raises:
         SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, there is no such
@@ -85,7 +86,7 @@ def train(
     distributed.wait()
     for fold in every if folds is None else sorted(set(folds)):
         with resume.locked(resume.fold_lock(partial, fold), f"fold {fold} of {final}"):
-            # Asked by one process for all, since the first is about to make the folder.
+            # One process asks for all, since the first is about to make the folder.
             if not distributed.from_first(distributed.is_first() and resume.is_trained(partial, fold, identity)):
                 rows = split[split["fold"] == fold]
                 _train_fold(recipe, clips, rows, inputs, emotions, seed, partial, progress)
@@ -93,13 +94,14 @@ def train(
     joined = False
     if distributed.is_first():
         with resume.locked(resume.run_lock(partial), str(final), wait=True):
-            if not partial.is_dir():  # a job beside this one has joined the folds
+            # Another job has assembled the folds.
+            if not partial.is_dir():
                 joined = True
             elif all(resume.is_trained(partial, fold, identity) for fold in every):
                 joined = True
                 _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
                 move_into_place(partial, final)
-                # Only now, so that a kill anywhere above leaves the finished folds to resume from.
+                # Only now, so that a kill anywhere above leaves the finished folds for resuming.
                 for fold in every:
                     shutil.rmtree(final / f"fold-{fold}")
                     resume.fold_lock(partial, fold).unlink(missing_ok=True)
@@ -108,17 +110,18 @@ def train(
 
 
 def _warn_of_another(final: Path, recipe: Recipe) -> None:
-    """Overrides do not name a folder of their own: a run that they tell apart would be gone unnoticed."""
+    """Warn that a run of other overrides, which uses the same folder, will be replaced."""
     if not distributed.is_first() or not (final / "recipe.yaml").is_file():
         return
     try:
         before = read_resolved(final / "recipe.yaml")
-    except SerError:  # damaged: nothing is lost with it
+    # Damaged: nothing is lost with it.
+    except SerError:
         return
     if before != recipe:
         logger.warning(
-            "%s holds a run of other settings (%s), which this one (%s) replaces once it is finished: to keep both, stop "
-            "here and give another --runs-dir",
+            "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, stop "
+            "now and use another --runs-dir",
             final,
             before.variant_label,
             recipe.variant_label,
@@ -129,39 +132,25 @@ def _train_fold(
     recipe: Recipe,
     clips: pd.DataFrame,
     fold_split: pd.DataFrame,
-    inputs,
+    inputs: Inputs,
     emotions: list[str],
     seed: int,
     partial: Path,
     progress: bool,
 ) -> None:
-    """Fit and test one fold, and write `fold-<k>/` whole or not at all."""
+    """Fit and test one fold, and write `fold-<k>/` completely or not at all."""
     fold = int(fold_split["fold"].iloc[0])
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
     rows = {subset: row_of[ids].to_numpy(copy=True) for subset, ids in fold_split.groupby("subset")["clip_id"]}
     rows.setdefault("validation", np.array([], dtype=int))
     labels = clips["emotion"].map(emotions.index).to_numpy(copy=True)
     if recipe.split.permute_labels:
-        for learned_from in (rows["train"], rows["validation"]):
-            labels[learned_from] = np.random.default_rng([seed, fold]).permutation(labels[learned_from])
-    work = partial / f"fold-{fold}.checkpoints"
-    # Each fold draws from its own seed, so that it does not matter which folds ran before it.
-    protocol = fold_split["protocol"].iloc[0]
-    fitted = fit_fold(
-        recipe,
-        inputs,
-        labels,
-        rows,
-        emotions,
-        1000 * seed + fold,
-        fold,
-        work,
-        # The first fold's model is a checkpoint that is complete, and the others share its encoder. A head that learned
-        # from features standardised by speaker would hear something else through its encoder alone.
-        with_encoder=fold == 0 and protocol != "speaker-adapted",
-        progress=progress,
-    )
-    if not distributed.is_first():
+        for shuffled in (rows["train"], rows["validation"]):
+            labels[shuffled] = np.random.default_rng([seed, fold]).permutation(labels[shuffled])
+    checkpoints = partial / f"fold-{fold}.checkpoints"
+    # Each fold has its own seed, so that its result does not depend on the folds before it.
+    fitted = fit_fold(recipe, inputs, labels, rows, emotions, 1000 * seed + fold, fold, checkpoints, progress)
+    if fitted is None or not distributed.is_first():
         return
     tested = clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
     predictions = pd.concat(
@@ -171,17 +160,20 @@ def _train_fold(
     for leftover in partial.glob(f"fold-{fold}.*.unfinished"):
         shutil.rmtree(leftover)
     half_written = partial / f"fold-{fold}.{uuid.uuid4().hex[:8]}.unfinished"
-    fitted.save(half_written / "model")
+    # The first fold's model is a complete checkpoint, and the others share its encoder. A head that was trained on
+    # features standardised by speaker needs them, and the encoder alone does not give them.
+    protocol = get_protocol(fold_split["protocol"].iloc[0])
+    fitted.model.save(half_written / "model", complete=fold == 0 and not protocol.is_transductive)
     fitted.history.insert(0, "fold", fold)
     fitted.history.to_csv(half_written / "history.csv", index=False)
     predictions.to_csv(half_written / "predictions.csv", index=False, float_format="%.8f")
     (half_written / "about.json").write_text(json.dumps(fitted.sizes))
     half_written.rename(partial / f"fold-{fold}")
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial: Path) -> None:
-    """Turn the finished folds into the run folder's files."""
+    """Write the run folder's files from the finished folds."""
     folds = [partial / f"fold-{fold}" for fold in sorted(split["fold"].unique())]
     history = pd.concat([read_table(fold / "history.csv") for fold in folds], ignore_index=True)
     by_fold = [read_table(fold / "predictions.csv") for fold in folds]
@@ -189,11 +181,9 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     sizes = [json.loads((fold / "about.json").read_text()) for fold in folds]
     seconds = prepared_seconds + sum(size["seconds"] for size in sizes)
     shortfall = clips.attrs.get("shortfall", {})
-    found = {
-        name: dict(zip(("found", "expected"), shortfall.get(name, (get_corpus(name).clips,) * 2), strict=True))
-        for name in clips["corpus"].unique()
-    }
-    about = environment(network_training.pick_device(recipe.training.device), seconds, found)
+    counts = {name: shortfall.get(name, (get_corpus(name).clips,) * 2) for name in clips["corpus"].unique()}
+    corpora = {name: {"found": found, "expected": expected} for name, (found, expected) in counts.items()}
+    about = environment(pick_device(recipe.training.device), seconds, corpora)
     first = sizes[0]
     about["model"] = first | {"clips_per_second": round(first["clips_trained"] / first["seconds"], 1)}
     scores = score_run(predictions, clips, by_fold)
@@ -213,10 +203,11 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
 
 
 def _link(source, target) -> None:
-    """A second name for the file instead of a copy, where the disk can: fine-tuned models are large."""
+    """Link a file instead of copying it, where the disk allows links: fine-tuned models are large."""
     try:
         os.link(source, target)
-    except FileExistsError:  # left by an assembly that was cut off
+    except FileExistsError:
+        # Left by an interrupted assembly.
         Path(target).unlink()
         _link(source, target)
     except OSError:
@@ -229,8 +220,8 @@ def score_run(predictions: pd.DataFrame, clips: pd.DataFrame, by_fold: list[pd.D
     speakers, corpora = about["speaker"].to_numpy(), about["corpus"].to_numpy()
     corpus_scores = {}
     for corpus in dict.fromkeys(corpora):
-        own = corpora == corpus
-        corpus_scores[corpus] = metrics.score(predictions[own].reset_index(drop=True), pd.Series(speakers[own]))
+        rows = corpora == corpus
+        corpus_scores[corpus] = metrics.score(predictions[rows].reset_index(drop=True), pd.Series(speakers[rows]))
     fold_scores = []
     for fold in by_fold:
         score = metrics.score(fold)

@@ -1,24 +1,28 @@
-"""A run that is not finished yet: the folder in which its trained folds wait for the others.
+"""Resuming an interrupted run: finished folds are kept in a folder until all folds are finished.
 
-What the folds depend on is written beside them, so that folds of another recipe, other clips or other code are never
-taken for those of this run. Locks keep jobs that train folds of one run out of each other's way.
+Everything that the folds depend on is written beside them, so that folds of another recipe, other clips or other code are
+never used for this run. Locks keep jobs that train folds of one run apart.
 """
 
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from filelock import FileLock, Timeout
 
 from ser_lib.common import distributed
+from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import replacing
-from ser_lib.models import encoder_weights, network_training
+from ser_lib.models import encoder_weights
+from ser_lib.models.base import Inputs
 from ser_lib.recipes import Recipe, dump_recipe
 
 logger = logging.getLogger(__name__)
@@ -27,51 +31,52 @@ IDENTITY = "identity.json"
 
 
 def unfinished_folds(run: Path) -> list[int]:
-    """Folds that still have to be trained before the run folder is put together; [] where none has begun."""
-    identity = identity_of(partial_of(run))
-    return [fold for fold in identity.get("folds", []) if not (partial_of(run) / f"fold-{fold}").is_dir()]
+    """Folds that are not trained yet; [] where no fold was begun."""
+    partial = partial_of(run)
+    return [fold for fold in identity_of(partial).get("folds", []) if not (partial / f"fold-{fold}").is_dir()]
 
 
 def partial_of(run: Path) -> Path:
-    """Where the finished folds of a run wait for the others."""
+    """The folder of the finished folds of an unfinished run."""
     return run.with_name(f".{run.name}.partial")
 
 
 def run_lock(partial: Path) -> Path:
+    """The lock of a whole run."""
     return partial.with_suffix(".lock")
 
 
 def fold_lock(partial: Path, fold: int) -> Path:
+    """The lock of one fold."""
     return partial.with_name(f"{partial.stem}.fold-{fold}.lock")
 
 
-def identity(recipe: Recipe, split: pd.DataFrame, inputs) -> dict:
-    """All that a fold's result depends on, each thing as a hash: folds of another identity are not resumed."""
-    import torch
-
+def identity(recipe: Recipe, split: pd.DataFrame, inputs: Inputs) -> dict:
+    """Everything that a fold's result depends on, each as a hash: folds of another identity are not resumed."""
     used = split[["fold", "subset", "clip_id", "emotion", "audio_hash"]].to_csv(index=False)
-    heard = hashlib.sha256()
+    of_inputs, of_code = hashlib.sha256(), hashlib.sha256()
     for array in inputs:
-        heard.update(np.ascontiguousarray(array).tobytes())
-    code = hashlib.sha256()
+        of_inputs.update(np.ascontiguousarray(array).tobytes())
     for source in sorted(Path(__file__).parents[1].rglob("*.py")):
-        code.update(source.read_bytes())
-    pretrained = recipe.input.encoder != "mfcc"
+        of_code.update(source.read_bytes())
+    encoder = None
+    if recipe.reads_encoder:
+        encoder = encoder_weights.locate(recipe.input.encoder, recipe.input.revision).identity
     return {
         "recipe": hashlib.sha256(dump_recipe(recipe).encode()).hexdigest(),
         "clips or split": hashlib.sha256(used.encode()).hexdigest(),
-        "encoder": encoder_weights.locate(recipe.input.encoder, recipe.input.revision).identity if pretrained else None,
-        "what the model reads": heard.hexdigest(),
-        "code of ser_lib": code.hexdigest(),
+        "encoder": encoder,
+        "input of the model": of_inputs.hexdigest(),
+        "code of ser_lib": of_code.hexdigest(),
         "version of PyTorch": torch.__version__,
-        "device": str(network_training.pick_device(recipe.training.device)),
+        "device": str(pick_device(recipe.training.device)),
         "number of processes": distributed.world_size(),
         "folds": sorted(int(fold) for fold in split["fold"].unique()),
     }
 
 
 def identity_of(partial: Path) -> dict:
-    """The identity of the folds that a folder holds; {} where it holds none."""
+    """The identity of the folds in a folder; {} where there is none."""
     try:
         return json.loads((partial / IDENTITY).read_text())
     except (OSError, ValueError):
@@ -79,10 +84,13 @@ def identity_of(partial: Path) -> dict:
 
 
 def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
-    """Keep a folder that an interrupted run of the same identity left; else make an empty one.
+    """Keep the folder of an interrupted run of the same identity; else make an empty one.
 
     Args:
-        alone: this job trains all folds. One of several jobs does not throw away what others have trained.
+        alone: this job trains all folds. One of several jobs does not delete what others have trained.
+
+    Raises:
+        SerError: another job trained folds of another identity.
     """
     with locked(run_lock(partial), str(partial), wait=True):
         before = identity_of(partial)
@@ -92,16 +100,16 @@ def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
             if trained and not alone:
                 raise SerError(
                     f"{partial} holds {', '.join(trained)}, trained by a job of this run that differs in: {changed}. "
-                    "All jobs of a run need the same settings, data, versions and kind of device. To throw those "
-                    "folds away, delete that folder."
+                    "All jobs of a run need the same settings, data, versions and kind of device. To discard those "
+                    "folds, delete that folder."
                 )
-            with ExitStack() as held:
+            with ExitStack() as locks:
                 for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
                     what = f"{partial.stem[1:]} in {partial.parent}, with another {changed}"
-                    held.enter_context(locked(lock, what))
+                    locks.enter_context(locked(lock, what))
                 if trained:
                     logger.warning(
-                        "%s of an interrupted run cannot be used, because of another %s: training begins anew",
+                        "%s of an interrupted run cannot be used, because of another %s: training starts anew",
                         ", ".join(trained),
                         changed,
                     )
@@ -112,18 +120,26 @@ def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
 
 
 def is_trained(partial: Path, fold: int, identity: dict) -> bool:
-    """Whether a fold is there already; its lock is held. Another job may have begun anew before it was."""
+    """Whether a fold is finished; the caller holds its lock.
+
+    Raises:
+        SerError: another job has started the run anew, or finished it.
+    """
     if identity_of(partial) != identity:
         raise SerError(
-            f"another job has begun {partial.stem[1:]} in {partial.parent} anew, or joined its folds, while this one "
-            "was about to train. Wait for it, then run this again if it is still needed."
+            f"another job has started {partial.stem[1:]} in {partial.parent} anew, or finished it, while this one was "
+            "about to train. Wait for it, then run this again if it is still needed."
         )
     return (partial / f"fold-{fold}").is_dir()
 
 
 @contextmanager
-def locked(path: Path, what: str, wait: bool = False):
-    """Hold a lock; with several processes that work together, the first holds it for all."""
+def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
+    """Hold a lock; of several processes that train together, the first holds it for all.
+
+    Raises:
+        SerError: another process holds it, unless `wait`.
+    """
     if not distributed.is_first():
         yield
         return

@@ -82,9 +82,9 @@ def test_a_quiet_clip_suffers_as_a_loud_one_does_and_nothing_is_clipped(conditio
 
 @pytest.mark.parametrize(("noise", "slope"), [("white", 0.0), ("pink", -3.01)])
 def test_noise_falls_by_its_decibels_an_octave(noise, slope):
-    heard = degrade(tone(50, 20), RATE, Condition(noise, 0.0), generator()) - tone(50, 20)
-    power = np.abs(np.fft.rfft(heard)) ** 2
-    hertz = np.fft.rfftfreq(len(heard), 1 / RATE)
+    added = degrade(tone(50, 20), RATE, Condition(noise, 0.0), generator()) - tone(50, 20)
+    power = np.abs(np.fft.rfft(added)) ** 2
+    hertz = np.fft.rfftfreq(len(added), 1 / RATE)
     octaves = [10 * np.log10(power[(hertz >= low) & (hertz < 2 * low)].mean()) for low in (100, 200, 400, 800, 1600)]
     np.testing.assert_allclose(np.diff(octaves), slope, atol=0.4)
 
@@ -104,16 +104,16 @@ def test_every_voice_of_the_babble_is_as_loud_as_the_others():
 
 def test_babble_needs_a_voice():
     for voices in ([], [np.zeros(RATE, dtype=np.float32)]):
-        with pytest.raises(SerError, match=f"of the {len(voices)} given none is heard"):
+        with pytest.raises(SerError, match=f"each of the {len(voices)} given is silent"):
             degradations.babble(voices, RATE, generator())
 
 
 @pytest.mark.parametrize("mu_law", [False, True])
 def test_a_telephone_carries_its_band_and_little_else(mu_law):
     def loss(hertz, rate):
-        heard = degradations.telephone(tone(hertz, rate=rate), rate, mu_law)
-        own = np.abs(np.fft.rfft(heard))[round(hertz)]
-        return 20 * np.log10(np.abs(np.fft.rfft(tone(hertz, rate=rate)))[round(hertz)] / own)
+        line = degradations.telephone(tone(hertz, rate=rate), rate, mu_law)
+        amplitude = np.abs(np.fft.rfft(line))[round(hertz)]
+        return 20 * np.log10(np.abs(np.fft.rfft(tone(hertz, rate=rate)))[round(hertz)] / amplitude)
 
     for rate in (8000, 16000, 22050, 48000):
         assert loss(1000, rate) == pytest.approx(0, abs=0.5)

@@ -160,6 +160,14 @@ def test_the_shortest_clip_that_is_allowed_is_read(tmp_path):
     assert reading.decode(tmp_path / "a.wav")[0].shape == (320, 1)
 
 
+def test_silence_is_refused_where_an_answer_is_asked_for(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(8000), RATE)
+    with pytest.raises(SerError, match=r"a\.wav: silent, every sample is 0"):
+        reading.decode_audible(tmp_path / "a.wav")
+    recording = reading.decode_audible(reading.Recording(noise()[:, 0], RATE, "mine"))
+    assert np.array_equal(recording.samples, noise()) and recording[1:] == (RATE, "mine")
+
+
 # From samples to a waveform
 
 

@@ -30,29 +30,29 @@ def new(name, rate=RATE):
 @pytest.fixture(scope="module")
 def clips():
     """Four bundled clips of different speakers and emotions, cut where their sound begins and ends."""
-    found = []
+    waveforms = []
     for path in load_clips("sample", progress=False).drop_duplicates("speaker")["path"].head(4):
         waveform, _ = reading.load(path, RATE)
         loud = np.flatnonzero(np.abs(waveform) > 0.02)
-        found.append(waveform[loud[0] : loud[-1] + 1])
-    return found
+        waveforms.append(waveform[loud[0] : loud[-1] + 1])
+    return waveforms
 
 
 def stretches(flags, frame_seconds, gap=0.5):
     """Start and end in seconds of what is speech, pauses of up to `gap` included."""
-    found = []
+    spans = []
     for frame in np.flatnonzero(flags):
         start, end = frame * frame_seconds, (frame + 1) * frame_seconds
-        if found and start - found[-1][1] <= gap:
-            found[-1][1] = end
+        if spans and start - spans[-1][1] <= gap:
+            spans[-1][1] = end
         else:
-            found.append([start, end])
-    return np.array(found)
+            spans.append([start, end])
+    return np.array(spans)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("rate", [RATE, 22050])
-def test_what_it_says_does_not_depend_on_the_cuts(name, rate, clips):
+def test_the_result_does_not_depend_on_the_cuts(name, rate, clips):
     waveform = np.concatenate([clips[0][-RATE:], noise(0.5, -50), clips[1][: RATE // 2]])
     whole = new(name, rate).push(waveform)
     assert whole.dtype == bool
@@ -103,14 +103,14 @@ def test_clips_are_found_between_pauses(name, between, clips):
     if between is not None:
         waveform += noise(len(waveform) / RATE, between)
     detector = new(name)
-    found = stretches(detector.push(waveform), detector.frame_seconds)
-    before = found[: len(found) - len(true)]  # what has only just begun may still be speech
+    spans = stretches(detector.push(waveform), detector.frame_seconds)
+    before = spans[: len(spans) - len(true)]  # what has only just begun may still be speech
     assert len(before) <= (between is not None) and (before < 0.5).all()
-    np.testing.assert_allclose(found[len(before) :], true, atol=0.2)
+    np.testing.assert_allclose(spans[len(before) :], true, atol=0.2)
 
 
 @pytest.mark.parametrize("name", ["energy", "silero"])
-def test_speech_that_begins_at_once_is_heard_from_its_beginning(name, clips):
+def test_speech_that_begins_at_once_is_detected_from_its_beginning(name, clips):
     for clip in clips:
         flags = new(name).push(clip)
         assert np.flatnonzero(flags)[0] <= 3 and flags.mean() > 0.8
@@ -124,7 +124,7 @@ def test_a_click_is_soon_over():
 
 
 def test_refusals(monkeypatch):
-    with pytest.raises(SerError, match="energy, silero, none, not by 'loud'"):
+    with pytest.raises(SerError, match="energy, silero, none, not 'loud'"):
         vad.detector("loud", RATE)
     monkeypatch.setitem(sys.modules, "silero_vad", None)
     with pytest.raises(SerError, match="pip install silero-vad"):

@@ -255,7 +255,7 @@ def write_on_a_full_disk(connection) -> None:
         connection.send("no error")
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_entry():
+def test_a_full_disk_is_an_error_and_leaves_no_half_entry():
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     worker = context.Process(target=write_on_a_full_disk, args=(theirs,))

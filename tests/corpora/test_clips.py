@@ -12,6 +12,7 @@ from conftest import make_clips
 
 from ser_lib.audio import reading
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import cache_dir
 from ser_lib.corpora import CORPORA, clips, find_corpus
 from ser_lib.corpora.clips import COLUMNS, check_clips, load_clips, select_emotions
 
@@ -305,7 +306,7 @@ def test_a_file_that_changed_is_decoded_again_and_only_it(data, decoded):
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"\xff\xfe\x00", "cut", "flip"])
 def test_a_damaged_cache_is_computed_again(data, decoded, damage):
     first = load(data)
-    (cache,) = clips.cache_dir().glob("clips/*")
+    (cache,) = cache_dir().glob("store/clips/*/*/*.npz")
     whole = cache.read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]

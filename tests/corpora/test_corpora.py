@@ -1,6 +1,8 @@
 """Every corpus keeps one contract, and the parsers know the traps that are really in the corpora."""
 
+import importlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,13 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ser_lib import corpora
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA, crema_d, find_corpus, get_corpus, ravdess, savee, tess
-from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.protocols.leak_audit import audit
+from ser_lib.protocols.splits import make_split
 
 MODULES = Path(ravdess.__file__).parent
 every_corpus = pytest.mark.parametrize("corpus", CORPORA.values(), ids=list(CORPORA))
@@ -302,7 +306,7 @@ CORPUS = Corpus(
     handle=None,
     example="mine-ann-joy-1.wav",
     parse=parse,
-    clips=4,
+    clips=8,
     speakers=2,
     licence="mine",
     citation="none",
@@ -311,19 +315,26 @@ CORPUS = Corpus(
 '''
 
 
-def test_a_corpus_is_added_by_one_module_and_one_line(tmp_path, monkeypatch):
-    (tmp_path / "mine_corpus.py").write_text(NEW_CORPUS)
+def test_a_corpus_is_added_by_one_module_that_is_found_by_itself(tmp_path, monkeypatch):
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "mine.py").write_text(NEW_CORPUS)
     assert len(NEW_CORPUS.splitlines()) < 60
-    monkeypatch.syspath_prepend(tmp_path)
-    import mine_corpus
+    monkeypatch.setattr(corpora, "__path__", [*corpora.__path__, str(tmp_path / "modules")])
+    importlib.invalidate_caches()
+    monkeypatch.delitem(sys.modules, "ser_lib.corpora.mine", raising=False)
+    discovered = corpora.discover()
+    assert list(discovered) == ["ravdess", "tess", "crema_d", "savee", "sample", "mine"] == [*CORPORA, "mine"]
+    monkeypatch.setitem(CORPORA, "mine", discovered["mine"])
 
-    assert isinstance(mine_corpus.CORPUS, Corpus)
-    monkeypatch.setitem(CORPORA, "mine", mine_corpus.CORPUS)
-    (tmp_path / "mine").mkdir()
     rng = np.random.default_rng(0)
-    for name in ("ann-joy-1", "ann-sadness-1", "bob-joy-1", "bob-sadness-1"):
+    (tmp_path / "mine").mkdir()
+    names = [f"{speaker}-{emotion}-{n}" for speaker in ("ann", "bob") for emotion in ("joy", "sadness") for n in "12"]
+    for name in names:
         soundfile.write(tmp_path / "mine" / f"mine-{name}.wav", rng.uniform(-0.5, 0.5, 4000), 16000)
     clips = load_clips("mine", tmp_path)
-    assert clips["emotion"].tolist() == ["happy", "sad", "happy", "sad"]
-    assert clips["speaker"].tolist() == ["mine-ann", "mine-ann", "mine-bob", "mine-bob"]
+    assert clips["emotion"].unique().tolist() == ["happy", "sad"]
+    assert clips["speaker"].unique().tolist() == ["mine-ann", "mine-bob"]
     assert clips.attrs["shortfall"] == {}
+    table = audit(make_split(clips, "speaker"), progress=False).set_index("leak")
+    assert table.loc["same speaker", "clips"] == 0 and table.loc["same sentence", "clips"] == len(names) / 2
+    assert get_corpus("mine").title == "Mine"

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_lib import corpora
-from ser_lib.cli import build_parser, main
-from ser_lib.commands import overrides_of
+from ser_lib.cli import build_parser, main, overrides_of
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA, csv_corpus, find_corpus, get_corpus, lasting_name
 from ser_lib.corpora.clips import COLUMNS, check_clips, load_clips
@@ -27,7 +26,7 @@ from ser_lib.recipes import dump_recipe, load_recipe, read_resolved
 
 @pytest.fixture(autouse=True)
 def none_read_before(monkeypatch):
-    monkeypatch.setattr(corpora, "_OWN", {})
+    monkeypatch.setattr(corpora, "_CSV_CORPORA", {})
 
 
 def write(path, rows, separator=",", encoding="utf-8"):
@@ -179,10 +178,13 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("file,emotion\na.wav,sad\n", r"columns path and emotion \(or label\), each once.*'file,emotion'"),
+            (
+                "file,emotion\na.wav,sad\n",
+                r"columns path and emotion \(or label\), and no column twice.*'file,emotion'",
+            ),
             (
                 "path,emotion,Speaker,speaker\nanna/1.wav,sad,anna,bert\n",
-                "my.csv: speaker is there twice in the header: keep one column of each name",
+                "my.csv: .*no column twice, but the first line is 'path,emotion,Speaker,speaker'",
             ),
             ("path,speaker\na.wav,anna\n", r"columns path and emotion \(or label\)"),
             ("path,emotion,speaker\n", "no rows"),
@@ -192,7 +194,7 @@ class TestRefused:
             ),
             (
                 "path,emotion,speaker\nno.wav,sad,x\nanna/1.wav,sad,x\nnor.wav,sad,x\n",
-                r"2 of 3 files that .*my.csv lists are not there: .*no.wav.*nor.wav. Paths in it are relative",
+                r"2 of 3 files that .*my.csv lists do not exist: .*no.wav.*nor.wav. Paths in it are relative",
             ),
             (
                 "path,emotion,speaker\nanna/1.wav,sad,x\nanna/2.wav,sad,\nbert/1.wav,sad,unknown\n",
@@ -200,7 +202,7 @@ class TestRefused:
             ),
             (
                 "path,emotion,speaker\nanna/1.wav,sad,x\nanna/../anna/1.wav,happy,x\n",
-                "different things of the same file: 1.wav in lines 2, 3. Keep one row",
+                "different values for the same file: 1.wav in lines 2, 3. Keep one row",
             ),
         ],
     )
@@ -268,12 +270,13 @@ class TestWithoutSpeakers:
 
 
 class TestInARecipe:
-    def options(self, *arguments):
-        return build_parser().parse_args(["train", "demo", *arguments])
+    def overrides(self, *arguments):
+        options = build_parser().parse_args(["train", "demo", *arguments])
+        return overrides_of(options.corpus, options.set)
 
     def test_corpus_is_the_same_as_set(self, tmp_path, rows, monkeypatch):
-        assert overrides_of(self.options("--corpus", "ravdess", "my.csv")) == ["corpora=[ravdess, my.csv]"]
-        assert overrides_of(self.options("--set", "corpora=[ravdess, my.csv] training.epochs=3")) == [
+        assert self.overrides("--corpus", "ravdess", "my.csv") == ["corpora=[ravdess, my.csv]"]
+        assert self.overrides("--set", "corpora=[ravdess, my.csv] training.epochs=3") == [
             "corpora=[ravdess, my.csv]",
             "training.epochs=3",
         ]
@@ -281,7 +284,7 @@ class TestInARecipe:
         monkeypatch.chdir(tmp_path)
         write(tmp_path / "a, b.csv", rows)
         for typed in (["--corpus", "a, b.csv"], ["--set", "corpora='a, b.csv'"]):
-            (item,) = overrides_of(self.options(*typed))
+            (item,) = self.overrides(*typed)
             assert load_recipe("demo", overrides=[item]).corpora == (str(tmp_path / "a, b.csv"),)
 
     def test_folders_are_not_shown_and_the_csv_is_not_needed_to_read_it_again(self, tmp_path):

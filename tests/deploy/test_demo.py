@@ -1,4 +1,4 @@
-"""The page of `ser demo`: what it says of its model, what it answers, what it refuses, and that it keeps no recording."""
+"""The page of `ser demo`: what it states about its model, its answers and refusals, and that it keeps no recording."""
 
 import dataclasses
 import html
@@ -27,8 +27,8 @@ from ser_lib.recipes import load_recipe
 from ser_lib.training import experiment
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MICROPHONE = ("device-for-media-stream", "ui-for-media-stream")  # one that beeps, and nobody is asked
-SECONDS = 90_000  # as playwright counts them; the machine may be busy
+MICROPHONE = ("device-for-media-stream", "ui-for-media-stream")  # a microphone that beeps, without a permission prompt
+TIMEOUT_MS = 90_000  # the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def leaking(run):
-    found = run.audit["clips"].mask(run.audit["leak"] == "same speaker", 12)
-    return dataclasses.replace(run, audit=run.audit.assign(clips=found))
+    leaking_clips = run.audit["clips"].mask(run.audit["leak"] == "same speaker", 12)
+    return dataclasses.replace(run, audit=run.audit.assign(clips=leaking_clips))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def predictor(run):
 
 def tone(path: Path, seconds=0.4, **settings) -> Path:
     time = np.arange(int(seconds * 16000)) / 16000
-    pauses = time % 1 < 0.6  # what never pauses is no speech
+    pauses = time % 1 < 0.6  # sound without pauses is not taken for speech
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 220 * time) * pauses, 16000, **settings)
     return path
 
@@ -70,59 +70,59 @@ def about(run) -> str:
     return text_of(demo.render("about", demo.about_run(run)))
 
 
-class TestWhatItSaysOfItsModel:
-    def test_names_what_the_answering_fold_learned_from(self, run):
+class TestAboutTheModel:
+    def test_training_data_are_those_of_the_fold_that_answers(self, run):
         trained = run.split.query("fold == 0 and subset == 'train'")
         clips, speakers = len(trained), trained["speaker"].nunique()
         assert 0 < clips < len(run.predictions)
         assert f"Sample (bundled, synthetic) : {clips} clips of {speakers} speaker" in about(run)
         assert "Licence: CC0 1.0" in about(run) and "These voices are synthetic" in about(run)
 
-    def test_names_the_emotions_that_it_cannot_say(self, run):
-        assert "It cannot say calm, angry, fear, disgust, surprise :" in about(run)
-        all_of_them = pd.DataFrame(columns=["clip_id", "truth", *EMOTIONS])
-        assert demo.about_run(dataclasses.replace(run, predictions=all_of_them))["cannot_say"] == []
+    def test_emotions_without_training_clips_are_named(self, run):
+        assert "It never answers calm, angry, fear, disgust, surprise :" in about(run)
+        all_emotions = pd.DataFrame(columns=["clip_id", "truth", *EMOTIONS])
+        assert demo.about_run(dataclasses.replace(run, predictions=all_emotions))["missing_emotions"] == []
 
-    def test_its_score_stands_beside_protocol_and_interval(self, run):
+    def test_score_stands_beside_its_protocol_and_interval(self, run):
         overall = run.metrics["overall"]
-        said = about(run)
-        assert f"{overall['uar']:.3f} 95 % CI {overall['uar_low']:.3f} to {overall['uar_high']:.3f}†" in said
-        assert "Protocol speaker : k folds, no speaker in both" in said and "gets 0.333" in said
-        assert "Deciding anything about a person" in said
+        text = about(run)
+        assert f"{overall['uar']:.3f} 95 % CI {overall['uar_low']:.3f} to {overall['uar_high']:.3f}†" in text
+        assert "Protocol speaker : k folds, no speaker in both" in text and "would score 0.333" in text
+        assert "Deciding anything about a person" in text
 
-    def test_the_score_of_a_leaking_protocol_is_not_shown(self, leaking, monkeypatch):
+    def test_score_of_a_leaking_protocol_is_not_shown(self, leaking, monkeypatch):
         monkeypatch.setattr(demo, "read_results", lambda: pd.DataFrame(columns=results.COLUMNS))
-        said = about(leaking)
+        text = about(leaking)
         assert (
-            "score: not measured. This run's own protocol, speaker , leaks: same speaker (12 of 24 test clips)" in said
+            "score: not measured. The protocol of this run, speaker , leaks: same speaker (12 of 24 test clips)" in text
         )
         for name in ("uar", "accuracy"):
-            assert f"{leaking.metrics['overall'][name]:.3f}" not in said
-        assert "another model" not in said
+            assert f"{leaking.metrics['overall'][name]:.3f}" not in text
+        assert "another model" not in text
 
-    def test_instead_the_same_recipes_score_under_speaker_is_named(self, leaking, monkeypatch):
+    def test_score_of_the_same_recipe_under_speaker_is_shown_instead(self, leaking, monkeypatch):
         row = results.result_rows([leaking]).assign(uar=0.123, uar_low=0.1, uar_high=0.2)
         others = [row.assign(uar=0.9, **{key: "another"}) for key in results.KEY]
         monkeypatch.setattr(demo, "read_results", lambda: pd.concat([*others, row]))
         assert "another model reached UAR 0.123 (95 % CI 0.100 to 0.200)†" in about(leaking)
 
-    def test_what_comes_from_outside_is_escaped(self, run):
+    def test_names_are_escaped(self, run):
         named = dataclasses.replace(run, split=run.split.assign(corpus="<b onclick=x>&"))
         page = demo.render("about", demo.about_run(named))
         assert "<b onclick" not in page and "&lt;b onclick=x&gt;&amp;" in page
 
-    def test_examples_are_of_voices_that_the_model_did_not_hear(self, run):
-        heard = run.split.assign(
+    def test_examples_are_of_speakers_that_the_model_was_not_trained_on(self, run):
+        split = run.split.assign(
             speaker=[f"sample-0{1 + i % 7}" for i in range(len(run.split))], fold=0, subset="train"
         )
-        found = demo.example_clips(dataclasses.replace(run, split=heard))
-        assert list(found) == ["neutral", "happy", "sad"]
-        assert {path.stem[-2:] for path in found.values()} == {"08"}
-        assert [path.stem[6:8] for path in found.values()] == ["01", "03", "04"]
+        examples = demo.example_clips(dataclasses.replace(run, split=split))
+        assert list(examples) == ["neutral", "happy", "sad"]
+        assert {path.stem[-2:] for path in examples.values()} == {"08"}
+        assert [path.stem[6:8] for path in examples.values()] == ["01", "03", "04"]
 
 
-class TestItsAnswer:
-    def test_has_a_bar_for_every_emotion_and_the_sound(self, predictor, tmp_path):
+class TestAnswer:
+    def test_has_a_bar_for_every_emotion_and_a_player(self, predictor, tmp_path):
         page = demo.answer(predictor, tone(tmp_path / "voice.wav"))
         table = predictor.probabilities([tmp_path / "voice.wav"])[0]
         for emotion, probability in zip(predictor.emotions, table, strict=True):
@@ -134,9 +134,9 @@ class TestItsAnswer:
         page = demo.answer(predictor, tone(tmp_path / "long.flac", seconds=7))
         assert '<img src="data:image/png;base64,' in page and "long.flac, 7.0 s" in page
 
-    def test_minutes_are_heard_in_windows_and_without_a_player(self, predictor, tmp_path):
+    def test_minutes_are_predicted_in_windows_and_have_no_player(self, predictor, tmp_path):
         page = demo.answer(predictor, tone(tmp_path / "minutes.ogg", seconds=67))
-        assert "minutes.ogg, 1 min 7 s: the mean of its windows with speech" in page
+        assert "minutes.ogg, 1 min 7 s: the mean of all windows with speech" in page
         assert "data:audio" not in page and "data:image/png" in page
 
     @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ class TestItsAnswer:
         ],
         ids=["text", "silence", "nothing", "large", "long"],
     )
-    def test_what_it_cannot_answer_it_refuses_with_a_reason(self, predictor, tmp_path, write, message):
+    def test_refusal_states_the_reason(self, predictor, tmp_path, write, message):
         path = tmp_path / "<i>voice.wav"
         write(path)
         page = demo.answer_and_delete(predictor, path)
@@ -158,7 +158,7 @@ class TestItsAnswer:
         assert "&lt;i&gt;voice.wav: " in page and str(tmp_path) not in page
         assert not path.exists()
 
-    def test_a_recording_is_gone_whatever_happens(self, predictor, tmp_path, monkeypatch):
+    def test_recording_is_deleted_even_after_an_error(self, predictor, tmp_path, monkeypatch):
         uploads = [tone(tmp_path / "voice.wav"), tmp_path / "one" / "voice.wav"]
         uploads[1].parent.mkdir()
         tone(uploads[1])
@@ -169,7 +169,7 @@ class TestItsAnswer:
         assert not any(path.is_file() for path in tmp_path.rglob("*")) and not uploads[1].parent.exists()
 
 
-def test_without_gradio_it_says_what_to_install(run, monkeypatch):
+def test_without_gradio_the_error_says_what_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(SerError, match=re.escape("pip install 'gradio>=6,<7'")):
         demo.build_page(run)
@@ -192,10 +192,12 @@ class TestServing:
         monkeypatch.setattr(demo, "time", SimpleNamespace(sleep=stop))
         monkeypatch.setattr(demo.webbrowser, "open", lambda address: seen.append(address))
         assert cli.main(["demo", str(run.folder), "--no-browser"]) == 0
-        told = capsys.readouterr()
-        assert re.match(r"The page is ready: http://127\.0\.0\.1:\d+/\n", told.out) and "Traceback" not in told.err
+        printed = capsys.readouterr()
+        assert (
+            re.match(r"The page is ready: http://127\.0\.0\.1:\d+/\n", printed.out) and "Traceback" not in printed.err
+        )
         assert tmp_path in seen and not list(tmp_path.glob("ser-demo-*"))
-        assert not [place for place in seen if str(place).startswith("http")]  # no browser was asked for
+        assert not [place for place in seen if str(place).startswith("http")]  # no browser was opened
         assert dict(os.environ) == before
 
     def test_a_taken_port_is_an_error_that_says_so(self, run, capsys):
@@ -220,17 +222,17 @@ class TestServing:
                 executable_path=CHROMIUM, args=["--no-sandbox", *(f"--use-fake-{part}" for part in MICROPHONE)]
             )
             page = browser.new_page(viewport={"width": 390, "height": 844})
-            page.set_default_timeout(SECONDS)
-            asked = []
-            page.on("request", lambda request: asked.append(request.url))
+            page.set_default_timeout(TIMEOUT_MS)
+            requested = []
+            page.on("request", lambda request: requested.append(request.url))
             page.goto(address)
             page.get_by_text("Click to Upload").wait_for()
             page.get_by_role("button", name="Record", exact=True).wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
-            def answer_to(name, shown):
+            def answer_to(name, selector):
                 page.set_input_files("input[type=file]", tmp_path / name)
-                page.locator(shown).get_by_text(name).wait_for()
+                page.locator(selector).get_by_text(name).wait_for()
                 assert not [path for path in private.rglob("*") if path.is_file()]
                 return page.locator("#answer").inner_text()
 
@@ -248,6 +250,6 @@ class TestServing:
             stop.click()
             page.locator(".ser-answer").get_by_text("audio.wav").wait_for()
             assert not [path for path in private.rglob("*") if path.is_file()]
-            assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+            assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
             browser.close()
         assert not private.exists()

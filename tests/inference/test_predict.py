@@ -1,4 +1,4 @@
-"""What a finished run says of any audio: as training heard it, whatever the file, and whatever lies beside it."""
+"""Predictions of any audio by a finished run: prepared as in training, whatever the file and its neighbours."""
 
 import json
 import logging
@@ -56,13 +56,13 @@ def files(clips):
 def reproduced(run, clips, fold):
     tested = run.test_clips()
     ids = tested.loc[tested["fold"] == fold, "clip_id"]
-    told = run.predict(clips.set_index("clip_id").loc[ids, "path"].tolist(), fold=fold)
+    table = run.predict(clips.set_index("clip_id").loc[ids, "path"].tolist(), fold=fold)
     recorded = run.predictions.set_index("clip_id").loc[ids, run.emotions]
-    np.testing.assert_allclose(told[run.emotions], recorded, atol=1e-4, rtol=0)
-    assert told["emotion"].tolist() == recorded.idxmax(axis=1).tolist()
+    np.testing.assert_allclose(table[run.emotions], recorded, atol=1e-4, rtol=0)
+    assert table["emotion"].tolist() == recorded.idxmax(axis=1).tolist()
 
 
-class TestAsTrainingHeardIt:
+class TestPreparedAsInTraining:
     @pytest.mark.parametrize(
         "overrides",
         [
@@ -102,25 +102,25 @@ class TestAsTrainingHeardIt:
             reproduced(run, clips, fold)
 
 
-class TestWhatIsHeard:
+class TestSources:
     def test_files_recordings_arrays_and_folders_get_the_same_answer(self, run, files, tmp_path):
         samples, rate = soundfile.read(files[0], dtype="float32")
         (tmp_path / "in" / "sub").mkdir(parents=True)
         shutil.copy(files[0], tmp_path / "in" / "sub" / "one.wav")
         (tmp_path / "in" / "notes.txt").write_text("no audio")
         kinds = [files[0], Recording(samples, rate), samples, tmp_path / "in", Recording(samples, rate, "mine")]
-        told = run.predict(kinds, sampling_rate=rate)
-        assert told["path"].tolist() == [
+        table = run.predict(kinds, sampling_rate=rate)
+        assert table["path"].tolist() == [
             files[0],
             "recording 1",
             "recording 2",
             str(tmp_path / "in" / "sub" / "one.wav"),
             "mine",
         ]
-        assert (told["error"] == "").all() and told["emotion"].nunique() == 1
-        assert np.ptp(told[run.emotions].to_numpy(), axis=0).max() < 1e-6
-        assert told[run.emotions].sum(axis=1).to_numpy() == pytest.approx(1)
-        pd.testing.assert_frame_equal(run.predict(files[0]), told.head(1))
+        assert (table["error"] == "").all() and table["emotion"].nunique() == 1
+        assert np.ptp(table[run.emotions].to_numpy(), axis=0).max() < 1e-6
+        assert table[run.emotions].sum(axis=1).to_numpy() == pytest.approx(1)
+        pd.testing.assert_frame_equal(run.predict(files[0]), table.head(1))
 
     @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
     @pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (44100, 2)])
@@ -128,10 +128,10 @@ class TestWhatIsHeard:
         samples = reading.resample(reading.load(files[0])[0], 16000, rate)
         path = tmp_path / f"x.{suffix}"
         soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
-        told = run.predict(path)
-        assert told["error"].tolist() == [""]
+        table = run.predict(path)
+        assert table["error"].tolist() == [""]
         if suffix in ("wav", "flac") and rate > 16000:
-            assert np.abs(told[run.emotions] - run.predict(files[0])[run.emotions]).to_numpy().max() < 0.05
+            assert np.abs(table[run.emotions] - run.predict(files[0])[run.emotions]).to_numpy().max() < 0.05
 
     def test_all_folds_are_averaged(self, run, files):
         each = [run.predict(files[:3], fold=fold)[run.emotions].to_numpy() for fold in (0, 1)]
@@ -149,20 +149,20 @@ class TestWhatIsHeard:
         soundfile.write(bad["silent.wav"], np.zeros(16000), 16000)
         soundfile.write(bad["nan.wav"], np.full(16000, np.nan, dtype="float32"), 16000, subtype="FLOAT")
         with caplog.at_level(logging.WARNING):
-            told = run.predict([*bad.values(), files[0]])
-        assert told["path"].tolist() == [*map(str, bad.values()), files[0]]
-        for message, said, path, reason in zip(
-            told["error"],
+            table = run.predict([*bad.values(), files[0]])
+        assert table["path"].tolist() == [*map(str, bad.values()), files[0]]
+        for message, logged, path, reason in zip(
+            table["error"],
             caplog.messages,
             bad.values(),
             ("cannot be decoded", "empty (0 bytes)", "No such file", "silent", "NaN"),
             strict=False,
         ):
-            assert message == said and message.count(str(path)) == 1 and reason in message
-        assert told["emotion"].isna().tolist() == [True] * 5 + [False]
-        assert told.loc[:4, run.emotions].isna().all(axis=None)
+            assert message == logged and message.count(str(path)) == 1 and reason in message
+        assert table["emotion"].isna().tolist() == [True] * 5 + [False]
+        assert table.loc[:4, run.emotions].isna().all(axis=None)
         alone = run.predict(files[0])[run.emotions].to_numpy()[0]
-        assert told.loc[5, run.emotions].to_list() == pytest.approx(alone, abs=1e-6)
+        assert table.loc[5, run.emotions].to_list() == pytest.approx(alone, abs=1e-6)
 
     def test_what_only_the_model_refuses_spoils_no_others_answer(self, run, files, monkeypatch):
         predictor = run.predictor()
@@ -175,16 +175,16 @@ class TestWhatIsHeard:
 
         monkeypatch.setattr(predictor, "probabilities", probabilities)
         odd = Recording(np.ones(700, dtype="float32"), 16000)
-        told = predict.predict(predictor, [files[0], odd, files[1]])
-        assert told["error"].tolist() == ["", "its embedding holds NaN", ""]
+        table = predict.predict(predictor, [files[0], odd, files[1]])
+        assert table["error"].tolist() == ["", "its embedding holds NaN", ""]
 
     def test_a_bar_from_twenty_files_up(self, run, files, capsys, monkeypatch):
         run.predict(files[:19])
         assert "predict" not in capsys.readouterr().err
         monkeypatch.setattr(predict, "tqdm", partial(tqdm, mininterval=0))
         run.predict(files[:20])
-        told = capsys.readouterr().err
-        assert "0/20" in told and "7/20" in told and "20/20" in told
+        printed = capsys.readouterr().err
+        assert "0/20" in printed and "7/20" in printed and "20/20" in printed
 
     def test_refusals(self, run, files, tmp_path):
         with pytest.raises(SerError, match="nothing to predict"):
@@ -195,23 +195,23 @@ class TestWhatIsHeard:
             run.predict(np.zeros(16000, dtype="float32"))
         with pytest.raises(SerError, match="there is no fold 7"):
             run.predict(files[0], fold=7)
-        told = run.predict([np.zeros(16000, dtype="int16"), np.zeros((2, 2, 2)), np.zeros(0)], sampling_rate=16000)
-        assert all("expected floats of shape" in error for error in told["error"][:2])
-        assert "expected at least 0.02 s of audio" in told["error"][2]
+        table = run.predict([np.zeros(16000, dtype="int16"), np.zeros((2, 2, 2)), np.zeros(0)], sampling_rate=16000)
+        assert all("expected floats of shape" in error for error in table["error"][:2])
+        assert "expected at least 0.02 s of audio" in table["error"][2]
         with pytest.raises(SerError, match="source 1: expected a path, a Recording or a NumPy array, but came list"):
             run.predict([files[0], [0.1, 0.2]])
         with pytest.raises(SerError, match="sampling rate must be above 0 Hz, not 0"):
             run.predict(np.zeros(16000), sampling_rate=0)
-        told = run.predict([np.zeros(()), Recording(np.zeros(9), 0), "a\0b.wav", files[0]], sampling_rate=16000)
-        assert [bool(error) for error in told["error"]] == [True, True, True, False]
-        assert "embedded null" in told["error"][2]
+        table = run.predict([np.zeros(()), Recording(np.zeros(9), 0), "a\0b.wav", files[0]], sampling_rate=16000)
+        assert [bool(error) for error in table["error"]] == [True, True, True, False]
+        assert "embedded null" in table["error"][2]
 
-    def test_what_has_no_name_is_told_by_its_number(self, run, files, caplog):
-        told = run.predict([files[0], Recording(np.zeros(16000, dtype="float32"), 16000)])
-        assert told["path"][1] == "recording 1" and told["error"][1].startswith("recording 1: silent")
-        assert caplog.messages[-1] == told["error"][1]
+    def test_a_recording_without_a_name_has_its_number(self, run, files, caplog):
+        table = run.predict([files[0], Recording(np.zeros(16000, dtype="float32"), 16000)])
+        assert table["path"][1] == "recording 1" and table["error"][1].startswith("recording 1: silent")
+        assert caplog.messages[-1] == table["error"][1]
 
-    def test_a_folder_without_audio_is_told(self, run, files, tmp_path, caplog):
+    def test_a_folder_without_audio_is_named(self, run, files, tmp_path, caplog):
         (tmp_path / "empty").mkdir()
         assert run.predict([tmp_path / "empty", files[0]])["path"].tolist() == [files[0]]
         assert f"{tmp_path / 'empty'}: no audio (.wav" in caplog.text

@@ -1,4 +1,4 @@
-"""Emotion over time: live and from a file the same, in memory that does not grow, and told in files and pictures."""
+"""The emotion over time: the same live and from a file, in bounded memory, as tables, files and pictures."""
 
 import json
 from types import SimpleNamespace
@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from invented_tables import EMOTIONS, RATE, babble, timeline_table
 from tqdm import tqdm as tqdm_now
 
-from ser_lib import bench, cli
+from ser_lib import cli
 from ser_lib.audio import reading
 from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.inference import predict, run
 from ser_lib.inference import streaming as timelines
+from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.streaming import Envelope, Stream, stretches, timeline
+from ser_lib.models import networks
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import plots
 from ser_lib.reports.timelines import write_timelines
@@ -30,18 +32,18 @@ class Loudness:
     recipe, emotions, sampling_rate = load_recipe("demo"), EMOTIONS, RATE
 
     def __init__(self):
-        self.heard = []  # how many windows at once
+        self.batch_sizes = []
 
     def probabilities(self, recordings):
-        self.heard.append(len(recordings))
-        found = []
+        self.batch_sizes.append(len(recordings))
+        answers = []
         for recording in recordings:
             samples = recording.samples.astype(np.float64)
             scores = np.array(
                 [samples.std() * 20, np.abs(samples[::3]).mean() * 30, samples[: len(samples) // 2].max()]
             )
-            found.append(np.exp(scores) / np.exp(scores).sum())
-        return np.array(found)
+            answers.append(np.exp(scores) / np.exp(scores).sum())
+        return np.array(answers)
 
 
 def pushed(stream, pieces):
@@ -91,15 +93,15 @@ class TestWindows:
         table = timeline(predictor, Recording(babble(3.2), RATE), detector="none", progress=False)
         assert np.allclose(table["start"], [0, 0.8, 1.6, 2.4]) and np.allclose(table["end"].iloc[-1], 3.2)
 
-    def test_are_heard_as_clips(self):
+    def test_are_predicted_as_clips(self):
         predictor, samples = Loudness(), babble(7)
         table = pushed(Stream(predictor, detector="none", smoothing_seconds=0, hop_seconds=0.5), [samples])
         assert len(table) == 9
         for row in table.itertuples():
             span = Recording(samples[round(row.start * RATE) : round(row.end * RATE)], RATE)
-            told = predictor.probabilities([span])[0]
-            assert [row.neutral, row.happy, row.sad] == pytest.approx(told.tolist(), abs=1e-12)
-            assert row.emotion == EMOTIONS[int(told.argmax())]
+            expected = predictor.probabilities([span])[0]
+            assert [row.neutral, row.happy, row.sad] == pytest.approx(expected.tolist(), abs=1e-12)
+            assert row.emotion == EMOTIONS[int(expected.argmax())]
 
     def test_with_too_little_speech_have_no_emotion(self):
         samples = np.concatenate([babble(4) + 0.01, np.zeros(8 * RATE, np.float32)])
@@ -157,7 +159,7 @@ class TestTheSameHoweverItIsCut:
         monkeypatch.setattr(timelines, "AT_ONCE", 2)
         predictor = Loudness()
         pd.testing.assert_frame_equal(timeline(predictor, str(tmp_path / "a.flac"), progress=False), whole)
-        assert max(predictor.heard) == 2
+        assert max(predictor.batch_sizes) == 2
 
     def test_with_silero(self):
         pytest.importorskip("silero_vad")
@@ -171,7 +173,10 @@ class TestTheSameHoweverItIsCut:
 
     def test_with_a_network_on_mfcc(self, tmp_path):
         soundfile.write(tmp_path / "clip.wav", babble(1), RATE)
-        predictor = bench.untrained(load_recipe("demo"), str(tmp_path / "clip.wav"), tmp_path / "model")
+        recipe, folder = load_recipe("demo"), tmp_path / "model"
+        inputs = recipe.create_model().inputs_of([tmp_path / "clip.wav"])
+        networks.save(networks.build("cnn", list(recipe.emotions), inputs.shape[1:]), folder)
+        predictor = Predictor(recipe, [folder], folder)
         samples = babble(6)
         whole = timeline(predictor, Recording(samples, RATE), progress=False)
         live = pushed(Stream(predictor), np.array_split(samples, 17))
@@ -243,7 +248,7 @@ class TestBlocks:
         with pytest.raises(SerError, match="0 samples"):
             next(reading.blocks(Recording(np.zeros(0, np.float32), RATE), 0.5))
 
-    def test_what_is_wrong_is_told_as_by_decode(self, tmp_path):
+    def test_errors_are_those_of_decode(self, tmp_path):
         made = {
             name: tmp_path / name for name in ("text.wav", "empty.wav", "gone.wav", "tiny.wav", "cut.flac", "nan.wav")
         }
@@ -268,7 +273,7 @@ class TestTimeline:
     def test_a_bar_counts_seconds(self, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(timelines, "BLOCK_SECONDS", 1)
         slow = Loudness()
-        monkeypatch.setattr(timelines, "tqdm", lambda **given: tqdm_now(**given | {"delay": 0, "mininterval": 0}))
+        monkeypatch.setattr(timelines, "tqdm", lambda **options: tqdm_now(**options | {"delay": 0, "mininterval": 0}))
         timeline(slow, Recording(babble(4), RATE))
         assert "4/4 s" in capsys.readouterr().err
         monkeypatch.setattr(reading, "seconds_of", lambda _: 2.0)  # as of an MP3 that says too little
@@ -277,7 +282,7 @@ class TestTimeline:
         timeline(slow, Recording(babble(4), RATE), progress=False)
         assert capsys.readouterr().err == ""
 
-    def test_what_it_tells_of_the_recording_survives_joining(self):
+    def test_name_and_envelope_survive_joining(self):
         one = timeline(Loudness(), Recording(babble(4), RATE, "one"), progress=False)
         two = timeline(Loudness(), Recording(babble(5), RATE, "two"), progress=False)
         assert one.attrs["name"] == "one" and len(pd.concat([one, two])) == len(one) + len(two)
@@ -300,10 +305,10 @@ class TestTimeline:
     def test_predict_gives_the_mean_of_a_long_recordings_windows(self, tmp_path):
         soundfile.write(tmp_path / "long.wav", babble(40), RATE)
         predictor = Loudness()
-        told = predict.predict(predictor, tmp_path / "long.wav", progress=False)
+        table = predict.predict(predictor, tmp_path / "long.wav", progress=False)
         windows = timeline(predictor, tmp_path / "long.wav", smoothing_seconds=0, progress=False)
-        assert len(windows) == 38 and told["error"].tolist() == [""]
-        np.testing.assert_allclose(told[EMOTIONS].to_numpy()[0], windows[EMOTIONS].mean())
+        assert len(windows) == 38 and table["error"].tolist() == [""]
+        np.testing.assert_allclose(table[EMOTIONS].to_numpy()[0], windows[EMOTIONS].mean())
         soundfile.write(tmp_path / "silent.wav", np.zeros(40 * RATE), RATE)
         assert "no speech" in predict.predict(predictor, tmp_path / "silent.wav", progress=False)["error"][0]
 
@@ -332,19 +337,19 @@ def files(tmp_path):
 
 class TestFiles:
     def test_each_has_its_own_and_nothing_lies_beside_the_audio(self, files, tmp_path):
-        told = list(write_timelines(Loudness(), files, tmp_path / "out", progress=False, hop_seconds=0.5))
-        assert [path.name for path, _, _ in told] == ["a.wav", "bad.wav", "A.flac"]
+        results = list(write_timelines(Loudness(), files, tmp_path / "out", progress=False, hop_seconds=0.5))
+        assert [path.name for path, _, _ in results] == ["a.wav", "bad.wav", "A.flac"]
         names = sorted(path.name for path in (tmp_path / "out").iterdir())
         assert names == ["A-2-timeline.csv", "A-2-timeline.png", "a-timeline.csv", "a-timeline.png"]
-        assert isinstance(told[1][1], SerError) and told[1][2] is None
-        read = pd.read_csv(told[0][2], keep_default_na=False, na_values=[""])
-        pd.testing.assert_frame_equal(read, told[0][1], check_dtype=False, atol=1e-4)
+        assert isinstance(results[1][1], SerError) and results[1][2] is None
+        read = pd.read_csv(results[0][2], keep_default_na=False, na_values=[""])
+        pd.testing.assert_frame_equal(read, results[0][1], check_dtype=False, atol=1e-4)
         assert len(read) == 3 and len(list((tmp_path / "one").iterdir())) == 1
 
-    def test_wrong_settings_are_told_once(self, files, tmp_path):
+    def test_a_wrong_setting_is_one_error(self, files, tmp_path):
         with pytest.raises(SerError, match="no more than the window"):
             next(write_timelines(Loudness(), files, tmp_path, hop_seconds=9))
-        with pytest.raises(SerError, match="nothing to hear"):
+        with pytest.raises(SerError, match="nothing to predict"):
             next(write_timelines(Loudness(), [], tmp_path))
 
 
@@ -360,7 +365,7 @@ class TestCommand:
 
         return command
 
-    def test_prints_what_is_heard_when(self, ser, files, tmp_path):
+    def test_prints_the_emotions_over_time(self, ser, files, tmp_path):
         status, out, err = ser(*files, "--timeline")
         assert status == 1 and "bad.wav: expected WAV" in err and "1 of 3 files" in err
         assert out.splitlines()[0] == str(tmp_path / "one" / "a.wav")
@@ -384,7 +389,7 @@ class TestCommand:
 
 
 class TestPicture:
-    def test_tells_what_is_heard_most(self):
+    def test_names_the_most_frequent_emotion(self):
         table = timeline_table(20, silent=[4, 5])
         table.attrs["name"] = "a.wav"
         share = table["emotion"].value_counts(normalize=True)

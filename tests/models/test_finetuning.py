@@ -17,15 +17,17 @@ from transformers import AutoModel, pipeline
 
 from ser_lib.common.errors import SerError
 from ser_lib.models import finetuned_encoder, finetuning, network_training
+from ser_lib.models.settings import Training
 
 EMOTIONS = ["happy", "sad", "angry"]
 SETTINGS = {
     "epochs": 2,
     "batch_size": 4,
     "learning_rate": 1e-3,
+    "scheduler": "linear",
+    "patience": None,
     "precision": "float32",
     "device": "cpu",
-    "progress": False,
 }
 CHANCE = {"spec_augment": True, "augmentation": {"noise_db": (5.0, 30.0), "speed": (0.9, 1.1), "gain_db": (-6.0, 6.0)}}
 
@@ -61,9 +63,19 @@ def tuned(folder, kind="wav2vec2", data=None, dropout=0.0, checkpoint=None, **ch
         if not checkpoint.is_dir():
             tiny_checkpoint(checkpoint, kind, dropout=dropout)
     settings = {**SETTINGS, **({"spec_augment": False} if kind != "whisper" else {}), **changes}
-    return finetuning.finetune(
-        str(checkpoint), None, waveforms, labels, train, validation, EMOTIONS, folder / "work", **settings
-    )
+    training = {name: settings.pop(name) for name in list(settings) if name in Training.model_fields}
+    return finetuning.Finetuning(
+        str(checkpoint),
+        None,
+        waveforms,
+        labels,
+        train,
+        validation,
+        EMOTIONS,
+        folder / "work",
+        Training(**training),
+        **{"progress": False, **settings},
+    ).run()
 
 
 def weights_of(model) -> dict[str, torch.Tensor]:
@@ -178,16 +190,10 @@ class TestWhatIsTrained:
 
     def test_is_counted(self, tmp_path):
         model, _, _ = tuned(tmp_path, epochs=1)
-        counts = {
-            trainable: finetuned_encoder.count_parameters(model, trainable, 8)
-            for trainable in finetuned_encoder.TRAINABLE
-        }
         total = sum(weight.numel() for weight in model.parameters())
-        assert {count["parameters"] for count in counts.values()} == {total}
-        trained = {trainable: count["trained_parameters"] for trainable, count in counts.items()}
         head = 32 * 256 + 256 + 256 * 3 + 3
         convolutions = sum(weight.numel() for weight in model.wav2vec2.feature_extractor.parameters())
-        assert trained == {
+        assert {name: finetuned_encoder.count_trained(model, name, 8) for name in finetuned_encoder.TRAINABLE} == {
             "all": total,
             "transformer": total - convolutions,
             "head": head,
@@ -606,7 +612,7 @@ class TestRefusals:
             tuned(tmp_path, data=data, batch_size=16)
 
     def test_another_sampling_rate(self, tmp_path):
-        with pytest.raises(SerError, match="hears 16000 Hz, but input.audio.sampling_rate is 8000"):
+        with pytest.raises(SerError, match="reads 16000 Hz, but input.audio.sampling_rate is 8000"):
             tuned(tmp_path, sampling_rate=8000)
 
     @pytest.mark.parametrize(

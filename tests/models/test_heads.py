@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from ser_lib.common.errors import SerError
-from ser_lib.models import network_training
+from ser_lib.models import heads, network_training
 from ser_lib.models import networks as models
 
 EMOTIONS = ["happy", "sad", "angry"]
@@ -75,7 +75,7 @@ class TestWeightedLayers:
         torch.testing.assert_close(standardised.std(dim=0, correction=0), torch.ones(4, 6), atol=1e-3, rtol=0)
 
     def test_sums_with_its_weights(self):
-        body = models.heads.WeightedLayers(3, 2)
+        body = heads.WeightedLayers(2, 3, 1)
         body.scores.data = torch.log(torch.tensor([1.0, 2, 7]))
         clip = torch.tensor([[[1.0, 0], [0, 1], [10, 10]]])
         torch.testing.assert_close(body(clip), torch.tensor([[7.1, 7.2]]))
@@ -86,7 +86,7 @@ class TestWeightedLayers:
 
 class TestAttentivePooling:
     def test_with_equal_weights_gives_mean_and_deviation(self):
-        body = models.heads.AttentivePooling(6, 8)
+        body = heads.AttentivePooling(6, 1, 8)
         torch.nn.init.zeros_(body.score[2].weight)
         frames = torch.randn(2, 9, 6)
         frames[1, 4:] = float("nan")
@@ -95,7 +95,7 @@ class TestAttentivePooling:
             torch.testing.assert_close(body(frames)[clip], expected)
 
     def test_weighs_frames_by_their_scores(self):
-        body = models.heads.AttentivePooling(1, 1)
+        body = heads.AttentivePooling(1, 1, 1)
         for weight, value in zip(body.score.parameters(), (1.0, 0.0, 2.0), strict=True):
             torch.nn.init.constant_(weight, value)
         frames = np.array([-1.0, 0.5, 3.0])
@@ -107,7 +107,7 @@ class TestAttentivePooling:
         np.testing.assert_allclose(pooled[0].detach().numpy(), [mean, deviation], rtol=1e-5)
 
     def test_a_single_frame_has_a_slope(self):
-        body = models.heads.AttentivePooling(6, 8)
+        body = heads.AttentivePooling(6, 1, 8)
         frame = torch.randn(1, 1, 6, requires_grad=True)
         body(frame).sum().backward()
         assert torch.isfinite(frame.grad).all()

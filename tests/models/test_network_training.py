@@ -5,6 +5,7 @@ import torch
 from ser_lib.common.errors import SerError
 from ser_lib.models import network_training
 from ser_lib.models import networks as models
+from ser_lib.models.base import MODELS
 
 SETTINGS = {"epochs": 12, "batch_size": 16, "learning_rate": 0.01, "progress": False, "device": "cpu"}
 
@@ -28,7 +29,7 @@ def fitted(seed=0, features=None, name="cnn", **changes):
     return network, history, (features, labels, test)
 
 
-VECTOR_NETWORKS = [name for name, forms in models.NETWORKS.items() if "vector" in forms]
+VECTOR_NETWORKS = [name for name, forms in MODELS.items() if "vector" in getattr(forms, "forms", ())]
 
 
 @pytest.mark.parametrize("name", VECTOR_NETWORKS)

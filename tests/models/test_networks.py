@@ -4,10 +4,13 @@ import torch
 
 from ser_lib.common.errors import SerError
 from ser_lib.models import networks as models
+from ser_lib.models.base import MODELS
+from ser_lib.models.heads import Head
 
 EMOTIONS = ["neutral", "happy", "sad"]
 SHAPES = {"vector": (5,), "layers": (4, 5), "sequence": (20, 5)}
-BOTH = [name for name, forms in models.NETWORKS.items() if forms == ("vector", "sequence")]
+HEADS = {name: entry.forms for name, entry in MODELS.items() if issubclass(entry, Head)}
+BOTH = [name for name, forms in HEADS.items() if forms == ("vector", "sequence")]
 
 
 def network(name, form="sequence", **settings):
@@ -15,7 +18,7 @@ def network(name, form="sequence", **settings):
     return models.build(name, EMOTIONS, SHAPES[form], hidden=16, **settings).eval()
 
 
-@pytest.mark.parametrize("name, form", [(name, form) for name in models.NETWORKS for form in models.NETWORKS[name]])
+@pytest.mark.parametrize("name, form", [(name, form) for name, forms in HEADS.items() for form in forms])
 class TestEveryNetworkInEachOfItsForms:
     def test_gives_a_logit_an_emotion(self, name, form):
         logits = network(name, form)(torch.randn(6, *SHAPES[form]))
@@ -85,7 +88,7 @@ def test_standardising_leaves_out_padding_and_survives_a_constant_feature():
 
 
 def test_an_unknown_network_is_refused_with_the_known_ones():
-    with pytest.raises(SerError, match="unknown network 'svm'.*cnn, lstm, bilstm, gru"):
+    with pytest.raises(SerError, match="unknown model 'svm'.*cnn, lstm, bilstm, gru"):
         models.build("svm", EMOTIONS, (5,))
 
 

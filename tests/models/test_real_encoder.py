@@ -8,7 +8,6 @@ import torch
 
 from ser_lib import load_clips
 from ser_lib.evaluation import metrics
-from ser_lib.models import network_training
 from ser_lib.models.embeddings import embed, hidden_states, load_encoder
 from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import clips_of, inputs_of
@@ -67,6 +66,6 @@ def test_a_frozen_encoder_tells_emotions_of_new_speakers_apart(real, whisper, mo
     inputs = inputs_of(recipe, few, "speaker", progress=False)
     tested = run.split[(run.split["fold"] == 1) & (run.split["subset"] == "test")]["clip_id"]
     rows = few.reset_index().set_index("clip_id").loc[tested, "index"]
-    again = network_training.probabilities(run.model(1), inputs[rows])
+    again = run.model(1).probabilities(inputs[rows])
     recorded = run.predictions.set_index("clip_id").loc[tested, run.emotions]
     np.testing.assert_allclose(again, recorded, atol=1e-4)

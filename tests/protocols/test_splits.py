@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_lib.common.errors import SerError
-from ser_lib.protocols.leak_audit import audit
+from ser_lib.protocols import splits
+from ser_lib.protocols.leak_audit import audit, has_leaks
 from ser_lib.protocols.splits import PROTOCOLS, load_split, make_split, save_split
 
 BY_SPEAKER = {"speaker", "speaker-sentence", "leave-one-speaker-out", "emobox", "cross-corpus", "speaker-adapted"}
@@ -154,7 +155,7 @@ def test_published_keeps_twins_and_deduplicated_drops_them(caplog):
     assert len(published) == 2 * len(clips)
     deduplicated = make_split(both, "deduplicated")
     assert sorted(deduplicated["clip_id"]) == sorted(clips["clip_id"])
-    assert f"{len(clips)} clips whose audio came before are left out" in caplog.text
+    assert f"{len(clips)} clips left out: their audio is the same" in caplog.text
     leak = audit(published, near_duplicates=False).set_index("leak")
     assert leak.loc["same audio", "share"] > 0.5
     assert audit(deduplicated, near_duplicates=False).set_index("leak").loc["same audio", "clips"] == 0
@@ -218,7 +219,7 @@ def test_two_speakers_leave_validation_to_other_sentences_of_the_training_speake
         assert values(split, "speaker", "validation", fold) == set(trained) and len(trained) == 1
         assert len(values(split, "sentence", "validation", fold)) == 2
         assert not values(split, "sentence", "validation", fold) & values(split, "sentence", "train", fold)
-        assert f"only {trained[0]} is left to train on" in caplog.text
+        assert f"only {trained[0]} remains for training" in caplog.text
 
 
 def test_where_sentences_carry_the_emotion_validation_is_stratified_instead():
@@ -234,7 +235,7 @@ def test_an_emotion_that_training_lacks_is_told(caplog):
     clips.loc[clips["speaker"] == "sample-02", "emotion"] = "fear"
     make_split(clips, "leave-one-speaker-out")
     told = [record.getMessage() for record in caplog.records]
-    assert "leave-one-speaker-out: fold 1 tests 'fear', which its training never sees" in told
+    assert "leave-one-speaker-out: fold 1 tests 'fear', which is not in its training set" in told
 
 
 def test_emobox_folds_of_ravdess_are_as_published():
@@ -284,9 +285,9 @@ def test_cross_corpus_keeps_the_emotions_that_both_sides_have(caplog):
     [
         ("did you mean 'speaker-sentence'", "speaker_sentence", {}, {}),
         ("The protocols are published, deduplicated", "xyz", {}, {}),
-        ("never chooses or trains on test clips", "speaker", {"select_on_test": True}, {}),
-        ("never chooses or trains on test clips", "emobox", {"train_on_test": True}, {}),
-        ("test_corpora belongs to", "speaker", {"test_corpora": ["sample"]}, {}),
+        ("has no setting select_on_test.*use published, deduplicated", "speaker", {"select_on_test": True}, {}),
+        ("has no setting train_on_test", "emobox", {"train_on_test": True}, {}),
+        ("has no setting test_corpora: leave it out, or use cross-corpus", "speaker", {"test_corpora": ["sample"]}, {}),
         ("folds must be at least 2, got 1", "speaker", {"folds": 1}, {}),
         ("folds must be at least 2, got 1", "speaker-sentence", {"folds": 1}, {}),
         ("at least 2 speakers, got 1", "speaker", {}, {"speakers": 1}),
@@ -351,3 +352,23 @@ def test_a_split_that_needs_no_word_says_none(caplog):
         for protocol in ("published", "deduplicated", "speaker", "speaker-sentence", "leave-one-speaker-out"):
             make_split(make_clips(), protocol)
     assert not caplog.records
+
+
+def test_a_protocol_is_added_by_one_function_and_one_line(monkeypatch):
+    monkeypatch.setattr(splits, "PROTOCOLS", dict(PROTOCOLS))
+
+    @splits.protocol("women-to-men", "train on women, test on men")
+    def women_to_men(clips, seed, folds):
+        female = (clips["sex"] == "female").to_numpy()
+        train, validation = splits.hold_out(clips, np.flatnonzero(female), (seed,))
+        return [{"train": train, "validation": validation, "test": np.flatnonzero(~female)}]
+
+    clips = make_clips(speakers=6)
+    split = make_split(clips, "women-to-men", seed=3)
+    assert values(split, "sex", "train", 0) == {"female"} and values(split, "sex", "test", 0) == {"male"}
+    assert not splits.get_protocol("women-to-men").is_random
+    assert not has_leaks(audit(split, near_duplicates=False))
+    with pytest.raises(SerError, match="'women-to-men' has no setting select_on_test"):
+        make_split(clips, "women-to-men", select_on_test=True)
+    with pytest.raises(SerError, match="did you mean 'women-to-men'"):
+        make_split(clips, "women_to_men")

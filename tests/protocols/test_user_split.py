@@ -17,7 +17,7 @@ from ser_lib.cli import main
 from ser_lib.common.errors import SerError
 from ser_lib.protocols import user_split
 from ser_lib.protocols.leak_audit import LEAKS, audit
-from ser_lib.protocols.user_split import SUBSETS, is_split, read_split, split_name
+from ser_lib.protocols.user_split import SUBSET_WORDS, is_split, read_split, split_name
 from ser_lib.reports.audit_page import WHAT_TO_DO, subset_counts, unknown_red, write_page
 
 
@@ -76,7 +76,7 @@ class TestCsv:
         assert split["seconds"].eq(0.5).all() and split["sampling_rate"].eq(8000).all()
         assert split["audio_hash"].nunique() == 4
         assert found(split) == {"same speaker": 1}
-        assert any("speaker is known of 3 of 4 clips" in note for note in split.attrs["notes"])
+        assert any("speaker of 1 of 4 clips is not known" in note for note in split.attrs["notes"])
 
     def test_columns_that_nothing_is_known_of_are_unknown_not_clean(self, tmp_path, rows):
         rows = give(give(rows, "speaker", *[""] * 4), "sentence", *["None"] * 4)
@@ -111,7 +111,7 @@ class TestCsv:
         rows = give(give(rows, "speaker", "1", "2", "3", "1"), "corpus", "x", "x", "y", "y")
         split = read(write_csv(tmp_path / "split.csv", rows))
         assert found(split) == {"same speaker": 1}
-        assert any("Speaker 1 stands in several corpora" in note for note in split.attrs["notes"])
+        assert any("Speaker 1 is in several corpora" in note for note in split.attrs["notes"])
 
     @pytest.mark.parametrize("source", ["clip-0.wav", "clip-0", "{folder}/clip-0.wav", "./clip-0.wav"])
     def test_an_original_is_named_by_path_or_name(self, tmp_path, rows, source):
@@ -142,17 +142,17 @@ class TestAnyCsv:
     @given(data=st.data())
     @settings(max_examples=60, deadline=None)
     def test_subset_words_are_mapped_in_any_case(self, data):
-        subset = data.draw(st.sampled_from(sorted(SUBSETS)))
-        word = data.draw(st.sampled_from(SUBSETS[subset]))
+        subset = data.draw(st.sampled_from(sorted(SUBSET_WORDS)))
+        word = data.draw(st.sampled_from(SUBSET_WORDS[subset]))
         word = "".join(data.draw(st.sampled_from([letter.upper(), letter])) for letter in word)
         assert user_split._subset_of(word, "here") == subset
 
-    @given(word=st.text(max_size=12).filter(lambda word: word.lower() not in sum(SUBSETS.values(), ())))
+    @given(word=st.text(max_size=12).filter(lambda word: word.lower() not in sum(SUBSET_WORDS.values(), ())))
     @settings(max_examples=60, deadline=None)
     def test_other_words_are_refused_by_name(self, word):
         with pytest.raises(SerError) as refused:
             user_split._subset_of(word, "split.csv, line 2")
-        assert f"unknown subset {word!r}" in str(refused.value) and "line 2" in str(refused.value)
+        assert f"got {word!r}" in str(refused.value) and "line 2" in str(refused.value)
 
     @given(
         names=st.lists(NAMES, min_size=2, max_size=4, unique_by=lambda name: name.strip().casefold()),
@@ -173,7 +173,7 @@ class TestAnyCsv:
             {"subset": "training" if i else "Test", "path": f"audio{slash}in it{slash}{file.name}", "Label": label}
             for i, file in enumerate(files)
         ]
-        read_rows = user_split._read_csv(write_csv(folder / "split.csv", rows, separator, encoding))
+        read_rows = user_split._read_csv(write_csv(folder / "split.csv", rows, separator, encoding), [])
         assert [row["path"] for row in read_rows] == files
         assert [row["subset"] for row in read_rows] == ["test"] + ["train"] * (len(files) - 1)
         assert {row["emotion"] for row in read_rows} == {label.strip() or None}
@@ -189,18 +189,22 @@ class TestRefused:
         ("text", "message"),
         [
             ("", "columns path and subset"),
-            ("file,subset\nclip-0.wav,train\n", r"columns path and subset, each once.*'file,subset'"),
-            ("path,subset,Path\na,b,c\n", "each once"),
-            ("path,subset,speaker,Speaker\na,train,x,y\n", "speaker is there twice"),
+            ("file,subset\nclip-0.wav,train\n", r"columns path and subset, and no column twice.*'file,subset'"),
+            ("path,subset,Path\na,b,c\n", "no column twice"),
+            ("path,subset,speaker,Speaker\na,train,x,y\n", "no column twice.*speaker,Speaker"),
             ("path,subset\n", "no rows"),
-            ("path,subset\nclip-0.wav,trian\n", "line 2: unknown subset 'trian'. Subsets are train"),
+            (
+                "path,subset\nclip-0.wav,trian\n",
+                "line 2: expected the subset of the clip, got 'trian'. Subsets are train",
+            ),
             ("path,subset\nclip-0.wav,\n", "line 2: expected the subset of the clip, got ''"),
             ("path,subset\n,train\n", "line 2: the path is empty"),
-            ("path,subset\nclip,0.wav,train\n", "line 2: 3 cells under 2 columns.*double quotes"),
+            ("path,subset,speaker\n\nclip-0.wav,train\n", "line 3: 2 cells under 3 columns"),
+            ("path,subset\nclip,0.wav,train\n", "is not CSV: Expected 2 fields in line 2, saw 3.*double quotes"),
             ('path,subset\n"clip-0.wav,train\n', "is not CSV"),
             ("path,subset\nclip-0.wav,train\n", "no test clips"),
             ("path,subset\nclip-0.wav,dev\nclip-1.wav,test\n", "no train clips"),
-            ("path,subset\nno.wav,train\nnor.wav,train\nclip-1.wav,test\n", "2 of 3 files are not there.*no.wav"),
+            ("path,subset\nno.wav,train\nnor.wav,train\nclip-1.wav,test\n", "2 of 3 files do not exist.*no.wav"),
             ("path,subset,fold\nclip-0.wav,train,1\nclip-1.wav,test,2\n", "fold 1 has train clips alone"),
             ("path,subset,fold\nclip-0.wav,train,1\nclip-1.wav,test,\n", "fold is empty in 1 of 2 rows"),
             ("path,subset,corpus\nclip-0.wav,train,x\nclip-1.wav,test,\n", "corpus is empty in 1 of 2"),

@@ -19,7 +19,6 @@ from ser_lib.cli import main
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation.results import result_rows
 from ser_lib.inference.run import load_run, model_folder, run_folder
-from ser_lib.models import network_training
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import inputs_of, overview_of
@@ -77,7 +76,7 @@ class TestAFrozenEncoder:
             tested = run.split[(run.split["fold"] == fold) & (run.split["subset"] == "test")]["clip_id"]
             clips = tones.set_index("clip_id").loc[tested].reset_index()
             inputs = inputs_of(run.recipe, clips, "speaker", progress=False)
-            probabilities = network_training.probabilities(run.model(fold), inputs)
+            probabilities = run.model(fold).probabilities(inputs)
             np.testing.assert_allclose(probabilities, recorded.loc[tested, list(EMOTIONS)], atol=1e-4)
         size = run.environment["model"]
         assert 0 < size["trained_parameters"] < size["parameters"] and size["clips_per_second"] > 0
@@ -134,7 +133,7 @@ class TestAFineTunedEncoder:
         total = run.environment["model"]["parameters"]
         assert total >= size["all"] > size["transformer"] > size["lora"] > size["head"] > 0
         assert "of these trained" in notebook_display.model_size(run).index
-        assert notebook_display.model_summary(run.model()).loc["total", "numbers"] == total
+        assert notebook_display.model_summary(run.model().module).loc["total", "numbers"] == total
 
     def test_refuses_a_protocol_that_standardises_features(self, tones, tmp_path):
         with pytest.raises(SerError, match="speaker-adapted standardises features"):
@@ -198,7 +197,7 @@ class TestFoldsAsJobs:
 
         start = resume.resume_or_start
         monkeypatch.setattr(resume, "resume_or_start", other_job)
-        with pytest.raises(SerError, match="another job has begun 0 in .* anew"):
+        with pytest.raises(SerError, match="another job has started 0 in .* anew"):
             train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0])
 
     def test_that_were_joined_by_another_job_are_the_run(self, tones, tmp_path, monkeypatch):
@@ -246,17 +245,17 @@ def test_a_head_that_the_checkpoint_brings_is_not_used(tones, tmp_path):
 
 def test_a_relative_folder_is_found_from_anywhere(tmp_path, monkeypatch):
     """The notebooks run in a folder of their own."""
-    from ser_lib.cli import build_parser
-    from ser_lib.commands import recipe_of
+    from ser_lib.cli import build_parser, recipe_of
 
     tiny_checkpoint(tmp_path / "models" / "tiny", "wav2vec2")
     monkeypatch.chdir(tmp_path)
     options = build_parser().parse_args(["train", FROZEN_NAME, "--set", "input.encoder=models/tiny"])
-    recipe = recipe_of(options)
+    recipe = recipe_of(options.recipe, options.variant, options.corpus, options.set)
     assert recipe.input.encoder == str(tmp_path / "models" / "tiny") and recipe.features_label == "tiny"
     monkeypatch.chdir("/")
     options = build_parser().parse_args(["train", FROZEN_NAME, "--set", "input.encoder=models/tiny"])
-    assert recipe_of(options).features_label == "models/tiny"  # a repository's name, as far as it tells
+    recipe = recipe_of(options.recipe, options.variant, options.corpus, options.set)
+    assert recipe.features_label == "models/tiny"  # a repository's name, as far as it tells
 
 
 @pytest.mark.parametrize(
@@ -304,7 +303,7 @@ def test_the_row_of_results_names_the_encoder_and_no_path(tones, tmp_path):
     assert row["encoder"] == "whisper"
     assert "input.encoder" not in row["variant"] and str(tmp_path) not in row.to_csv()
     # The title names wav2vec2: whoever reads the card is told.
-    assert "Another encoder than the recipe's own was read here: whisper." in (run.folder / "README.md").read_text()
+    assert "Another encoder than the recipe's own: whisper." in (run.folder / "README.md").read_text()
 
 
 class TestTwoProcesses:

@@ -28,6 +28,7 @@ from test_plots_careful import comparison_table, curve_table, pairs_table, relia
 
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.evaluation import calibration, comparison, metrics
+from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import build, plots
 from ser_lib.reports.plots.style import text
@@ -411,7 +412,9 @@ def result_row(**changes):
 
 def index(*rows, reports=()):
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(str(build.TEMPLATES)), autoescape=True)
-    return environment.get_template("index.html.j2").render(results=rows, reports=reports, generated="2025-01-01")
+    return environment.get_template("index.html.j2").render(
+        results=rows, reports=reports, protocols=PROTOCOLS, generated="2025-01-01"
+    )
 
 
 def policy(soup):

@@ -19,6 +19,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.evaluation import metrics
 from ser_lib.inference.run import FILES, load_run, model_folder, run_folder
 from ser_lib.models import network_training
+from ser_lib.models.heads import Head
 from ser_lib.protocols.leak_audit import has_leaks
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
@@ -84,7 +85,7 @@ class TestARunFolder:
             tested = run.split[(run.split["fold"] == fold) & (run.split["subset"] == "test")]["clip_id"]
             clips = tones.set_index("clip_id").loc[tested].reset_index()
             inputs = inputs_of(run.recipe, clips, "speaker", progress=False)
-            probabilities = network_training.probabilities(run.model(fold), inputs)
+            probabilities = run.model(fold).probabilities(inputs)
             np.testing.assert_allclose(probabilities, recorded.loc[tested, list(EMOTIONS)], atol=1e-4)
 
     def test_has_a_card_that_says_protocol_scores_and_corpora(self, tones, tmp_path):
@@ -131,7 +132,7 @@ class TestTheSameNumbers:
                 raise KeyboardInterrupt
             return fit(*arguments, **settings)
 
-        monkeypatch.setattr(network_training, "fit", interrupted)
+        monkeypatch.setattr(Head, "fit", staticmethod(interrupted))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path)
         assert not run_folder(load_recipe("demo"), "speaker", 0, tmp_path / "runs").exists()
@@ -193,10 +194,10 @@ class TestTheSameNumbers:
                 raise KeyboardInterrupt
             return fit(*arguments, **settings)
 
-        monkeypatch.setattr(network_training, "fit", stops_in_fold_1)
+        monkeypatch.setattr(Head, "fit", staticmethod(stops_in_fold_1))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, "training.learning_rate=0.1")
-        monkeypatch.setattr(network_training, "fit", fit)
+        monkeypatch.setattr(Head, "fit", staticmethod(fit))
         assert numbers(train(tmp_path)) == numbers(train(tmp_path / "clean"))
 
 
@@ -253,7 +254,7 @@ def test_the_networks_read_the_mean_or_the_sequence(tones, tmp_path):
             run = train(
                 tmp_path, f"model.name={name}", f"input.pooling={pooling}", "training.epochs=1", "split.folds=2"
             )
-            assert run.model().config["form"] == ("sequence" if pooling == "sequence" else "vector")
+            assert run.model().module.config["form"] == ("sequence" if pooling == "sequence" else "vector")
 
 
 def test_as_run_repeats_the_sources_leak_only_where_its_claim_is(tones, tmp_path):

@@ -1,11 +1,11 @@
-"""What an ONNX file holds: a model from its input to probabilities, with a batch and a time axis of any size.
+"""Graphs for export to ONNX: a model from its input to probabilities, with batch and time axes of any size.
 
-`ser_lib.models.hidden_states`, `ser_lib.models.finetuned_encoder` and `ser_lib.models.frozen_encoder` cut every clip to its own length, by loops
-that a graph cannot hold. Here all clips of a batch are equally long, so that the same sums need no loop, and what
-stands before the model is part of it: the normalisation of a waveform, and Whisper's log-mel frames.
+In PyTorch every clip of a batch is cut to its own length by loops, which a graph cannot hold. Here all clips of a batch
+have one length, so that the same sums need no loop. The steps before the model are part of the graph: the normalisation
+of a waveform, and Whisper's log-mel frames.
 
     features    (n_clips, n_features), or (n_clips, n_frames, n_features) with NaN behind the shorter clips
-    waveform    (n_clips, n_samples), mono, as `ser_lib.audio.reading.prepare` gives them
+    waveform    (n_clips, n_samples), mono, as `ser_lib.audio.reading.prepare` returns them
 
     probabilities  (n_clips, n_emotions)
 """
@@ -13,13 +13,13 @@ stands before the model is part of it: the normalisation of a waveform, and Whis
 import torch
 from torch import nn
 
-from ser_lib.models.hidden_states import samples_of, way_of
+from ser_lib.models.heads import Recurrence, read_sequence
+from ser_lib.models.hidden_states import batching_mode, samples_of, whisper_input, whisper_layers
 from ser_lib.models.networks import Network
-from ser_lib.models.sequences import Recurrence, read_sequence
 
 
-class OfFeatures(nn.Module):
-    """A network that reads MFCC; its standardisation is one of its layers."""
+class FeaturesGraph(nn.Module):
+    """A network on acoustic features; its standardisation is one of its layers."""
 
     def __init__(self, network: Network):
         super().__init__()
@@ -30,7 +30,7 @@ class OfFeatures(nn.Module):
 
 
 class Normalised(nn.Module):
-    """Waveforms as wav2vec2's feature extractor hands them on, no shorter than the convolutions' receptive field."""
+    """Waveforms as wav2vec2's feature extractor returns them, at least as long as the convolutions' receptive field."""
 
     def __init__(self, model: nn.Module, feature_extractor):
         super().__init__()
@@ -48,7 +48,8 @@ class Normalised(nn.Module):
 class LogMel(nn.Module):
     """Whisper's log-mel frames, (n_clips, n_mels, n_samples / hop), as `WhisperFeatureExtractor` computes them.
 
-    The Fourier transform and the mel filters are convolutions: any runtime has these, and int8 leaves them alone.
+    Written again, since the extractor cannot be exported: the Fourier transform and the mel filters are convolutions,
+    which any runtime has and which int8 does not change.
     """
 
     def __init__(self, feature_extractor):
@@ -74,8 +75,8 @@ class LogMel(nn.Module):
         return (levels + 4) / 4
 
 
-class FrozenEncoder(nn.Module):
-    """An encoder, pooling over all frames, the rounding of the store, and the network: `SpeechEmotionModel`.
+class FrozenEncoderGraph(nn.Module):
+    """An encoder, pooling over all frames, rounding to float16, and the network: `SpeechEmotionModel`.
 
     Args:
         layers: numbers of the hidden states that the network reads.
@@ -86,7 +87,7 @@ class FrozenEncoder(nn.Module):
         super().__init__()
         self.encoder, self.network = exportable(encoder), exportable(network)
         self.layers, self.pooling, self.flat = layers, pooling, network.config["form"] == "vector"
-        self.whisper = way_of(encoder) == "whisper"
+        self.whisper = batching_mode(encoder) == "log_mel"
         self.front = LogMel(feature_extractor) if self.whisper else Normalised(encoder, feature_extractor)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
@@ -107,33 +108,27 @@ class FrozenEncoder(nn.Module):
         return torch.softmax(self.network(embeddings), dim=1)
 
     def _of_waveform(self, waveform: torch.Tensor) -> list[torch.Tensor]:
-        """As `ser_lib.models.hidden_states.hidden_states` of waveforms."""
+        """As `ser_lib.models.hidden_states.hidden_states` for waveform models."""
         output = self.encoder(self.front(waveform), output_hidden_states=True)
         return [*output.hidden_states[:-1], output.last_hidden_state]
 
     def _of_whisper(self, waveform: torch.Tensor) -> list[torch.Tensor]:
-        """As `ser_lib.models.hidden_states.whisper_states`: as long as the clip, not 30 s."""
-        encoder, hop = self.encoder, self.front.hop
+        """As `whisper_states`, for clips of one length."""
+        hop = self.front.hop
         frames = (waveform.shape[1] + 2 * hop - 1) // (2 * hop)
-        # Behind the clip so much silence that no frame in use sees where it ends.
+        # Enough silence behind the clip that no used frame sees its end.
         silence = 2 * hop * frames - waveform.shape[1] + 4 * self.front.reach
         features = self.front(nn.functional.pad(waveform, (0, silence)))
-        hidden = nn.functional.gelu(encoder.conv1(features[:, :, : 2 * frames + 1]))
-        hidden = nn.functional.gelu(encoder.conv2(hidden))[:, :, :frames].transpose(1, 2)
-        layers = [hidden + encoder.embed_positions.weight[:frames]]
-        for layer in encoder.layers:
-            layers.append(layer(layers[-1], None))
-        layers[-1] = encoder.layer_norm(layers[-1])
-        return layers
+        return whisper_layers(self.encoder, whisper_input(self.encoder, features, frames), None)
 
 
-class FineTuned(nn.Module):
-    """A stock class for audio classification; Whisper's input is cut, or filled up with silence, to its one length."""
+class FinetunedGraph(nn.Module):
+    """A stock class for audio classification; Whisper's input is cut, or padded with silence, to its fixed length."""
 
     def __init__(self, model: nn.Module, feature_extractor):
         super().__init__()
         self.model, self.n_samples = exportable(model), None
-        if way_of(model) == "whisper":
+        if batching_mode(model) == "log_mel":
             self.front, self.n_samples = LogMel(feature_extractor), feature_extractor.n_samples
         else:
             self.front = Normalised(model, feature_extractor)
@@ -146,12 +141,13 @@ class FineTuned(nn.Module):
 
 
 class _Recurrence(nn.Module):
-    """The same as one ONNX operator, which knows where each clip ends; the exporter would unroll every step.
+    """A `Recurrence` as one ONNX operator with the length of each clip; the exporter would unroll every step.
 
-    Outside of a graph the operator gives zeros.
+    In PyTorch the operator returns zeros.
     """
 
-    ORDER = {"GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}  # of ONNX's gates among PyTorch's
+    # Positions of ONNX's gates among PyTorch's.
+    ORDER = {"GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}
 
     def __init__(self, recurrence: Recurrence):
         super().__init__()
@@ -186,9 +182,9 @@ class _Recurrence(nn.Module):
 
 
 def exportable(model: nn.Module) -> nn.Module:
-    """The model, changed so that nothing is left that the exporter cannot write for any number of frames.
+    """Change a model so that the exporter can write it for any number of frames.
 
-    It is then of no other use: a recurrence in it can be exported, not run.
+    It is of no other use afterwards: a recurrence in it can be exported, not run.
     """
     for module in model.modules():
         if nn.utils.parametrize.is_parametrized(module, "weight"):

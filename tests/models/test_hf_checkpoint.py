@@ -16,7 +16,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 from ser_lib.models import network_training
 from ser_lib.models import networks as models
 from ser_lib.models.embeddings import hidden_states, load_encoder
-from ser_lib.models.frozen_encoder import save_frozen
+from ser_lib.models.hf_checkpoint import save_frozen
 
 EMOTIONS = ["neutral", "happy", "sad"]
 HEADS = {  # layers, pooling, and the shape of what the network reads, of three layers of 32 features

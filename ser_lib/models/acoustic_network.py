@@ -1,0 +1,142 @@
+"""Models whose trained part is a network on arrays, and the first kind of them: a network on acoustic features."""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self, cast
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ser_lib.audio import features
+from ser_lib.audio.reading import Recording
+from ser_lib.common import distributed
+from ser_lib.common.errors import SerError
+from ser_lib.models import network_training, networks
+from ser_lib.models.base import Inputs, Model, OnnxGraph, registered
+from ser_lib.models.heads import Head
+
+
+class NetworkModel(Model):
+    """A network on arrays: what acoustic features and frozen encoders have in common."""
+
+    network: networks.Network
+
+    @property
+    def head(self) -> type[Head]:
+        """The class of the network's head."""
+        return registered(self.settings.name)
+
+    @property
+    def reads_layers(self) -> bool:
+        """Whether the head reads several layers of an encoder, each as a vector."""
+        return "layers" in self.head.forms
+
+    def check(self) -> None:
+        name, is_sequence = self.settings.name, self.input.pooling == "sequence"
+        if is_sequence and "sequence" not in self.head.forms:
+            raise SerError(f"model.name={name} needs input.pooling=mean or mean+std")
+        if not is_sequence and self.head.forms == ("sequence",):
+            raise SerError(f"model.name={name} needs input.pooling=sequence")
+        if self.reads_layers and (not self.reads_encoder or self.input.layers == "last"):
+            raise SerError(f"model.name={name} needs an encoder and input.layers=all, or several of them")
+
+    def used_settings(self) -> dict[str, set[str]]:
+        fitted_with = set(inspect.signature(self.head.fit).parameters) & set(type(self.training).model_fields)
+        return {
+            "input": {"encoder", "audio", "pooling", "standardise"},
+            "model": {"name", *self.head.sizes},
+            "training": fitted_with | {"device"},
+        }
+
+    def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
+        inputs = cast(np.ndarray, self.inputs(clips, progress))
+        return inputs if inputs.ndim == 2 else np.nanmean(inputs, axis=1)
+
+    def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> np.ndarray:
+        arrays = cast(np.ndarray, inputs)
+        # Layers are not frames: each is standardised by itself.
+        flat = arrays.reshape(len(arrays), -1) if self.reads_layers else arrays
+        return features.standardise_by_speaker(flat, speakers).reshape(arrays.shape)
+
+    def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
+        sizes = self.settings.model_dump(include={"hidden", "dense", "dropout"})
+        options = self.training.chosen(inspect.signature(self.head.fit).parameters)
+        with network_training.seeded(seed):
+            self.network = networks.build(self.settings.name, emotions, inputs.shape[1:], **sizes)
+            return self.head.fit(
+                self.network,
+                inputs,
+                labels,
+                train,
+                validation,
+                standardise=self.input.standardise,
+                progress=progress,
+                description=description,
+                **options,
+            )
+
+    def probabilities(self, inputs: Inputs) -> np.ndarray:
+        return network_training.probabilities(self.network, cast(np.ndarray, inputs))
+
+    @property
+    def emotions(self) -> list[str]:  # type: ignore[override]  # the network knows them
+        return self.network.config["emotions"]
+
+    @property
+    def module(self) -> torch.nn.Module:
+        return self.network
+
+    @property
+    def trained_parameters(self) -> int:
+        return sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad)
+
+    @property
+    def parameters(self) -> int:
+        return self.trained_parameters
+
+    def save(self, folder: Path, complete: bool = True) -> None:
+        networks.save(self.network.cpu(), folder)
+
+    def load(self, folder: Path, complete_folder: Path | None = None) -> Self:
+        self.network = networks.load(folder)
+        return self
+
+
+class AcousticNetwork(NetworkModel):
+    """A network on acoustic features."""
+
+    reads_encoder = False
+
+    @property
+    def features_label(self) -> str:
+        """The kind, its numbers of features and its switches: `mfcc-40+deltas`."""
+        settings = self.input.feature_settings()
+        counts = [f"-{value}" for name, value in settings.items() if name.startswith("n_")]
+        switches = [f"+{name}" for name, value in settings.items() if value is True]
+        return "".join([self.input.encoder, *counts, *switches])
+
+    @property
+    def input_label(self) -> str:
+        return self.input.pooling
+
+    def used_settings(self) -> dict[str, set[str]]:
+        used = super().used_settings()
+        return used | {"input": used["input"] | set(features.settings_of(self.input.encoder))}
+
+    def inputs(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
+        audio, settings = self.input.audio.model_dump(), self.input.feature_settings()
+        return distributed.after_first(lambda: features.extract(clips, audio, settings, progress))
+
+    def inputs_of(self, recordings: Sequence[str | Path | Recording]) -> np.ndarray:
+        audio, settings = self.input.audio.model_dump(), self.input.feature_settings()
+        arrays = [features.clip_features(recording, audio, settings) for recording in recordings]
+        return features.stack_sequences(arrays) if self.input.pooling == "sequence" else np.stack(arrays)
+
+    def onnx_graph(self) -> OnnxGraph:
+        from ser_lib.models.onnx_graphs import FeaturesGraph
+
+        frames = (9,) * (self.network.config["form"] == "sequence")
+        example = torch.randn(2, *frames, self.network.config["n_features"])
+        return OnnxGraph(FeaturesGraph(self.network), "features", example, self.input.feature_settings())

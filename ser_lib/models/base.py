@@ -1,0 +1,221 @@
+"""The interface of every model, and the table that maps `model.name` of a recipe to its class.
+
+There are three kinds: a network on acoustic features (`acoustic_network`), a frozen pretrained encoder with a network on
+its layers (`frozen_encoder`), and a pretrained encoder that is fine-tuned (`finetuned_encoder`). All that differs
+between them is behind `Model`; no other package asks which kind a model is.
+
+`MODELS` holds two sorts of classes, each entered by `@register(name)`: heads (`heads.Head`), which are the variable part
+of a network and are combined with acoustic features or a frozen encoder, and whole models (`Model`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ser_lib.audio.reading import Recording
+from ser_lib.common.errors import SerError
+from ser_lib.models.settings import Input, ModelSettings, Training
+
+Inputs = np.ndarray | list[np.ndarray]
+MODELS: dict[str, type[Any]] = {}
+
+
+def register(name: str) -> Callable[[type], type]:
+    """Enter a class into `MODELS` as `name`: `@register("mlp")`."""
+
+    def enter(entry: type) -> type:
+        MODELS[name] = entry
+        return entry
+
+    return enter
+
+
+def registered(name: str) -> type[Any]:
+    """The class of that name.
+
+    Raises:
+        SerError: there is none; the message names the nearest.
+    """
+    if name not in MODELS:
+        near = get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SerError(f"unknown model {name!r}: {hint}model.name is one of {', '.join(MODELS)}.")
+    return MODELS[name]
+
+
+def take(inputs: Inputs, rows: np.ndarray) -> Inputs:
+    """Some rows of a model's inputs, which are an array or a list."""
+    return [inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows]
+
+
+@dataclass
+class OnnxGraph:
+    """A model as one module from its input to probabilities, for export to ONNX."""
+
+    module: nn.Module
+    # "waveform" (n_clips, n_samples) or "features" (n_clips, n_features) or (n_clips, n_frames, n_features)
+    input_name: str
+    example: torch.Tensor
+    # The arguments of `pooled_features`, where the input is features.
+    features: dict[str, Any] | None = None
+
+
+class Model(ABC):
+    """What one recipe trains: what it reads, how it learns, what it answers and how it is stored.
+
+    A new object has settings but no weights; `fit` or `load` gives it weights. `inputs` needs none.
+
+    Args:
+        input, settings, training: the recipe's sections `input`, `model` and `training`.
+    """
+
+    # Whether `input.encoder` names a pretrained encoder.
+    reads_encoder: ClassVar[bool] = True
+    # Whether the encoder's weights are trained, which takes hours instead of seconds.
+    trains_encoder: ClassVar[bool] = False
+    # Whether transformers loads what `save` writes without `import ser_lib`.
+    is_stock_checkpoint: ClassVar[bool] = False
+    emotions: list[str]
+
+    def __init__(self, input: Input, settings: ModelSettings, training: Training):
+        self.input, self.settings, self.training = input, settings, training
+        self.check()
+
+    # What it is
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise SerError where the settings do not fit together."""
+
+    @property
+    @abstractmethod
+    def features_label(self) -> str:
+        """What the model reads, in a word: `mfcc-40+chroma`, `facebook/wav2vec2-base`."""
+
+    @property
+    @abstractmethod
+    def input_label(self) -> str:
+        """In what form the model reads it: `mean`, `mean+std of layers 1 2 3`, `waveform`."""
+
+    @property
+    def label(self) -> str:
+        """Which model, in a word: `cnn`, `finetune (lora)`."""
+        return self.settings.name
+
+    @abstractmethod
+    def used_settings(self) -> dict[str, set[str]]:
+        """The fields of the sections `input`, `model` and `training` that make a difference to this model."""
+
+    # What it reads
+
+    @abstractmethod
+    def inputs(self, clips: pd.DataFrame, progress: bool = True) -> Inputs:
+        """The model's inputs for a clip table, from the cache where they are there already, aligned to the rows."""
+
+    @abstractmethod
+    def inputs_of(self, recordings: Sequence[str | Path | Recording]) -> Inputs:
+        """The same for files or recordings; nothing is cached."""
+
+    @abstractmethod
+    def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
+        """One row of features a clip, (n_clips, n_features), for a map of the clips."""
+
+    @abstractmethod
+    def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> Inputs:
+        """Inputs with zero mean and unit deviation within each speaker.
+
+        Raises:
+            SerError: the model reads waveforms.
+        """
+
+    # How it learns and answers
+
+    @abstractmethod
+    def fit(
+        self,
+        inputs: Inputs,
+        labels: np.ndarray,
+        train: np.ndarray,
+        validation: np.ndarray,
+        *,
+        emotions: list[str],
+        seed: int,
+        folder: Path,
+        progress: bool = True,
+        description: str = "",
+    ) -> pd.DataFrame:
+        """Learn from the training rows; the model ends with the weights of its best epoch or setting on validation.
+
+        Args:
+            labels: int, position of each clip's emotion among `emotions`.
+            train, validation: row numbers; `validation` may be empty.
+            folder: for checkpoints, from which an interrupted training is resumed; the caller deletes it.
+
+        Returns:
+            the history, one row an epoch or candidate: see `ser_lib.models.network_training.fit`.
+        """
+
+    @abstractmethod
+    def probabilities(self, inputs: Inputs) -> np.ndarray:
+        """Probabilities of the emotions, float64 of shape (n_clips, n_emotions), in the order of `emotions`."""
+
+    def probabilities_shared(self, inputs: Inputs) -> np.ndarray:
+        """`probabilities`, computed by all processes that train together; every process gets all of them."""
+        return self.probabilities(inputs)
+
+    def layer_weights(self) -> pd.Series | None:
+        """The weight of each encoder layer, by its number, summing to 1; None where the model weighs no layers."""
+        return None
+
+    # How it is stored
+
+    @property
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """The trained part as a PyTorch module."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """Numbers in the whole model, a frozen encoder included."""
+
+    @property
+    @abstractmethod
+    def trained_parameters(self) -> int:
+        """Numbers that training changes."""
+
+    @abstractmethod
+    def save(self, folder: Path, complete: bool = True) -> None:
+        """Write the model into a folder.
+
+        Args:
+            complete: with the frozen encoder, so that transformers loads the folder; else the trained part alone.
+        """
+
+    @abstractmethod
+    def load(self, folder: Path, complete_folder: Path | None = None) -> Self:
+        """Read what `save` wrote, on the CPU, in evaluation mode; returns the model itself.
+
+        Args:
+            complete_folder: holds the frozen encoder, where `folder` holds the trained part alone.
+
+        Raises:
+            SerError: a file is missing or damaged, or does not fit this version.
+        """
+
+    def to(self, device: torch.device) -> Self:
+        """Move the weights to a device."""
+        self.module.to(device)
+        return self
+
+    @abstractmethod
+    def onnx_graph(self) -> OnnxGraph:
+        """The model as one graph; the model is of no other use afterwards."""

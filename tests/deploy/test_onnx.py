@@ -1,0 +1,154 @@
+"""Graphs give the answers of their models, for any number of clips and samples, and a wrong export leaves nothing."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tiny import KINDS, tiny_checkpoint
+from tiny_runs import EMOTIONS, SMALL, sound, train
+
+from ser_lib.common.errors import SerError
+from ser_lib.deploy import onnx, onnx_int8, to_onnx
+from ser_lib.models import encoder_weights, finetuned_encoder, onnx_graphs
+from ser_lib.models import networks as models
+from ser_lib.models.base import OnnxGraph
+from ser_lib.models.embeddings import load_encoder
+from ser_lib.models.hf_checkpoint import SpeechEmotionModel, save_frozen
+
+
+@pytest.fixture
+def onnxruntime():
+    for name in ("onnx", "onnxscript"):
+        pytest.importorskip(name, reason=f"{name} is not installed (pip install -e '.[export]')")
+    return pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (pip install -e '.[export]')")
+
+
+def exported(onnxruntime, graph, name, example, inputs, tmp_path):
+    """What the ONNX model says of each input."""
+    onnx._export(OnnxGraph(graph, name, example), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    return [session.run(None, {name: given.numpy()})[0] for given in inputs]
+
+
+BATCHES = [torch.from_numpy(np.stack([sound(seconds, seed) for seed in (1, 2)])) for seconds in (0.02, 0.5, 1.7)]
+
+
+def frozen_graph(folder, kind, head="mlp"):
+    """The graph of a frozen encoder, and what `SpeechEmotionModel` says of each of `BATCHES`."""
+    encoder = load_encoder(str(tiny_checkpoint(folder / kind, kind, **({} if kind == "whisper" else SMALL))))
+    layers, pooling, shape = HEADS[head]
+    torch.manual_seed(0)
+    network = models.build(head, EMOTIONS, shape, hidden=8, dense=(16,)).eval()
+    save_frozen(encoder, network, layers, pooling, folder)
+    model, extractor = SpeechEmotionModel.from_pretrained(folder).eval(), encoder.feature_extractor
+    expected = []
+    for batch in BATCHES:
+        given = extractor(list(batch.numpy()), sampling_rate=16000, return_tensors="pt")
+        if kind == "whisper":
+            given["attention_mask"] = torch.ones(2, 480_000).cumsum(dim=1) <= batch.shape[1]
+        with torch.inference_mode():
+            expected.append(torch.softmax(model(**given).logits, dim=1).numpy())
+    return onnx_graphs.FrozenEncoderGraph(encoder.model, extractor, network, layers, pooling), expected
+
+
+def fine_tuned_graph(folder, kind):
+    """The graph of a classification model, and what PyTorch says of each of `BATCHES`; Whisper cuts the last."""
+    torch.manual_seed(0)
+    checkpoint = tiny_checkpoint(folder / kind, kind, **({} if kind == "whisper" else SMALL))
+    tuned = finetuned_encoder.build(encoder_weights.locate(str(checkpoint)), EMOTIONS, 16000, seconds=1.0)
+    expected = [finetuned_encoder.probabilities(*tuned, list(batch.numpy())) for batch in BATCHES]
+    return onnx_graphs.FinetunedGraph(*tuned), expected
+
+
+def agree(found, expected):
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(own, other, atol=1e-3, rtol=0)
+    assert np.ptp(np.concatenate(found), axis=0).max() > 5e-3  # else they would agree by saying nothing
+
+
+HEADS = {  # layers, pooling, and the shape of what the network reads, of two layers of 32 features
+    "mlp": ([1], "mean", (32,)),
+    "logistic-regression": ([0, 1], "mean+std", (128,)),
+    "weighted-layers": ([0, 1], "mean+std", (2, 64)),
+    "attentive-pooling": ([1], "frames", (1, 32)),
+}
+
+
+class TestAGraph:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_says_what_the_model_says(self, tmp_path, kind):
+        for make in (frozen_graph, fine_tuned_graph):
+            graph, expected = make(tmp_path, kind)
+            with torch.inference_mode():
+                agree([graph(batch).numpy() for batch in BATCHES], expected)
+
+    @pytest.mark.parametrize("head", HEADS)
+    def test_pools_as_the_model_does(self, tmp_path, head):
+        graph, expected = frozen_graph(tmp_path, "hubert", head)
+        with torch.inference_mode():
+            agree([graph(batch).numpy() for batch in BATCHES], expected)
+
+    @pytest.mark.parametrize(
+        ("make", "kind"),
+        # A frozen Whisper and a fine-tuned wav2vec2 are exported below.
+        [(frozen_graph, "wav2vec2-layer-norm"), (frozen_graph, "data2vec-audio")]
+        + [(fine_tuned_graph, "hubert"), (fine_tuned_graph, "wavlm"), (fine_tuned_graph, "whisper")],
+    )
+    def test_of_an_encoder_is_exported_for_any_number_of_clips_and_samples(self, onnxruntime, tmp_path, make, kind):
+        graph, expected = make(tmp_path, kind)
+        found = exported(onnxruntime, graph, "waveform", torch.randn(3, 16001), [*BATCHES, BATCHES[1][:1]], tmp_path)
+        agree(found, [*expected, expected[1][:1]])
+
+    @pytest.mark.parametrize(
+        ("name", "form"), [("cnn", "sequence"), ("bilstm", "sequence"), ("gru", "vector"), ("mlp", "vector")]
+    )
+    def test_of_a_network_is_exported_for_any_number_of_clips_and_frames(self, onnxruntime, tmp_path, name, form):
+        torch.manual_seed(0)
+        network = models.build(name, EMOTIONS, (12,) if form == "vector" else (1, 12), hidden=8, dense=(8,)).eval()
+        network.standardise.fit(3 + 2 * torch.randn(50, 12))
+
+        def some(n_clips, n_frames):
+            return 3 + 2 * torch.randn(n_clips, *(n_frames,) * (form == "sequence"), 12)
+
+        inputs = [some(1, 4), some(3, 31), some(2, 1)]
+        if form == "sequence":
+            inputs[1][0, 7:] = torch.nan
+        with torch.inference_mode():
+            expected = [torch.softmax(network(own), dim=1).numpy() for own in inputs]
+        graph = onnx_graphs.FeaturesGraph(network)
+        agree(exported(onnxruntime, graph, "features", some(2, 9), inputs, tmp_path), expected)
+
+    def test_that_is_too_large_for_one_file_takes_two(self, onnxruntime, tmp_path, monkeypatch):
+        monkeypatch.setattr(onnx, "PROTOBUF_BYTES", 0)
+        network, features = models.build("mlp", EMOTIONS, (400,)).eval(), torch.randn(2, 400)
+        expected = torch.softmax(network(features), dim=1).detach().numpy()
+        (found,) = exported(onnxruntime, onnx_graphs.FeaturesGraph(network), "features", features, [features], tmp_path)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert (tmp_path / "model.onnx.data").stat().st_size > (tmp_path / "model.onnx").stat().st_size
+        onnx_int8.write(tmp_path)
+        assert sorted(path.name for path in tmp_path.glob("model*")) == ["model.int8.onnx", *onnx.NAMES[:2]]
+
+    @pytest.mark.parametrize("seconds", [0.02, 1.0, 3.3])
+    def test_holds_whispers_own_log_mel_frames(self, seconds):
+        from transformers import WhisperFeatureExtractor
+
+        extractor, waveform = WhisperFeatureExtractor(), sound(seconds)
+        expected = extractor([waveform], sampling_rate=16000, padding=False, return_tensors="pt")["input_features"]
+        found = onnx_graphs.LogMel(extractor)(torch.from_numpy(waveform[None]))
+        torch.testing.assert_close(found[:, :, : expected.shape[2]], expected, atol=1e-3, rtol=0)
+
+
+class TestToOnnx:
+    def test_that_answers_otherwise_leaves_nothing(self, onnxruntime, tmp_path, monkeypatch):
+        run, _ = train(tmp_path, monkeypatch, "demo", "input.pooling=mean", "model.name=mlp")
+        wrong = onnx_graphs.FeaturesGraph.forward
+        monkeypatch.setattr(onnx_graphs.FeaturesGraph, "forward", lambda self, features: wrong(self, features + 1))
+        with pytest.raises(SerError, match=r"answers otherwise than PyTorch: .* is off by 0\."):
+            to_onnx(run, tmp_path / "deep" / "out")
+        assert list((tmp_path / "deep").iterdir()) == []
+
+    def test_without_its_packages_says_how_to_get_them(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(SerError, match=r"pip install onnx onnxscript onnxruntime"):
+            to_onnx(None, tmp_path / "out")
