@@ -85,9 +85,8 @@ def models() -> str:
     lines = ["| `model.name` | reads | what |", "|---|---|---|"]
     for name, entry in MODELS.items():
         forms = [reads[form] for form in getattr(entry, "forms", ())]
-        lines.append(
-            f"| `{name}` | {', or '.join(forms) or 'the waveform'} | {inspect.getdoc(entry).splitlines()[0]} |"
-        )
+        what = (inspect.getdoc(entry) or "").partition("\n")[0]
+        lines.append(f"| `{name}` | {', '.join(forms) or 'the waveform'} | {what} |")
     return "\n".join(lines)
 
 
