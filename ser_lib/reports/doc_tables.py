@@ -38,7 +38,7 @@ def claims_summary(results: pd.DataFrame) -> str:
             reads += f" in place of `{encoder_weights.label(recipe.input.encoder)}`"
         if parts := sorted(set(re.findall(r"(\w+)-part", " ".join(rows["corpus"])))):
             reads += f"; a part of {', '.join(parts)}"
-        cells = {row.column: claims.score_cell(row) for row in rows.itertuples()}
+        cells = {row.column: claims.accuracy_cell(row) for row in rows.itertuples()}
         scores = " | ".join(cells.get(key, "—") for key in columns)
         line = f"| [`{name}`]({recipe.claim.source}) | {reads} | {recipe.claim.accuracy:.3f} | {scores} |"
         lines.append((is_stand_in, line))
@@ -55,7 +55,7 @@ def unheard_summary(unheard: pd.DataFrame) -> str:
         f"{row.recall:.2f} ({row.recall_low:.2f}–{row.recall_high:.2f}){mark}"
         for row, mark in zip(rows, marks, strict=True)
     ]
-    names = [f"`{row.corpus.removeprefix(unseen_corpora.OWN)}`" for row in rows]
+    names = [f"`{row.corpus.removeprefix(unseen_corpora.OWN_TEST_CLIPS)}`" for row in rows]
     others = ", ".join(f"**{score}** on {name}" for score, name in zip(scores[1:], names[1:], strict=True))
     return f"`{rows[0].recipe}` reaches a UAR of **{scores[0]}** on new speakers of {names[0]}, its own corpus, and {others}."
 

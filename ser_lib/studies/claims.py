@@ -316,7 +316,7 @@ def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
     ]
     for name, rows in table.groupby("recipe", sort=False):
         recipe, claim = load_recipe(name), claims[name]
-        scores = {row.column: _accuracy_cell(row, overrides) for row in rows.itertuples()}
+        scores = {row.column: accuracy_cell(row, overrides) for row in rows.itertuples()}
         if has_no_copies(recipe) and "as-stated" in scores:
             scores["without-copies"] = "the same split"
         cells = [
@@ -331,7 +331,7 @@ def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def _accuracy_cell(row, overrides: Iterable[str] = ()) -> str:
+def accuracy_cell(row, overrides: Iterable[str] = ()) -> str:
     """`**0.515** (0.496–0.534)† (training.epochs=3)`: accuracy, interval, and the changed settings of the recipe."""
     settings = [setting for setting in row.variant.split("; ")[1:] if setting not in (FLOOR, *overrides)]
     return score_cell(row, "accuracy", bold=True) + (f" ({', '.join(settings)})" if settings else "")
