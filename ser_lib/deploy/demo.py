@@ -74,11 +74,7 @@ def serve(run: Run, port: int | None = None, open_browser: bool = True) -> None:
 
 @contextmanager
 def serving(run: Run, port: int | None = None) -> Iterator[str]:
-    """Serve the page in the background and yield its address; at the end, stop it and delete its files.
-
-    Raises:
-        SerError: as `serve`.
-    """
+    """Serve the page as `serve`, in the background, and yield its address; at the end, delete its files."""
     try:
         from gradio.themes import Default
     except ImportError as error:
@@ -108,11 +104,7 @@ def serving(run: Run, port: int | None = None) -> Iterator[str]:
 
 
 def build_page(run: Run) -> Any:
-    """Build the page as a `gradio.Blocks`, with its model loaded and warmed up.
-
-    Raises:
-        SerError: the run cannot predict single recordings.
-    """
+    """Build the page as a `gradio.Blocks`, with its model loaded and warmed up."""
     import gradio
 
     html = partial(gradio.HTML, apply_default_css=False)
@@ -166,11 +158,7 @@ def answer_and_delete(predictor: Predictor, path: Path) -> str:
 
 
 def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
-    """Predict an audio file, and render the answer, or the reason why there is none, as HTML.
-
-    Args:
-        name: of the recording on the page; None: its file name.
-    """
+    """Predict an audio file, and render the answer, or the reason why there is none; `name` replaces the file's name."""
     try:
         megabytes, minutes = path.stat().st_size / 1e6, reading.seconds_of(path) / 60
         for size, most, unit in ((megabytes, MAX_MEGABYTES, "MB"), (minutes, MAX_MINUTES, "minutes")):

@@ -95,8 +95,6 @@ def recording_of(answer: dict) -> Recording:
         raise SerError(
             "the recorder sent no WAV file. Record again, or save the recording and give its path."
         ) from error
-    if not len(samples):
-        raise SerError("no sound at all came from the recorder. Speak, and then press Stop.")
     return decode_audible(Recording(samples, sampling_rate, "your recording"))
 
 

@@ -50,7 +50,7 @@ class TestWhatComesBackFromTheBrowser:
             ({"wav": answer(noise(0.5))["wav"][:40]}, "no WAV file"),
             ({"wav": None}, "no WAV file"),
             ({}, "no WAV file"),
-            (answer(noise(0.0)), "no sound at all"),
+            (answer(noise(0.0)), "your recording: expected at least 0.02 s"),
             (answer(noise(0.01)), "your recording: expected at least 0.02 s"),
             (answer(np.zeros(16000)), "Is the microphone muted"),
         ],
