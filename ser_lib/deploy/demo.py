@@ -4,7 +4,7 @@
         ...  # open the address in a browser
 
 The page consists of Gradio's controls and the parts in `reports/templates/demo`. A recording is stored in a private
-folder until it is answered, and then deleted. The page loads nothing from the network, and only this computer reaches it.
+folder until it is answered, and then deleted. The page loads nothing from the network; only this computer reaches it.
 """
 
 import base64
@@ -75,10 +75,6 @@ def serve(run: Run, port: int | None = None, open_browser: bool = True) -> None:
 @contextmanager
 def serving(run: Run, port: int | None = None) -> Iterator[str]:
     """Serve the page as `serve`, in the background, and yield its address; at the end, delete its files."""
-    try:
-        from gradio.themes import Default
-    except ImportError as error:
-        raise SerError(f"the page needs Gradio ({error}): pip install 'gradio>=6,<7'") from error
     if port is not None and not 1 <= port <= 65535:
         raise SerError(f"a port is a number from 1 to 65535, not {port}.")
     matplotlib.use("Agg")  # answers are drawn in a thread, where a window would end the process on macOS
@@ -88,6 +84,10 @@ def serving(run: Run, port: int | None = None) -> Iterator[str]:
         for name in ("no_proxy", "NO_PROXY"):  # Gradio requests its own page to see whether it answers
             settings[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
         at_end.enter_context(patch.dict(os.environ, settings))
+        try:
+            from gradio.themes import Default
+        except ImportError as error:
+            raise SerError(f"the page needs Gradio ({error}): pip install 'gradio>=6,<7'") from error
         page = build_page(run)
         at_end.callback(page.close, verbose=False)
         options = {"share": False, "inline": False, "quiet": True, "ssr_mode": False, "footer_links": []}
@@ -158,14 +158,14 @@ def answer_and_delete(predictor: Predictor, path: Path) -> str:
 
 
 def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
-    """Predict an audio file, and render the answer, or the reason why there is none; `name` replaces the file's name."""
+    """Predict an audio file, and render the answer or the reason why there is none; `name` replaces the file's."""
     try:
         megabytes, minutes = path.stat().st_size / 1e6, reading.seconds_of(path) / 60
         for size, most, unit in ((megabytes, MAX_MEGABYTES, "MB"), (minutes, MAX_MINUTES, "minutes")):
             if size > most:
                 raise SerError(
-                    f"{path}: {size:.4g} {unit}, but this page takes up to {most} {unit}. Cut out a piece of it, or use "
-                    "`ser predict RUN FILE --timeline`."
+                    f"{path}: {size:.4g} {unit}, but this page takes up to {most} {unit}. Cut out a piece of it, or "
+                    "use `ser predict RUN FILE --timeline`."
                 )
         recording = reading.decode_audible(path)._replace(name=path.name)
         row = predict(predictor, recording, progress=False).iloc[0]

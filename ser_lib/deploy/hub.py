@@ -31,7 +31,7 @@ METRICS = {  # our name: the name of the metric on the Hub, and the title of a r
 
 
 def to_hub(run: Run, folder: str | Path) -> Path:
-    """Write, and return, a folder for `huggingface_hub.upload_folder`, which `ser_lib.load_run` reads from the Hub or disk.
+    """Write and return a folder for the Hub, which `ser_lib.load_run` reads from there or from disk.
 
     Raises:
         SerError: the model of the first fold is missing, or the folder holds other files.

@@ -148,9 +148,8 @@ def _readme(run: Run, settings: dict) -> str:
     if "int8" in settings:
         int8_option, further_lines = "--int8 ", f"- **int8** `model.int8.onnx`: {onnx_int8.describe(settings)}\n"
     if "precision" in run.recipe.create_model().used_settings()["input"] and run.recipe.input.precision == "auto":
-        further_lines += (
-            "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by some thousandths\n"
-        )
+        further_lines += "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by "
+        further_lines += "some thousandths\n"
     return f"""{card_of(run)}
 ## As ONNX
 
@@ -159,10 +158,10 @@ pip install numpy soundfile soxr onnxruntime{librosa}
 python run_onnx.py {int8_option}my-voice.wav
 ```
 
-- **float32** `model.onnx`: {settings["megabytes"]} MB, the model of fold {settings["fold"]}, opset {OPSET}; at most \
-{settings["largest_difference"]:.0e} away from PyTorch's probabilities
-{further_lines}- **Input** `{settings["input"]}`, **output** `probabilities` of {", ".join(settings["emotions"])}; batch and \
-time may have any size
+- **float32** `model.onnx`: {settings["megabytes"]} MB, the model of fold {settings["fold"]}, opset {OPSET}; at \
+most {settings["largest_difference"]:.0e} away from PyTorch's probabilities
+{further_lines}- **Input** `{settings["input"]}`, **output** `probabilities` of {", ".join(settings["emotions"])}; \
+batch and time may have any size
 
 Audio must be prepared as `preprocessor.json` says and `run_onnx.py` does it; recordings of more than \
 {settings["longest_seconds"]:.0f} s must be cut.
