@@ -21,6 +21,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA, find_corpus, get_corpus
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.csv_corpus import refuse_shared_speakers
+from ser_lib.corpora.csv_files import first_of
 from ser_lib.corpora.labels import EMOTIONS, in_order
 
 logger = logging.getLogger(__name__)
@@ -71,12 +72,8 @@ def load_clips(
             f"two of {', '.join(names)} are called the same, {', '.join(corpus_names)}: name each once, rename a file."
         )
     refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
-    shortfall, tables = {}, []
-    for corpus in chosen:
-        table, n_names = _load_corpus(corpus, find_corpus(corpus.name, data_dir), progress)
-        tables.append(table)
-        if n_names < corpus.clips:
-            shortfall[corpus.name] = (n_names, corpus.clips)
+    shortfall: dict[str, tuple[int, int]] = {}
+    tables = [_load_corpus(corpus, find_corpus(corpus.name, data_dir), shortfall, progress) for corpus in chosen]
     clips = pd.concat(tables, ignore_index=True)
     if not keep_duplicates:
         clips = _drop_duplicates(clips)
@@ -96,11 +93,9 @@ def check_clips(clips: pd.DataFrame) -> None:
     repeated = clips["clip_id"][clips["clip_id"].duplicated()]
     if len(repeated):
         raise SerError(f"clip_id must be unique, but {len(repeated)} rows repeat one, such as {repeated.iloc[0]}.")
-    unknown = sorted(set(map(str, clips["emotion"])) - set(EMOTIONS))
+    unknown = ", ".join(sorted(set(map(str, clips["emotion"])) - set(EMOTIONS)))
     if unknown:
-        raise SerError(
-            f"unknown emotions {', '.join(unknown)}: use `labels.to_emotion`; they are {', '.join(EMOTIONS)}."
-        )
+        raise SerError(f"unknown emotions {unknown}: use `labels.to_emotion`; they are {', '.join(EMOTIONS)}.")
 
 
 def select_emotions(clips: pd.DataFrame, emotions: Iterable[str]) -> pd.DataFrame:
@@ -118,35 +113,35 @@ def select_emotions(clips: pd.DataFrame, emotions: Iterable[str]) -> pd.DataFram
         raise SerError(f"no clip is {' or '.join(wanted)}; there are: {', '.join(left_out.index)}.")
     if len(left_out):
         counts = ", ".join(f"{emotion} {count}" for emotion, count in left_out.items())
-        logger.warning("%d of %d clips left out, of other emotions: %s", len(clips) - keep.sum(), len(clips), counts)
+        logger.warning("%d of %d clips left out, of other emotions: %s", left_out.sum(), len(clips), counts)
     return clips[keep].reset_index(drop=True)
 
 
-def measure_files(files: list[Path], title: str, progress: bool) -> list[dict | str]:
+def measure_files(files: list[Path], title: str, progress: bool, allow_silence: bool = False) -> list[dict | str]:
     """Decode each file once, over all cores.
 
     Returns:
-        for each file its `seconds`, `sampling_rate`, `audio_hash` and `is_silent`, or why it cannot be decoded.
+        for each file its `seconds`, `sampling_rate` and `audio_hash`, or why it cannot be used.
     """
+
+    def measure(file: Path) -> dict | str:
+        try:
+            samples, sampling_rate = reading.decode(file)
+        except SerError as error:
+            return str(error)
+        except UnicodeEncodeError:  # libsndfile takes no such name
+            return f"{file}: the name is not UTF-8; rename the file."
+        if not (allow_silence or samples.any()):
+            return f"{file}: silent, every sample is 0"
+        seconds, digest = len(samples) / sampling_rate, audio_hash(samples, sampling_rate)
+        return {"seconds": seconds, "sampling_rate": sampling_rate, "audio_hash": digest}
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(_measure_file, files)
         # The delay prevents a bar from flashing up for a few files.
-        return list(tqdm(results, title, len(files), unit="file", leave=False, delay=0.5, disable=not progress))
-
-
-def _measure_file(file: Path) -> dict | str:
-    try:
-        samples, sampling_rate = reading.decode(file)
-    except SerError as error:
-        return str(error)
-    except UnicodeEncodeError:  # libsndfile takes no such name
-        return f"{file}: the name is not UTF-8; rename the file."
-    return {
-        "seconds": len(samples) / sampling_rate,
-        "sampling_rate": sampling_rate,
-        "audio_hash": audio_hash(samples, sampling_rate),
-        "is_silent": not samples.any(),
-    }
+        bar = tqdm(
+            pool.map(measure, files), title, len(files), unit="file", leave=False, delay=0.5, disable=not progress
+        )
+        return list(bar)
 
 
 def audio_hash(samples: np.ndarray, sampling_rate: int) -> str:
@@ -161,80 +156,67 @@ def audio_hash(samples: np.ndarray, sampling_rate: int) -> str:
     return digest.hexdigest()[:32]
 
 
-def _load_corpus(corpus: Corpus, root: Path, progress: bool) -> tuple[pd.DataFrame, int]:
-    """Return the table of all usable files, copies included, and the number of distinct names."""
+def _load_corpus(corpus: Corpus, root: Path, shortfall: dict[str, tuple[int, int]], progress: bool) -> pd.DataFrame:
+    """The table of all usable files, copies included; a corpus that lacks clips is added to `shortfall`."""
     files = list(corpus.files) or reading.files_in(root)
     if not files:
         raise SerError(f"{corpus.name}: no audio ({' '.join(reading.SUFFIXES)}) anywhere under {root}.")
     labels = {file: facts for file in files if (facts := corpus.parse(file)) is not None}
-    if len(labels) < len(files):
-        _report_foreign_files(corpus, root, [file for file in files if file not in labels], len(files))
-    names = {file: facts.get("name", file.stem) for file, facts in labels.items()}
-    n_names = len(set(names.values()))
+    foreign = [file for file in files if file not in labels]
+    if foreign:
+        others = [other for other in CORPORA.values() if other.parse is not corpus.parse and other.parse(foreign[0])]
+        names = f"expected names like {corpus.example}, but came {foreign[0].name}"
+        names += f". These look like {others[0].name}." if others else "."
+        if not labels:
+            raise SerError(f"{corpus.name}: none of {len(files)} audio files under {root} is one of its clips: {names}")
+        logger.warning("%s: %d of %d audio files left out: %s", corpus.name, len(foreign), len(files), names)
+    names_of = {file: facts.get("name", file.stem) for file, facts in labels.items()}
+    n_names = len(set(names_of.values()))
     if n_names < corpus.clips:
-        fraction = f"{n_names} of {corpus.clips} clips found under {root}"
-        logger.warning("%s: %s; is it half downloaded, or half unpacked?", corpus.name, fraction)
-    measured, problems = _measure(corpus, root, list(labels), progress)
+        shortfall[corpus.name] = (n_names, corpus.clips)
+        message = "%s: %d of %d clips found under %s; is it half downloaded, or half unpacked?"
+        logger.warning(message, corpus.name, n_names, corpus.clips, root)
+    measured = _measure(corpus, root, list(labels), progress)
+    problems = [result for result in measured.values() if isinstance(result, str)]
     if problems:
-        examples = "; ".join(problems[:3]) + ("; ..." if len(problems) > 3 else "")
-        if not measured:
+        examples = first_of(problems, 3, "; ")
+        if len(problems) == len(labels):
             raise SerError(f"{corpus.name}: none of the {len(labels)} clips under {root} can be used: {examples}")
         logger.warning("%s: %d of %d files left out: %s", corpus.name, len(problems), len(labels), examples)
     rows = [
         {
             **facts,
-            **measured[file],
-            "clip_id": f"{corpus.name}/{names[file]}",
+            **result,
+            "clip_id": f"{corpus.name}/{names_of[file]}",
             "corpus": corpus.name,
             "path": str(file),
             "speaker": f"{corpus.name}-{facts['speaker']}",
         }
-        for file, facts in labels.items()
-        if file in measured
+        for (file, facts), result in zip(labels.items(), measured.values(), strict=True)
+        if isinstance(result, dict)
     ]
-    return pd.DataFrame(rows), n_names
+    return pd.DataFrame(rows)
 
 
-def _report_foreign_files(corpus: Corpus, root: Path, foreign: list[Path], n_files: int) -> None:
-    """Log the files that are not clips of the corpus; raise SerError where no file is."""
-    readers = [other.name for other in CORPORA.values() if other.parse is not corpus.parse and other.parse(foreign[0])]
-    looks = f" These look like {readers[0]}." if readers else ""
-    expected = f"expected names like {corpus.example}, but came {foreign[0].name}"
-    if len(foreign) == n_files:
-        raise SerError(
-            f"{corpus.name}: none of {n_files} audio files under {root} is one of its clips: {expected}.{looks}"
-        )
-    logger.warning("%s: %d of %d audio files left out: %s.%s", corpus.name, len(foreign), n_files, expected, looks)
-
-
-def _measure(corpus: Corpus, root: Path, files: list[Path], progress: bool) -> tuple[dict[Path, dict], list[str]]:
-    """`measure_files` through a cache; a silent file is a problem too."""
+def _measure(corpus: Corpus, root: Path, files: list[Path], progress: bool) -> dict[Path, dict | str]:
+    """`measure_files` through a cache, whose entries hold for a file's place, size and time."""
     key = hashlib.sha256(corpus.name.encode() + os.fsencode(root)).hexdigest()
     stored = cache.get("clips", {}, key)
     cached = {} if stored is None else json.loads(stored.tobytes())
-    stamps, problems = {}, {}
-    for file in files:
-        try:
-            status = file.stat()
-            stamps[file] = f"{file.relative_to(root).as_posix()} {status.st_size} {status.st_mtime_ns}"
-        except OSError as error:
-            problems[file] = f"{file}: cannot be read: {error.strerror}"
-    measured = {file: cached[stamp] for file, stamp in stamps.items() if stamp in cached}
-    new = [file for file in stamps if file not in measured]
-    for file, result in zip(new, measure_files(new, corpus.name, progress), strict=True):
-        if isinstance(result, str):
-            problems[file] = result
-        elif result.pop("is_silent"):
-            problems[file] = f"{file}: silent, every sample is 0"
-        else:
-            measured[file] = result
-    if not measured.keys().isdisjoint(new):
-        text = json.dumps({stamps[file]: facts for file, facts in measured.items()})
+    stamps = {}
+    for file in filter(Path.exists, files):  # a broken link has no size; decoding it reports the error
+        status = file.stat()
+        stamps[file] = f"{file.relative_to(root).as_posix()} {status.st_size} {status.st_mtime_ns}"
+    new = [file for file in files if stamps.get(file) not in cached]
+    computed = dict(zip(new, measure_files(new, corpus.name, progress), strict=True))
+    results = {file: computed[file] if file in computed else cached[stamps[file]] for file in files}
+    if any(isinstance(result, dict) for result in computed.values()):
+        text = json.dumps({stamp: results[file] for file, stamp in stamps.items() if isinstance(results[file], dict)})
         try:
             cache.put("clips", {}, key, np.frombuffer(text.encode(), dtype=np.uint8))
         except OSError as error:
             logger.warning("the cache cannot be written (%s): the next call will decode all files again", error)
-    return measured, [problems[file] for file in files if file in problems]
+    return results
 
 
 def _drop_duplicates(clips: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ Speakers  without that column all clips count as one person's: nothing can then 
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -19,13 +19,11 @@ import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.base import Corpus
-from ser_lib.corpora.csv_files import common_folder, known, locate, read_table
+from ser_lib.corpora.csv_files import common_folder, first_of, known, locate, read_table
 from ser_lib.corpora.labels import EMOTIONS, SYNONYMS, canonical
 
 logger = logging.getLogger(__name__)
 
-NEEDED = [("path",), ("emotion", "label")]
-UNKNOWN = "unknown"  # the speaker of all clips where none is named
 INVENT_NONE = "Do not invent a speaker for each file: the score would look honest, and would not be."
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 
@@ -41,7 +39,7 @@ def read_corpus(path: Path) -> Corpus:
     missing = [file for file in facts.index if not file.is_file()]
     if missing:
         raise SerError(
-            f"{len(missing)} of {len(facts)} files that {path} lists do not exist: {_first(missing, 3)}. Paths in it "
+            f"{len(missing)} of {len(facts)} files that {path} lists do not exist: {first_of(missing, 3)}. Paths in it "
             "are relative to its own folder, or absolute."
         )
     folder = common_folder(facts.index)
@@ -56,7 +54,7 @@ def read_corpus(path: Path) -> Corpus:
             notice,
             INVENT_NONE,
         )
-        facts["speaker"] = UNKNOWN
+        facts["speaker"] = "unknown"
     _check_speakers(path, facts)
     facts["name"] = _names(facts.index, folder)
     return Corpus(
@@ -64,7 +62,7 @@ def read_corpus(path: Path) -> Corpus:
         title=path.name,
         handle=None,
         example=facts.index[0].name,
-        parse=facts.drop(columns="lines").to_dict("index").get,
+        parse=facts.drop(columns="line").to_dict("index").get,
         clips=len(facts),
         speakers=facts["speaker"].nunique(),
         licence="licence not stated",
@@ -87,57 +85,60 @@ def name_of(path: Path) -> str:
 
 def refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
     """Raise SerError where two CSV corpora name the same speaker, who would count as two people in a split."""
-    labels = {corpus.name: [corpus.parse(file) or {} for file in corpus.files] for corpus in corpora}
-    speakers = {name: {_plain(row["speaker"]) for row in rows} for name, rows in labels.items()}  # UNKNOWN is one too
+    speakers = {
+        corpus.name: {_plain(facts["speaker"]) for facts in map(corpus.parse, corpus.files) if facts}
+        for corpus in corpora
+    }
     for first, second in combinations(speakers, 2):
         shared = sorted(speakers[first] & speakers[second])
         if shared:
             raise SerError(
-                f"{_first(shared, 3)} {'speak' if len(shared) > 1 else 'speaks'} in both {first} and {second}: put "
+                f"{first_of(shared, 3)} {'speak' if len(shared) > 1 else 'speaks'} in both {first} and {second}: put "
                 "both lists into one CSV, or name them apart."
             )
 
 
 def _read_facts(path: Path) -> pd.DataFrame:
-    """One row a file: speaker, sex, emotion, intensity, sentence, and the numbers of its lines in the CSV."""
-    table = read_table(path, NEEDED)
+    """One row a file: speaker, sex, emotion, intensity, sentence, and the number of its line in the CSV."""
+    table = read_table(path, [("path",), ("emotion", "label")])
     words = table["emotion" if "emotion" in table else "label"].str.strip()
     emotions = words.map(canonical)
     unknown = words[~emotions.isin(EMOTIONS)]
     if len(unknown):
-        lines = unknown.index.to_series().groupby(unknown, sort=False).agg(list).sort_values(key=lambda x: -x.map(len))
-        examples = "; ".join(f"{word!r} in {_lines(numbers)}" for word, numbers in lines.head(5).items())
-        others = f"; and {len(lines) - 5} other words" if len(lines) > 5 else ""
+        examples = [
+            f"{word!r} in {_lines(unknown.index[unknown == word])}" for word in unknown.value_counts(sort=True).index
+        ]
         raise SerError(
-            f"{path}: unknown emotions: {examples}{others}. Known are {', '.join(EMOTIONS)}, and as other words for "
-            f"them {', '.join(SYNONYMS)}. Rename them, or leave those rows out."
+            f"{path}: unknown emotions: {first_of(examples, 5, '; ')}. Known are {', '.join(EMOTIONS)}, and as other "
+            f"words for them {', '.join(SYNONYMS)}. Rename them, or leave those rows out."
         )
     optional = table.reindex(columns=["speaker", "sex", "intensity", "sentence"], fill_value="").apply(known)
     facts = optional.assign(
         emotion=emotions,
-        sex=optional["sex"].fillna(UNKNOWN).str.lower().replace(SEXES),
+        sex=optional["sex"].fillna("unknown").str.lower().replace(SEXES),
         intensity=optional["intensity"].fillna("unspecified"),
         file=[locate(name, path.parent) for name in table["path"]],
     )
-    lines = facts.index.to_series().groupby(facts["file"], sort=False).agg(list)
-    distinct = facts.drop_duplicates().set_index("file")
-    contradictory = sorted(set(distinct.index[distinct.index.duplicated()]))
-    if contradictory:
-        examples = "; ".join(f"{file.name} in {_lines(lines[file])}" for file in contradictory[:3])
-        raise SerError(f"{path} has different values for the same file: {examples}. Keep one row of each file.")
+    distinct = facts.drop_duplicates()
+    contradictory = distinct["file"][distinct["file"].duplicated()].unique()
+    if len(contradictory):
+        examples = [f"{file.name} in {_lines(facts.index[facts['file'] == file])}" for file in contradictory]
+        raise SerError(
+            f"{path} has different values for the same file: {first_of(examples, 3, '; ')}. Keep one row of each file."
+        )
     if len(facts) > len(distinct):
         logger.warning("%s: %d rows repeat another and are ignored", path.name, len(facts) - len(distinct))
-    return distinct.assign(lines=lines)
+    return distinct.rename_axis("line").reset_index().set_index("file")
 
 
 def _check_speakers(path: Path, facts: pd.DataFrame) -> None:
     """Refuse a CSV that names some speakers only; warn of names that may be invented or mean one person."""
-    without = facts["lines"][facts["speaker"].isna()]
-    if len(without):
+    lines = facts["line"][facts["speaker"].isna()]
+    if len(lines):
         raise SerError(
-            f"{path} does not say who speaks in {len(without)} of {len(facts)} files ({_lines(sorted(without.sum()))}),"
-            " and a split by speaker could put the same person on both sides. Fill the column in, or leave those rows "
-            f"out. {INVENT_NONE}"
+            f"{path} does not say who speaks in {len(lines)} of {len(facts)} files ({_lines(lines)}), and a split by "
+            "speaker could put the same person on both sides. Fill the column in, or leave those rows out. "
+            f"{INVENT_NONE}"
         )
     speakers = pd.Series(sorted(set(facts["speaker"])))
     for spellings in speakers.groupby(speakers.map(_plain)).agg(list):
@@ -145,12 +146,10 @@ def _check_speakers(path: Path, facts: pd.DataFrame) -> None:
             names = " and ".join(map(repr, spellings))
             logger.warning("%s: %s count as different people; is it one?", path.name, names)
     if len(speakers) == len(facts) > 1:
-        logger.warning(
-            "%s: each of its %d files has a speaker of its own. If nobody knows who speaks, leave the column out. %s",
-            path.name,
-            len(facts),
-            INVENT_NONE,
+        invented = (
+            "%s: each of its %d files has a speaker of its own. If nobody knows who speaks, leave the column out. %s"
         )
+        logger.warning(invented, path.name, len(facts), INVENT_NONE)
 
 
 def _plain(speaker: str) -> str:
@@ -160,19 +159,12 @@ def _plain(speaker: str) -> str:
 
 def _names(files: Sequence[Path], folder: Path) -> list[str]:
     """A name for each file: without its folders and ending, if these are not needed to distinguish the files."""
-    below = [file.relative_to(folder) for file in files]
     stems = [file.stem for file in files]
-    with_folders = [file.with_name(file.stem).as_posix() for file in below]
-    whole = [file.as_posix() for file in below]
+    with_folders = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
+    whole = [file.relative_to(folder).as_posix() for file in files]
     return next(names for names in (stems, with_folders, whole) if len(set(names)) == len(files))
-
-
-def _first(items: Iterable, n: int) -> str:
-    """The first `n` items, with an ellipsis where there are more."""
-    texts = [str(item) for item in items]
-    return ", ".join(texts[:n]) + (", ..." if len(texts) > n else "")
 
 
 def _lines(numbers: Sequence[int]) -> str:
     """`line 3`, `lines 3, 4, 9, ...`"""
-    return f"line{'s' if len(numbers) > 1 else ''} {_first(numbers, 5)}"
+    return f"line{'s' * (len(numbers) > 1)} {first_of(numbers, 5)}"

@@ -6,20 +6,19 @@ mark, and with either slash in paths.
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ser_lib.common.errors import SerError
 
-SUFFIXES = (".csv", ".tsv")
 NOT_KNOWN = {"", "unknown", "nan", "none", "null", "n/a", "?"}  # in lower case: treated as an empty cell
 
 
 def is_file_list(name: str | Path) -> bool:
     """Whether a name ends as that of a CSV file; the file need not exist."""
-    return str(name).lower().endswith(SUFFIXES)
+    return str(name).lower().endswith((".csv", ".tsv"))
 
 
 def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") -> pd.DataFrame:
@@ -50,10 +49,10 @@ def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") ->
     names = [str(name).strip().lower() for name in cells.head(1).to_numpy().ravel()]
     columns = [next((name for name in alternatives if name in names), alternatives[0]) for alternatives in needed]
     if any(names.count(name) != 1 for name in (*columns, *filter(None, names))):
-        expected = [first + f" (or {' or '.join(others)})" * bool(others) for first, *others in needed]
+        expected = " and ".join(first + f" (or {' or '.join(others)})" * bool(others) for first, *others in needed)
         raise SerError(
-            f"{path}: expected a header with the columns {' and '.join(expected)}, and no column twice, but the first "
-            f"line is {header[:200]!r}.{advice and ' '}{advice}"
+            f"{path}: expected a header with the columns {expected}, and no column twice, but the first line is "
+            f"{header[:200]!r}. {advice}".rstrip()
         )
     table = cells.iloc[1:].set_axis(names, axis=1).set_axis(range(2, len(cells) + 1))
     table = table[table.map(lambda cell: isinstance(cell, str) and cell.strip() != "").any(axis=1)]
@@ -76,18 +75,13 @@ def known(cells: pd.Series) -> pd.Series:
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with line ends as on Unix.
-
-    Raises:
-        SerError: the file is missing, or in another encoding.
-    """
+    """A text file in UTF-8, with line ends as on Unix; SerError where it is missing, or in another encoding."""
     if not path.is_file():
         raise SerError(f"there is no file or folder {path}.")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SerError(f"{path} is not UTF-8 text: export it again as CSV in UTF-8.") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def locate(name: str, folder: Path) -> Path:
@@ -103,3 +97,8 @@ def common_folder(paths: Iterable[Path]) -> Path | None:
         return Path(os.path.commonpath([path.parent for path in paths]))
     except ValueError:
         return None
+
+
+def first_of(items: Collection, n: int, separator: str = ", ") -> str:
+    """The first `n` items as text, with an ellipsis where there are more."""
+    return separator.join([*map(str, list(items)[:n]), *["..."] * (len(items) > n)])

@@ -8,17 +8,10 @@ from ser_lib.common.errors import SerError, did_you_mean
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
 
 SYNONYMS = {
-    "anger": "angry",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "happiness": "happy",
-    "joy": "happy",
-    "pleasant surprise": "surprise",
-    "pleasant surprised": "surprise",
-    "ps": "surprise",
-    "sadness": "sad",
+    "anger": "angry", "disgusted": "disgust", "fearful": "fear", "happiness": "happy", "joy": "happy",
+    "pleasant surprise": "surprise", "pleasant surprised": "surprise", "ps": "surprise", "sadness": "sad",
     "surprised": "surprise",
-}
+}  # fmt: skip
 
 
 def canonical(word: str) -> str:
@@ -39,8 +32,8 @@ def to_emotion(word: str) -> str:
     key = canonical(word)
     if key in EMOTIONS:
         return key
-    hint = did_you_mean(key, [*EMOTIONS, *SYNONYMS])
-    raise SerError(f"unknown emotion {word!r}: {hint}The emotions are {', '.join(EMOTIONS)}.")
+    nearest = did_you_mean(key, [*EMOTIONS, *SYNONYMS])
+    raise SerError(f"unknown emotion {word!r}: {nearest}The emotions are {', '.join(EMOTIONS)}.")
 
 
 def in_order(emotions) -> list[str]:

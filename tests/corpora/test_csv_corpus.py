@@ -321,7 +321,7 @@ def test_from_a_folder_of_files_to_a_run_its_scores_and_its_audit(tmp_path, monk
     assert run.environment["corpora"] == {"my-calls": {"found": 40, "expected": 40}}
     card = (run.folder / "README.md").read_text()
     assert "my calls.csv: licence not stated" in card and "40 of 40 clips" in card
-    assert "Other corpora than the recipe's own were learned from here: my calls.csv." in card
+    assert "Trained on other corpora than the recipe's own: my calls.csv." in card
 
     assert main(["evaluate", *shared, "--reports-dir", "reports"]) == 0
     results = read_results(tmp_path / "reports")
