@@ -15,7 +15,7 @@ from ser_lib.audio.reading import NOT_READ, SUFFIXES, files_in
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.clips import measure_files
-from ser_lib.corpora.csv_files import common_folder, is_file_list, known, locate, read_table, read_text
+from ser_lib.corpora.csv_files import common_folder, first_of, is_file_list, known, locate, read_table, read_text
 
 SUBSET_WORDS = {  # the words, in any case, for each subset
     "train": ("train", "training"),
@@ -24,11 +24,18 @@ SUBSET_WORDS = {  # the words, in any case, for each subset
 }
 OPTIONAL = ["speaker", "sentence", "corpus", "fold", "augmented_from"]  # the columns that are read besides the label
 _SUBSET_OF = {word: subset for subset, words in SUBSET_WORDS.items() for word in words}
+_KNOWN_WORDS = "Subsets are " + ", ".join(f"{name} ({', '.join(words[1:])})" for name, words in SUBSET_WORDS.items())
 
 
 def is_split(text: str) -> bool:
     """Whether a word of the command line names a user's own split: a CSV file, or a folder that exists."""
     return is_file_list(text) or (text != "" and Path(text).is_dir())
+
+
+def split_name(path: str | Path | None = None, train: str | Path | None = None, test: str | Path | None = None) -> str:
+    """A short name for what `read_split` reads: that of the CSV or the folder, or those of both parts."""
+    places = [Path(part).resolve() for part in (path, train, test) if part]
+    return "-".join(place.name if place.is_dir() else place.stem for place in places)
 
 
 def read_split(
@@ -71,13 +78,8 @@ def read_split(
         if missing:
             raise SerError(f"an audit compares training with test files: give {' and '.join(missing)} too.")
         rows = [row for subset, source in parts.items() if source for row in _read_part(Path(source), subset)]
-    elif Path(path).is_dir():
-        rows = _read_folder(Path(path), notes)
     else:
-        rows = _read_csv(Path(path), notes)
-    missing = sorted({"train", "test"} - {row["subset"] for row in rows}, reverse=True)
-    if missing:
-        raise SerError(f"{path} has no {' and no '.join(missing)} clips. {_known_words()}")
+        rows = (_read_folder if Path(path).is_dir() else _read_csv)(Path(path), notes)
     absent = [row["path"] for row in rows if not row["path"].is_file()]
     if absent:
         raise SerError(
@@ -85,22 +87,21 @@ def read_split(
             "Paths in a list are relative to the list's own folder, or absolute."
         )
     split = pd.DataFrame(rows).dropna(axis=1, how="all")
+    _check_folds(split)
     shared = common_folder(split["path"])
     clip_ids = [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]]
     split.insert(0, "clip_id", clip_ids)
     split = _fill_from_names(split, notes)
     split = _find_originals(split, notes)
-    _check_folds(split)
-    split = split.join(_measure(list(split["path"].unique()), progress), on="path")
-    split["path"] = split["path"].map(str)
+    files = list(split["path"].unique())
+    results = measure_files(files, "audio", progress, allow_silence=True)
+    problems = [result for result in results if isinstance(result, str)]
+    if problems:
+        others = f" (and {len(problems) - 1} other files)" if len(problems) > 1 else ""
+        raise SerError(f"{len(problems)} of {len(files)} files cannot be read{others}: {problems[0]}")
+    split = split.join(pd.DataFrame(results, index=files), on="path").astype({"path": str})
     split.attrs["notes"] = notes + _gaps(split)
     return split
-
-
-def split_name(path: str | Path | None = None, train: str | Path | None = None, test: str | Path | None = None) -> str:
-    """A short name for what `read_split` reads: that of the CSV or the folder, or those of both parts."""
-    places = [Path(part).resolve() for part in (path, train, test) if part]
-    return "-".join(place.name if place.is_dir() else place.stem for place in places)
 
 
 def _read_part(source: Path, subset: str) -> list[dict]:
@@ -108,22 +109,20 @@ def _read_part(source: Path, subset: str) -> list[dict]:
         return _folder_rows(source, subset)
     if is_file_list(source):
         return _read_csv(source, [], subset)
-    lines = [line.strip() for line in read_text(source).split("\n")]
-    rows = [{"path": locate(line, source.parent), "subset": subset} for line in lines if line]
-    if not rows:
+    lines = [line.strip() for line in read_text(source).split("\n") if line.strip()]
+    if not lines:
         raise SerError(f"{source} names no file: expected a path a line.")
-    return rows
+    return [{"path": locate(line, source.parent), "subset": subset} for line in lines]
 
 
 def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
     folders = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
     subsets = {place: _SUBSET_OF[place.name.lower()] for place in folders if place.name.lower() in _SUBSET_OF}
     if not {"train", "test"} <= set(subsets.values()):
-        names = ", ".join(f"{place.name}/" for place in folders[:8]) + (", ..." if len(folders) > 8 else "")
         raise SerError(
             f"expected a folder that holds train/ and test/ (and validation/, if there is one), but {folder} holds "
-            f"{names or 'no folder'}. Name the parts with --train and --test, or list the files in a CSV with the "
-            "columns path and subset."
+            f"{first_of([f'{place.name}/' for place in folders], 8) or 'no folder'}. Name the parts with --train and "
+            "--test, or list the files in a CSV with the columns path and subset."
         )
     rows = [row for place, subset in subsets.items() for row in _folder_rows(place, subset)]
     n_outside = len(_audio_in(folder)) - len(rows)
@@ -134,11 +133,14 @@ def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
 
 
 def _folder_rows(folder: Path, subset: str) -> list[dict]:
-    files = _audio_in(folder.absolute())
-    if not files:
-        raise SerError(f"no audio ({' '.join(SUFFIXES)}) anywhere under {folder.absolute()}.")
-    labels = [None if file.parent == folder.absolute() else file.parent.name for file in files]
-    return [{"path": file, "subset": subset, "folder": label} for file, label in zip(files, labels, strict=True)]
+    folder = folder.absolute()
+    rows = [
+        {"path": file, "subset": subset, "folder": None if file.parent == folder else file.parent.name}
+        for file in _audio_in(folder)
+    ]
+    if not rows:
+        raise SerError(f"no audio ({' '.join(SUFFIXES)}) anywhere under {folder}.")
+    return rows
 
 
 def _audio_in(folder: Path) -> list[Path]:
@@ -174,13 +176,24 @@ def _read_csv(path: Path, notes: list[str], part: str | None = None) -> list[dic
 def _subset_of(word: str, where: str, expected: str | None = None) -> str:
     subset = _SUBSET_OF.get(word.lower())
     if subset is None or expected not in (None, subset):
-        raise SerError(f"{where}: expected the subset {expected or 'of the clip'}, got {word!r}. {_known_words()}")
+        raise SerError(f"{where}: expected the subset {expected or 'of the clip'}, got {word!r}. {_KNOWN_WORDS}.")
     return subset
 
 
-def _known_words() -> str:
-    subsets = ", ".join(f"{name} ({', '.join(words[1:])})" for name, words in SUBSET_WORDS.items())
-    return f"Subsets are {subsets}."
+def _check_folds(split: pd.DataFrame) -> None:
+    """Refuse splits that an audit would call clean only because there is nothing to compare."""
+    for column in ("fold", "corpus"):
+        n_empty = split[column].isna().sum() if column in split else 0
+        if n_empty:
+            raise SerError(
+                f"{column} is empty in {n_empty} of {len(split)} rows: fill it in everywhere (clips that several folds "
+                "use stand in each of them), or leave the column out."
+            )
+    for fold, rows in split.groupby("fold") if "fold" in split else [("", split)]:
+        missing = [subset for subset in ("train", "test") if subset not in set(rows["subset"])]
+        if missing:
+            place = f"fold {fold}, which is a split of its own," if fold else "the split"
+            raise SerError(f"{place} has no {' and no '.join(missing)} clips. {_KNOWN_WORDS}.")
 
 
 def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -188,10 +201,10 @@ def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     columns = ["speaker", "sentence", "corpus", "emotion"]
     parsed = pd.DataFrame([_parse(file) for file in split["path"]], split.index, columns, dtype=object)
     is_known = parsed["corpus"].notna()
-    if not is_known.all():
-        # The names say nothing about the corpus and the labels of the other files.
-        columns = ["speaker", "sentence"]
-    filled = [column for column in columns if column not in split and parsed[column].notna().any()]
+    # Where some names are of no known corpus, corpus and label of those files are not known.
+    filled = [
+        name for name in columns[: 4 if is_known.all() else 2] if name not in split and parsed[name].notna().any()
+    ]
     if filled:
         titles = ", ".join(CORPORA[name].title for name in parsed["corpus"].dropna().unique())
         notes.append(f"Read from the names of {is_known.sum()} of {len(split)} files ({titles}): {', '.join(filled)}.")
@@ -201,12 +214,11 @@ def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return split.drop(columns="folder", errors="ignore")
 
 
-def _parse(file: Path) -> dict:
+def _parse(file: Path) -> dict[str, str | None]:
     for corpus in CORPORA.values():
         if facts := corpus.parse(file):
-            sentence = f"{corpus.name}-{facts['sentence']}" if facts["sentence"] else None
-            speaker = f"{corpus.name}-{facts['speaker']}"
-            return {"corpus": corpus.name, "speaker": speaker, "sentence": sentence, "emotion": facts["emotion"]}
+            named = {key: f"{corpus.name}-{facts[key]}" if facts[key] else None for key in ("speaker", "sentence")}
+            return {**named, "corpus": corpus.name, "emotion": facts["emotion"]}
     return {}
 
 
@@ -233,7 +245,7 @@ def _find_originals(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
             if chain[-1] in chain[:-1]:
                 raise SerError(f"augmented_from goes round in a circle: {' from '.join(chain)}.")
         originals[clip_id] = chain[-1]
-    outside = set(sources.values()) - set(split["clip_id"])
+    outside = set(originals.values()) - set(split["clip_id"])
     if outside:
         notes.append(
             f"{len(outside)} originals that augmented_from names are not in the split, such as "
@@ -242,43 +254,13 @@ def _find_originals(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return split.assign(augmented_from=split["clip_id"].map(originals.get))
 
 
-def _check_folds(split: pd.DataFrame) -> None:
-    """Refuse splits that an audit would call clean only because there is nothing to compare."""
-    for column in ("fold", "corpus"):
-        if column in split and split[column].isna().any():
-            raise SerError(
-                f"{column} is empty in {split[column].isna().sum()} of {len(split)} rows: fill it in everywhere (clips "
-                "that several folds use stand in each of them), or leave the column out."
-            )
-    if "fold" not in split:
-        return
-    for fold, subsets in split.groupby("fold")["subset"]:
-        if not {"train", "test"} <= set(subsets):
-            raise SerError(
-                f"fold {fold} has {', '.join(sorted(set(subsets)))} clips alone. Each fold is a split of its own: list "
-                "its train and its test clips, or leave the column fold out."
-            )
-
-
-def _measure(files: list[Path], progress: bool) -> pd.DataFrame:
-    """Seconds, sampling rate and hash of each file, which is the index."""
-    results = measure_files(files, "audio", progress)
-    problems = [result for result in results if isinstance(result, str)]
-    if problems:
-        others = f" (and {len(problems) - 1} other files)" if len(problems) > 1 else ""
-        raise SerError(f"{len(problems)} of {len(files)} files cannot be read{others}: {problems[0]}")
-    return pd.DataFrame(results, index=files).drop(columns="is_silent")
-
-
 def _gaps(split: pd.DataFrame) -> list[str]:
     """What the audit of this split cannot see, a sentence each."""
     gaps = []
     for column, name in (("speaker", "speaker"), ("sentence", "sentence"), ("emotion", "label")):
-        n_known = split[column].notna().sum() if column in split else 0
-        if 0 < n_known < len(split):
-            gaps.append(
-                f"The {name} of {len(split) - n_known} of {len(split)} clips is not known: there may be more leaks."
-            )
+        n_unknown = split[column].isna().sum() if column in split else 0
+        if n_unknown:
+            gaps.append(f"The {name} of {n_unknown} of {len(split)} clips is not known: there may be more leaks.")
     if {"speaker", "corpus"} <= set(split):
         in_several = split.groupby("speaker")["corpus"].nunique() > 1
         if in_several.any():
