@@ -19,7 +19,7 @@ from ser_lib.corpora import CORPORA, csv_corpus, find_corpus, get_corpus, lastin
 from ser_lib.corpora.clips import COLUMNS, check_clips, load_clips
 from ser_lib.evaluation.results import read_results
 from ser_lib.inference.run import load_run
-from ser_lib.protocols.leak_audit import audit, has_leaks
+from ser_lib.protocols.leak_audit import audit, red_leaks
 from ser_lib.protocols.splits import make_split
 from ser_lib.recipes import dump_recipe, load_recipe, read_resolved
 
@@ -252,7 +252,7 @@ class TestWithoutSpeakers:
         with pytest.raises(SerError, match="at least 2 speakers, got 1"):
             make_split(clips, "speaker")
         split = make_split(clips, "deduplicated", test_fraction=0.25, validation_fraction=0.25)
-        assert has_leaks(audit(split, near_duplicates=False, progress=False))
+        assert not red_leaks(audit(split, near_duplicates=False, progress=False)).empty
 
     def test_beside_others_they_are_never_on_both_sides(self, tmp_path, rows):
         rows = [{"path": row["path"], "emotion": "sad"} for row in rows]
