@@ -1,8 +1,7 @@
 """The registry of corpora, and where the files of each one are.
 
-To add a corpus, write one module like `savee.py` in this package: each module that defines `CORPUS` is found by
-itself. A user's own corpus needs no module: the path of a CSV that lists its files may stand wherever a corpus is named
-(`csv_corpus.py`).
+To add a corpus, write one module like `savee.py` in this package: each module that defines `CORPUS` is found. A user's
+own corpus needs no module: the path of a CSV that lists its files may stand wherever a corpus is named (`csv_corpus`).
 """
 
 import logging
@@ -79,10 +78,7 @@ def label(name: str) -> str:
 
 
 def lasting_name(name: str) -> str:
-    """A name of the corpus that is also valid in other folders, where notebooks run and runs are read again.
-
-    The relative path of a CSV in the checkout stays as it is; elsewhere it becomes absolute, or relative to `~`.
-    """
+    """A corpus's name that is valid in all folders: a CSV outside the checkout by its absolute path, or from `~` on."""
     path = Path(name).absolute()
     is_relative = is_file_list(name) and path.is_file() and not Path(name).is_absolute()
     if not is_relative or path.resolve() == (project_dir() / name).resolve():
@@ -94,8 +90,7 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
     """Return the folder that holds a corpus, downloading it where necessary.
 
     Searches `data_dir`/name, `$SER_DATA_DIR`/name and the copy bundled with this repository (only `sample` has one),
-    then asks kagglehub, which reads a corpus in its cache without a network. Of a CSV corpus, the files may be
-    anywhere: the folder is the deepest one that holds all of them.
+    then asks kagglehub, which reads its cache without a network. Of a CSV corpus: the deepest folder of all its files.
 
     Raises:
         SerError: it is not found (the message states every way to get it), or its folder is empty.
@@ -115,13 +110,12 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
 
 
 def _candidates(name: str | Path, *folders: str | Path | None) -> list[Path]:
-    """The absolute paths of `name` in each folder that is set, and in `$SER_DATA_DIR`.
+    """The absolute paths of `name` in the folders that are set, and in `$SER_DATA_DIR`.
 
     Relative folders are those of the working folder, then of the checkout, since notebooks run in a folder of their own.
     """
     bases = [Path(folder).expanduser() for folder in (*folders, os.environ.get("SER_DATA_DIR")) if folder]
-    paths = [(place / base / name).absolute() for base in bases for place in (Path.cwd(), project_dir())]
-    return list(dict.fromkeys(paths))
+    return list(dict.fromkeys((place / base / name).absolute() for base in bases for place in (Path(), project_dir())))
 
 
 def _download(corpus: Corpus, candidates: list[Path]) -> Path:
@@ -138,10 +132,9 @@ def _download(corpus: Corpus, candidates: list[Path]) -> Path:
 
         return Path(kagglehub.dataset_download(corpus.handle)).absolute()
     except Exception as error:  # of any kind (network, rights, disk): it is chained and quoted
+        command = f"python -c \"import kagglehub; kagglehub.dataset_download('{corpus.handle}')\""
         raise SerError(
-            f"{message}  3. with a network, download it once: "
-            f"`python -c \"import kagglehub; kagglehub.dataset_download('{corpus.handle}')\"`\n"
-            f"     (tried just now: {type(error).__name__}: {error})\n"
+            f"{message}  3. with a network, download it once: `{command}`\n     (tried: {type(error).__name__}: {error})\n"
             f"Its home is {corpus.url}, its licence {corpus.licence}."
         ) from error
 

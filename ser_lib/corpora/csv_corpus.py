@@ -19,7 +19,7 @@ import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.base import Corpus
-from ser_lib.corpora.csv_files import common_folder, first_of, known, locate, read_table
+from ser_lib.corpora.csv_files import common_folder, first_of, read_table
 from ser_lib.corpora.labels import EMOTIONS, SYNONYMS, canonical
 
 logger = logging.getLogger(__name__)
@@ -36,41 +36,36 @@ def read_corpus(path: Path) -> Corpus:
             speakers of some clips only, or contradicts itself about a file.
     """
     facts = _read_facts(path)
-    missing = [file for file in facts.index if not file.is_file()]
-    if missing:
-        raise SerError(
-            f"{len(missing)} of {len(facts)} files that {path} lists do not exist: {first_of(missing, 3)}. Paths in it "
-            "are relative to its own folder, or absolute."
-        )
-    folder = common_folder(facts.index)
+    files = list(facts["path"])
+    folder = common_folder(files, path)
     if folder is None:
         raise SerError(f"the files of {path} lie on several drives: put them on one.")
     notice = ""
     if facts["speaker"].isna().all():
         notice = f"Who speaks in {path.name} is not known: all its clips count as one person's."
         logger.warning(
-            "%s No score then holds for new voices: published and deduplicated run, and are marked as leaking; "
-            "protocols by speaker are refused. Add the column speaker, the same word in all rows of one person. %s",
-            notice,
-            INVENT_NONE,
+            f"{notice} No score then holds for new voices: published and deduplicated run, and are marked as leaking; "
+            "protocols by speaker are refused. Add the column speaker, the same word in all rows of one person. "
+            f"{INVENT_NONE}"
         )
         facts["speaker"] = "unknown"
-    _check_speakers(path, facts)
-    facts["name"] = _names(facts.index, folder)
+    _check_speakers(path, facts["speaker"])
+    # Without folders and ending, if these are not needed to distinguish the files.
+    paths = [file.relative_to(folder) for file in files]
+    namings = [file.stem for file in files], [str(path.with_suffix("").as_posix()) for path in paths], paths
+    facts["name"] = next(list(map(str, names)) for names in namings if len(set(names)) == len(files))
     return Corpus(
         name=name_of(path),
         title=path.name,
-        handle=None,
-        example=facts.index[0].name,
-        parse=facts.drop(columns="line").to_dict("index").get,
-        clips=len(facts),
+        example=files[0].name,
+        parse=facts.set_index("path").to_dict("index").get,
+        clips=len(files),
         speakers=facts["speaker"].nunique(),
         licence="licence not stated",
         citation="A corpus of the user's own.",
-        url="",
         notice=notice,
         folder=folder,
-        files=tuple(sorted(facts.index)),
+        files=tuple(sorted(files)),
     )
 
 
@@ -99,70 +94,55 @@ def refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
 
 
 def _read_facts(path: Path) -> pd.DataFrame:
-    """One row a file: speaker, sex, emotion, intensity, sentence, and the number of its line in the CSV."""
-    table = read_table(path, [("path",), ("emotion", "label")])
-    words = table["emotion" if "emotion" in table else "label"].str.strip()
-    emotions = words.map(canonical)
+    """One row a file: path, speaker, sex, emotion, intensity, sentence; the index is its line in the CSV."""
+    table = read_table(path, ["path", "emotion"])
+    words, emotions = table["emotion"], table["emotion"].map(canonical)
     unknown = words[~emotions.isin(EMOTIONS)]
     if len(unknown):
-        examples = [
-            f"{word!r} in {_lines(unknown.index[unknown == word])}" for word in unknown.value_counts(sort=True).index
-        ]
+        examples = [f"{word!r} in {_lines(unknown.index[unknown == word])}" for word in unknown.value_counts().index]
         raise SerError(
             f"{path}: unknown emotions: {first_of(examples, 5, '; ')}. Known are {', '.join(EMOTIONS)}, and as other "
             f"words for them {', '.join(SYNONYMS)}. Rename them, or leave those rows out."
         )
-    optional = table.reindex(columns=["speaker", "sex", "intensity", "sentence"], fill_value="").apply(known)
-    facts = optional.assign(
-        emotion=emotions,
-        sex=optional["sex"].fillna("unknown").str.lower().replace(SEXES),
-        intensity=optional["intensity"].fillna("unspecified"),
-        file=[locate(name, path.parent) for name in table["path"]],
-    )
+    sex = table["sex"].fillna("unknown").str.lower().replace(SEXES)
+    facts = table[["path", "speaker", "sentence"]].assign(emotion=emotions, sex=sex)
+    facts["intensity"] = table["intensity"].fillna("unspecified")
     distinct = facts.drop_duplicates()
-    contradictory = distinct["file"][distinct["file"].duplicated()].unique()
+    contradictory = distinct["path"][distinct["path"].duplicated()].unique()
     if len(contradictory):
-        examples = [f"{file.name} in {_lines(facts.index[facts['file'] == file])}" for file in contradictory]
+        examples = [f"{file.name} in {_lines(facts.index[facts['path'] == file])}" for file in contradictory]
         raise SerError(
             f"{path} has different values for the same file: {first_of(examples, 3, '; ')}. Keep one row of each file."
         )
     if len(facts) > len(distinct):
         logger.warning("%s: %d rows repeat another and are ignored", path.name, len(facts) - len(distinct))
-    return distinct.rename_axis("line").reset_index().set_index("file")
+    return distinct.copy()
 
 
-def _check_speakers(path: Path, facts: pd.DataFrame) -> None:
+def _check_speakers(path: Path, speakers: pd.Series) -> None:
     """Refuse a CSV that names some speakers only; warn of names that may be invented or mean one person."""
-    lines = facts["line"][facts["speaker"].isna()]
+    lines = speakers.index[speakers.isna()]
     if len(lines):
         raise SerError(
-            f"{path} does not say who speaks in {len(lines)} of {len(facts)} files ({_lines(lines)}), and a split by "
+            f"{path} does not say who speaks in {len(lines)} of {len(speakers)} files ({_lines(lines)}), and a split by "
             "speaker could put the same person on both sides. Fill the column in, or leave those rows out. "
             f"{INVENT_NONE}"
         )
-    speakers = pd.Series(sorted(set(facts["speaker"])))
-    for spellings in speakers.groupby(speakers.map(_plain)).agg(list):
+    names = pd.Series(sorted(set(speakers)))
+    for spellings in names.groupby(names.map(_plain)).agg(list):
         if len(spellings) > 1:
-            names = " and ".join(map(repr, spellings))
-            logger.warning("%s: %s count as different people; is it one?", path.name, names)
-    if len(speakers) == len(facts) > 1:
+            text = " and ".join(map(repr, spellings))
+            logger.warning("%s: %s count as different people; is it one?", path.name, text)
+    if len(names) == len(speakers) > 1:
         invented = (
             "%s: each of its %d files has a speaker of its own. If nobody knows who speaks, leave the column out. %s"
         )
-        logger.warning(invented, path.name, len(facts), INVENT_NONE)
+        logger.warning(invented, path.name, len(names), INVENT_NONE)
 
 
 def _plain(speaker: str) -> str:
     """The same text for all spellings of a name that differ only in capitals and spaces."""
     return " ".join(speaker.lower().split())
-
-
-def _names(files: Sequence[Path], folder: Path) -> list[str]:
-    """A name for each file: without its folders and ending, if these are not needed to distinguish the files."""
-    stems = [file.stem for file in files]
-    with_folders = [file.relative_to(folder).with_suffix("").as_posix() for file in files]
-    whole = [file.relative_to(folder).as_posix() for file in files]
-    return next(names for names in (stems, with_folders, whole) if len(set(names)) == len(files))
 
 
 def _lines(numbers: Sequence[int]) -> str:

@@ -6,13 +6,14 @@ mark, and with either slash in paths.
 
 import io
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ser_lib.common.errors import SerError
 
+COLUMNS = ["path", "emotion", "subset", "speaker", "sex", "sentence", "intensity", "corpus", "fold", "augmented_from"]
 NOT_KNOWN = {"", "unknown", "nan", "none", "null", "n/a", "?"}  # in lower case: treated as an empty cell
 
 
@@ -21,15 +22,16 @@ def is_file_list(name: str | Path) -> bool:
     return str(name).lower().endswith((".csv", ".tsv"))
 
 
-def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") -> pd.DataFrame:
-    """Read a CSV that has a header and a column `path`; all cells are text, and blank rows are left out.
+def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFrame:
+    """Read a CSV of audio files that has a header; blank rows are left out.
 
     Args:
-        needed: the required columns, each followed by the other names that it may have.
+        needed: the required columns.
         advice: a sentence for the error about a missing column.
 
     Returns:
-        a table with column names in lower case; its index is the number of each row's line in the file.
+        the columns `COLUMNS`: path (absolute), emotion (from the column `emotion`, else `label`) and subset as text, and
+        the others, None where a value is not known. The index is the number of each row's line in the file.
 
     Raises:
         SerError: the file is missing, not UTF-8 or not CSV, lacks a column, has a column twice, has a row that is not
@@ -47,12 +49,12 @@ def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") ->
             f"{path} is not CSV: {error}. Put a cell that holds a {separator!r} into double quotes."
         ) from error
     names = [str(name).strip().lower() for name in cells.head(1).to_numpy().ravel()]
-    columns = [next((name for name in alternatives if name in names), alternatives[0]) for alternatives in needed]
-    if any(names.count(name) != 1 for name in (*columns, *filter(None, names))):
-        expected = " and ".join(first + f" (or {' or '.join(others)})" * bool(others) for first, *others in needed)
+    if "emotion" not in names:
+        names = ["emotion" if name == "label" else name for name in names]
+    if any(names.count(name) != 1 for name in (*needed, *filter(None, names))):
         raise SerError(
-            f"{path}: expected a header with the columns {expected}, and no column twice, but the first line is "
-            f"{header[:200]!r}. {advice}".rstrip()
+            f"{path}: expected a header with the columns {' and '.join(needed).replace('emotion', 'emotion (or label)')}"
+            f", and no column twice, but the first line is {header[:200]!r}. {advice}".rstrip()
         )
     table = cells.iloc[1:].set_axis(names, axis=1).set_axis(range(2, len(cells) + 1))
     table = table[table.map(lambda cell: isinstance(cell, str) and cell.strip() != "").any(axis=1)]
@@ -65,13 +67,11 @@ def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") ->
     no_path = table["path"].str.strip() == ""
     if no_path.any():
         raise SerError(f"{path}, line {no_path.idxmax()}: the path is empty.")
-    return table.loc[:, table.columns != ""]
-
-
-def known(cells: pd.Series) -> pd.Series:
-    """The cells without surrounding spaces, None for each that is empty or says that its value is not known."""
-    stripped = cells.str.strip()
-    return stripped.astype(object).mask(stripped.str.lower().isin(NOT_KNOWN), None)
+    files = [locate(name, path.parent) for name in table["path"]]
+    table = table.reindex(columns=COLUMNS, fill_value="").apply(lambda column: column.str.strip()).assign(path=files)
+    facts = table[COLUMNS[3:]]
+    table[COLUMNS[3:]] = facts.astype(object).mask(facts.apply(lambda column: column.str.lower().isin(NOT_KNOWN)), None)
+    return table
 
 
 def read_text(path: Path) -> str:
@@ -91,10 +91,20 @@ def locate(name: str, folder: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- without "..", so that one file has one name
 
 
-def common_folder(paths: Iterable[Path]) -> Path | None:
-    """The deepest folder that holds all these files; None where they lie on different drives."""
+def common_folder(files: Collection[Path], source: str | Path) -> Path | None:
+    """The deepest folder that holds all the files that `source` lists; None where they lie on different drives.
+
+    Raises:
+        SerError: some of the files do not exist.
+    """
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise SerError(
+            f"{len(missing)} of {len(files)} files that {source} lists do not exist: {first_of(missing, 3)}. Paths in a "
+            "list are relative to the list's own folder, or absolute."
+        )
     try:
-        return Path(os.path.commonpath([path.parent for path in paths]))
+        return Path(os.path.commonpath([file.parent for file in files]))
     except ValueError:
         return None
 

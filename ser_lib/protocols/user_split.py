@@ -15,7 +15,7 @@ from ser_lib.audio.reading import NOT_READ, SUFFIXES, files_in
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.clips import measure_files
-from ser_lib.corpora.csv_files import common_folder, first_of, is_file_list, known, locate, read_table, read_text
+from ser_lib.corpora.csv_files import common_folder, first_of, is_file_list, locate, read_table, read_text
 
 SUBSET_WORDS = {  # the words, in any case, for each subset
     "train": ("train", "training"),
@@ -80,15 +80,9 @@ def read_split(
         rows = [row for subset, source in parts.items() if source for row in _read_part(Path(source), subset)]
     else:
         rows = (_read_folder if Path(path).is_dir() else _read_csv)(Path(path), notes)
-    absent = [row["path"] for row in rows if not row["path"].is_file()]
-    if absent:
-        raise SerError(
-            f"{len(absent)} of {len(rows)} files do not exist, the first is {absent[0]}. "
-            "Paths in a list are relative to the list's own folder, or absolute."
-        )
     split = pd.DataFrame(rows).dropna(axis=1, how="all")
     _check_folds(split)
-    shared = common_folder(split["path"])
+    shared = common_folder(split["path"], path or "the split")
     clip_ids = [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]]
     split.insert(0, "clip_id", clip_ids)
     split = _fill_from_names(split, notes)
@@ -150,10 +144,9 @@ def _audio_in(folder: Path) -> list[Path]:
 
 def _read_csv(path: Path, notes: list[str], part: str | None = None) -> list[dict]:
     """The rows of a CSV; `part` is the subset of all its rows, where the user has named it."""
-    needed = [("path",)] if part else [("path",), ("subset",)]
-    table = read_table(path, needed, "" if part else "Clips that are not split yet: `ser audit demo --corpus FILE`.")
-    table = table.reindex(columns=[*table, *{"subset", "label", *OPTIONAL} - {*table}], fill_value="")
-    words = table["subset"].str.strip()
+    advice = "Clips that are not split yet: `ser audit demo --corpus FILE`."
+    table = read_table(path, ["path"]) if part else read_table(path, ["path", "subset"], advice)
+    words = table["subset"]
     subsets = [_subset_of(word or part or "", f"{path}, line {line}", part) for line, word in words.items()]
     read_as = {word: subset for word, subset in zip(words, subsets, strict=True) if word.lower() != subset}
     if read_as and part is None:
@@ -163,13 +156,8 @@ def _read_csv(path: Path, notes: list[str], part: str | None = None) -> list[dic
         file = locate(name, path.parent) if name else None
         return str(file) if file and file.is_file() else name
 
-    rows = table[OPTIONAL].apply(known)
-    rows = rows.assign(
-        path=[locate(name, path.parent) for name in table["path"]],
-        subset=subsets,
-        emotion=[label.strip() or None for label in table["emotion" if "emotion" in table else "label"]],
-        augmented_from=rows["augmented_from"].map(original),
-    )
+    labels, originals = [label or None for label in table["emotion"]], table["augmented_from"].map(original)
+    rows = table[["path", *OPTIONAL]].assign(subset=subsets, emotion=labels, augmented_from=originals)
     return rows.to_dict("records")
 
 

@@ -194,7 +194,7 @@ class TestRefused:
             ),
             (
                 "path,emotion,speaker\nno.wav,sad,x\nanna/1.wav,sad,x\nnor.wav,sad,x\n",
-                r"2 of 3 files that .*my.csv lists do not exist: .*no.wav.*nor.wav. Paths in it are relative",
+                r"2 of 3 files that .*my.csv lists do not exist: .*no.wav.*nor.wav. Paths in a list are relative",
             ),
             (
                 "path,emotion,speaker\nanna/1.wav,sad,x\nanna/2.wav,sad,\nbert/1.wav,sad,unknown\n",
