@@ -47,9 +47,9 @@ def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
         known = CORPORA | _CSV_CORPORA
         if name in known:
             return known[name]
+        nearest, names = did_you_mean(name, known), ", ".join(known)
         raise SerError(
-            f"unknown corpus {name!r}: {did_you_mean(name, known)}The corpora are {', '.join(known)}; your own is a "
-            "CSV with the columns path, emotion and speaker."
+            f"unknown corpus {name!r}: {nearest}The corpora are {names}; your own is a CSV of paths and labels."
         )
     candidates = _candidates(Path(os.path.expandvars(name)).expanduser(), ".", data_dir)
     path = next((path for path in candidates if path.is_file()), None)
@@ -69,11 +69,7 @@ def known_corpus(name: str) -> Corpus | None:
 
 
 def label(name: str) -> str:
-    """A corpus's name for tables and pages: that of a CSV without its folders.
-
-    >>> label("ravdess"), label("~/calls/mine.csv")
-    ('ravdess', 'mine.csv')
-    """
+    """A corpus's name for tables and pages: that of a CSV without its folders."""
     return Path(name).name if is_file_list(name) else name
 
 
@@ -112,7 +108,7 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
 def _candidates(name: str | Path, *folders: str | Path | None) -> list[Path]:
     """The absolute paths of `name` in the folders that are set, and in `$SER_DATA_DIR`.
 
-    Relative folders are those of the working folder, then of the checkout, since notebooks run in a folder of their own.
+    Relative folders are those of the working folder, then of the checkout: notebooks run in a folder of their own.
     """
     bases = [Path(folder).expanduser() for folder in (*folders, os.environ.get("SER_DATA_DIR")) if folder]
     return list(dict.fromkeys((place / base / name).absolute() for base in bases for place in (Path(), project_dir())))
@@ -122,7 +118,7 @@ def _download(corpus: Corpus, candidates: list[Path]) -> Path:
     places = ", ".join(map(str, candidates)) or "any folder (neither data_dir nor SER_DATA_DIR is set)"
     message = (
         f"{corpus.title} was not found in {places}. Do one of:\n"
-        f"  1. put its files (like {corpus.example}, in any subfolders) under DIR/{corpus.name} and pass data_dir=DIR;\n"
+        f"  1. put its files (like {corpus.example}, in any subfolder) under DIR/{corpus.name} and pass data_dir=DIR;\n"
         "  2. the same, and `export SER_DATA_DIR=DIR`;\n"
     )
     if corpus.handle is None:
@@ -133,10 +129,10 @@ def _download(corpus: Corpus, candidates: list[Path]) -> Path:
         return Path(kagglehub.dataset_download(corpus.handle)).absolute()
     except Exception as error:  # of any kind (network, rights, disk): it is chained and quoted
         command = f"python -c \"import kagglehub; kagglehub.dataset_download('{corpus.handle}')\""
-        raise SerError(
-            f"{message}  3. with a network, download it once: `{command}`\n     (tried: {type(error).__name__}: {error})\n"
-            f"Its home is {corpus.url}, its licence {corpus.licence}."
-        ) from error
+        message += (
+            f"  3. with a network, download it once: `{command}`\n     (tried: {type(error).__name__}: {error})\n"
+        )
+        raise SerError(f"{message}Its home is {corpus.url}, its licence {corpus.licence}.") from error
 
 
 # At the end, because the modules import from this one.

@@ -46,21 +46,20 @@ def load_clips(
 ) -> pd.DataFrame:
     """Build the clip table of one or more corpora, in the order given, then by path.
 
-    Files that cannot be used, copies and missing clips are counted in one logged line each. The duration and hash of
-    each file are kept in `cache_dir()`, so that the next call decodes only files whose size or time has changed.
+    Files that cannot be used, copies and missing clips are counted in one logged line each. Durations and hashes are
+    cached, so that the next call decodes only files whose size or time has changed.
 
     Args:
         corpora: names of registered corpora, and paths of CSV files that list a user's own; see `get_corpus`.
         data_dir: a folder that holds the corpora as `data_dir`/ravdess and so on; see `find_corpus`.
-        keep_duplicates: keep copies, as the sources of some published numbers did. Otherwise, of clips with the same
-            name or the same audio, only the first is kept, and none where their labels differ.
+        keep_duplicates: keep copies, as some sources did. Otherwise, of clips with the same name or audio, only the
+            first is kept, and none where their labels differ.
 
     Returns:
         a table with `COLUMNS`; its `attrs["shortfall"]` maps each incomplete corpus to (found, expected).
 
     Raises:
-        SerError: a corpus is not found, or has no usable clip; two have the same name, or are CSV files that share a
-            speaker.
+        SerError: a corpus is not found, or has no usable clip; two have one name, or are CSVs that share a speaker.
     """
     names = list(dict.fromkeys([corpora] if isinstance(corpora, str) else corpora))
     if not names:
@@ -69,7 +68,7 @@ def load_clips(
     corpus_names = [corpus.name for corpus in chosen]
     if len(set(corpus_names)) < len(names):
         raise SerError(
-            f"two of {', '.join(names)} are called the same, {', '.join(corpus_names)}: name each once, rename a file."
+            f"{', '.join(names)} are called the same, {', '.join(corpus_names)}: name each once, rename a file."
         )
     refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
     shortfall: dict[str, tuple[int, int]] = {}
@@ -84,7 +83,7 @@ def load_clips(
 
 
 def check_clips(clips: pd.DataFrame) -> None:
-    """Raise SerError if a table is no clip table: it lacks a column or all rows, repeats an id, or has other emotions."""
+    """Raise SerError if a table is no clip table: columns or all rows missing, an id twice, an emotion unknown."""
     missing = [column for column in COLUMNS if column not in clips.columns]
     if missing:
         raise SerError(f"the clip table lacks {', '.join(missing)}; it has {', '.join(map(str, clips.columns))}.")
@@ -99,11 +98,7 @@ def check_clips(clips: pd.DataFrame) -> None:
 
 
 def select_emotions(clips: pd.DataFrame, emotions: Iterable[str]) -> pd.DataFrame:
-    """Return the clips of these emotions; a logged line counts the others.
-
-    Raises:
-        SerError: an emotion is unknown, or no clip has one of them.
-    """
+    """Return the clips of these emotions, and log the number of others; SerError for unknown ones or no clips."""
     wanted = in_order(emotions)
     if not wanted:
         raise SerError(f"no emotion was asked for. The emotions are {', '.join(EMOTIONS)}.")
@@ -118,11 +113,7 @@ def select_emotions(clips: pd.DataFrame, emotions: Iterable[str]) -> pd.DataFram
 
 
 def measure_files(files: list[Path], title: str, progress: bool, allow_silence: bool = False) -> list[dict | str]:
-    """Decode each file once, over all cores.
-
-    Returns:
-        for each file its `seconds`, `sampling_rate` and `audio_hash`, or why it cannot be used.
-    """
+    """Decode files on all cores: `seconds`, `sampling_rate` and `audio_hash` of each, or why it is not usable."""
 
     def measure(file: Path) -> dict | str:
         try:
@@ -145,12 +136,7 @@ def measure_files(files: list[Path], title: str, progress: bool, allow_silence: 
 
 
 def audio_hash(samples: np.ndarray, sampling_rate: int) -> str:
-    """Identify decoded audio: 32 hexadecimal digits of the SHA-256 of its samples, channels and sampling rate.
-
-    Args:
-        samples: of shape (n_samples, n_channels).
-        sampling_rate: Hz.
-    """
+    """32 hexadecimal digits of the SHA-256 of samples, of shape (n_samples, n_channels), and their rate in Hz."""
     digest = hashlib.sha256(f"{sampling_rate} Hz, {samples.shape[1]} channels".encode())
     digest.update(samples.astype("<f4", copy=False).tobytes())
     return digest.hexdigest()[:32]

@@ -43,11 +43,9 @@ def read_corpus(path: Path) -> Corpus:
     notice = ""
     if facts["speaker"].isna().all():
         notice = f"Who speaks in {path.name} is not known: all its clips count as one person's."
-        logger.warning(
-            f"{notice} No score then holds for new voices: published and deduplicated run, and are marked as leaking; "
-            "protocols by speaker are refused. Add the column speaker, the same word in all rows of one person. "
-            f"{INVENT_NONE}"
-        )
+        advice = "Add the column speaker, the same word in all rows of one person."
+        refused = "protocols by speaker are refused, and random ones are marked as leaking."
+        logger.warning(f"{notice} No score then holds for new voices: {refused} {advice} {INVENT_NONE}")
         facts["speaker"] = "unknown"
     _check_speakers(path, facts["speaker"])
     # Without folders and ending, if these are not needed to distinguish the files.
@@ -87,10 +85,8 @@ def refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
     for first, second in combinations(speakers, 2):
         shared = sorted(speakers[first] & speakers[second])
         if shared:
-            raise SerError(
-                f"{first_of(shared, 3)} {'speak' if len(shared) > 1 else 'speaks'} in both {first} and {second}: put "
-                "both lists into one CSV, or name them apart."
-            )
+            names = f"{first_of(shared, 3)} speak{'s' * (len(shared) == 1)}"
+            raise SerError(f"{names} in both {first} and {second}: put both lists into one CSV, or name them apart.")
 
 
 def _read_facts(path: Path) -> pd.DataFrame:
@@ -100,9 +96,9 @@ def _read_facts(path: Path) -> pd.DataFrame:
     unknown = words[~emotions.isin(EMOTIONS)]
     if len(unknown):
         examples = [f"{word!r} in {_lines(unknown.index[unknown == word])}" for word in unknown.value_counts().index]
+        words_known = f"Known are {', '.join(EMOTIONS)}, and as other words for them {', '.join(SYNONYMS)}."
         raise SerError(
-            f"{path}: unknown emotions: {first_of(examples, 5, '; ')}. Known are {', '.join(EMOTIONS)}, and as other "
-            f"words for them {', '.join(SYNONYMS)}. Rename them, or leave those rows out."
+            f"{path}: unknown emotions: {first_of(examples, 5, '; ')}. {words_known} Rename, or leave them out."
         )
     sex = table["sex"].fillna("unknown").str.lower().replace(SEXES)
     facts = table[["path", "speaker", "sentence"]].assign(emotion=emotions, sex=sex)
@@ -112,7 +108,7 @@ def _read_facts(path: Path) -> pd.DataFrame:
     if len(contradictory):
         examples = [f"{file.name} in {_lines(facts.index[facts['path'] == file])}" for file in contradictory]
         raise SerError(
-            f"{path} has different values for the same file: {first_of(examples, 3, '; ')}. Keep one row of each file."
+            f"{path} has different values for the same file: {first_of(examples, 3, '; ')}. Keep one row of each."
         )
     if len(facts) > len(distinct):
         logger.warning("%s: %d rows repeat another and are ignored", path.name, len(facts) - len(distinct))
@@ -123,16 +119,14 @@ def _check_speakers(path: Path, speakers: pd.Series) -> None:
     """Refuse a CSV that names some speakers only; warn of names that may be invented or mean one person."""
     lines = speakers.index[speakers.isna()]
     if len(lines):
-        raise SerError(
-            f"{path} does not say who speaks in {len(lines)} of {len(speakers)} files ({_lines(lines)}), and a split by "
-            "speaker could put the same person on both sides. Fill the column in, or leave those rows out. "
-            f"{INVENT_NONE}"
-        )
+        missing = f"{path} does not say who speaks in {len(lines)} of {len(speakers)} files ({_lines(lines)})"
+        raise SerError(f"{missing}: fill the column in, or leave those rows out. {INVENT_NONE}")
     names = pd.Series(sorted(set(speakers)))
     for spellings in names.groupby(names.map(_plain)).agg(list):
         if len(spellings) > 1:
-            text = " and ".join(map(repr, spellings))
-            logger.warning("%s: %s count as different people; is it one?", path.name, text)
+            logger.warning(
+                "%s: %s count as different people; is it one?", path.name, " and ".join(map(repr, spellings))
+            )
     if len(names) == len(speakers) > 1:
         invented = (
             "%s: each of its %d files has a speaker of its own. If nobody knows who speaks, leave the column out. %s"

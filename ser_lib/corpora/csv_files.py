@@ -30,12 +30,11 @@ def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFr
         advice: a sentence for the error about a missing column.
 
     Returns:
-        the columns `COLUMNS`: path (absolute), emotion (from the column `emotion`, else `label`) and subset as text, and
-        the others, None where a value is not known. The index is the number of each row's line in the file.
+        the columns `COLUMNS`: path (absolute), emotion (of the column `emotion`, else `label`) and subset as text, others
+        None where a value is not known. The index is the number of each row's line in the file.
 
     Raises:
-        SerError: the file is missing, not UTF-8 or not CSV, lacks a column, has a column twice, has a row that is not
-            as long as the header, an empty path, or no rows.
+        SerError: the file cannot be read as such a CSV.
     """
     text = read_text(path)
     header = text.split("\n", 1)[0]
@@ -45,17 +44,14 @@ def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFr
         # The Python engine refuses stray quotes, and marks the cells that a short row lacks.
         cells = pd.read_csv(io.StringIO(text or "\n"), sep=separator, skipinitialspace=True, engine="python", **layout)
     except pd.errors.ParserError as error:
-        raise SerError(
-            f"{path} is not CSV: {error}. Put a cell that holds a {separator!r} into double quotes."
-        ) from error
+        raise SerError(f"{path} is not CSV: {error}. Put a cell with {separator!r} into double quotes.") from error
     names = [str(name).strip().lower() for name in cells.head(1).to_numpy().ravel()]
     if "emotion" not in names:
         names = ["emotion" if name == "label" else name for name in names]
     if any(names.count(name) != 1 for name in (*needed, *filter(None, names))):
-        raise SerError(
-            f"{path}: expected a header with the columns {' and '.join(needed).replace('emotion', 'emotion (or label)')}"
-            f", and no column twice, but the first line is {header[:200]!r}. {advice}".rstrip()
-        )
+        columns = " and ".join(needed).replace("emotion", "emotion (or label)")
+        expected = f"expected a header with the columns {columns}, and no column twice"
+        raise SerError(f"{path}: {expected}, but the first line is {header[:200]!r}. {advice}".rstrip())
     table = cells.iloc[1:].set_axis(names, axis=1).set_axis(range(2, len(cells) + 1))
     table = table[table.map(lambda cell: isinstance(cell, str) and cell.strip() != "").any(axis=1)]
     if table.empty:
@@ -92,17 +88,11 @@ def locate(name: str, folder: Path) -> Path:
 
 
 def common_folder(files: Collection[Path], source: str | Path) -> Path | None:
-    """The deepest folder that holds all the files that `source` lists; None where they lie on different drives.
-
-    Raises:
-        SerError: some of the files do not exist.
-    """
+    """The deepest folder that holds all files of a list, None on different drives; SerError where a file is missing."""
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise SerError(
-            f"{len(missing)} of {len(files)} files that {source} lists do not exist: {first_of(missing, 3)}. Paths in a "
-            "list are relative to the list's own folder, or absolute."
-        )
+        first = f"{len(missing)} of {len(files)} files that {source} lists do not exist: {first_of(missing, 3)}"
+        raise SerError(f"{first}. Paths in a list are relative to the list's own folder, or absolute.")
     try:
         return Path(os.path.commonpath([file.parent for file in files]))
     except ValueError:

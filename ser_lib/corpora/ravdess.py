@@ -23,7 +23,7 @@ from pathlib import Path
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.labels import EMOTIONS
 
-# Modality 03 (audio), channel 01 (speech), emotion (numbered as in EMOTIONS; neutral at one intensity alone), intensity,
+# Modality 03 (audio), channel 01 (speech), emotion (in the order of EMOTIONS), intensity (neutral has one only),
 # sentence, repetition, actor.
 NAME = re.compile(r"03-01-(?!01-02)(0[1-8])-(0[12])-(0[12])-0[12]-(0[1-9]|1[0-9]|2[0-4])")
 INTENSITY = {"01": "normal", "02": "strong"}

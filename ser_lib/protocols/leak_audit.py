@@ -40,8 +40,8 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
         near_duplicates: compare the audio itself for near-same audio, which reads each file once.
 
     Returns:
-        one row for each of `LEAKS`: leak, severity (red, amber), clips (distinct test clips; <NA> where the
-        table cannot tell), share (of all distinct test clips), examples (up to 3, "test ↔ train"), meaning.
+        one row for each of `LEAKS`: leak, severity, clips (distinct test clips; <NA> where the table cannot tell),
+        share (of all distinct test clips), examples (up to 3, "test ↔ train"), meaning.
 
     Raises:
         SerError: the table is no split, or an audio file cannot be read.
@@ -51,10 +51,8 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
         raise SerError(f"the audit needs a split, but {missing}; make one with make_split(clips)")
     subsets = set(split["subset"])
     if not {"train", "test"} <= subsets <= {"train", "validation", "test"}:
-        raise SerError(
-            "the audit compares clips whose subset is 'test' with clips whose subset is 'train' (or 'validation'), "
-            f"got {', '.join(sorted(map(repr, subsets))) or 'no rows'}"
-        )
+        names = ", ".join(sorted(map(repr, subsets))) or "no rows"
+        raise SerError(f"the audit compares clips of the subset 'test' with 'train' (and 'validation'), got {names}")
     table = split.assign(fold=split.get("fold", 0)).reset_index(drop=True)
     train, validation, test = (table[table["subset"] == name] for name in ("train", "validation", "test"))
     # Corpora number their sentences alike, so a sentence is the same only within its corpus.

@@ -186,10 +186,8 @@ def random_clips(
         validation_fraction = 0.0
     fractions = f"test_fraction={test_fraction}, validation_fraction={validation_fraction}"
     if not (0 < test_fraction < 1 and 0 <= validation_fraction < 1 and test_fraction + validation_fraction < 1):
-        raise SerError(
-            "test_fraction must lie between 0 and 1, and leave room for training beside validation_fraction; "
-            f"got {fractions}"
-        )
+        room = "must lie between 0 and 1, and leave room for training beside validation_fraction"
+        raise SerError(f"test_fraction {room}; got {fractions}")
     test = draw_clips(clips, rows, max(1, round(test_fraction * len(rows))), stratify, seed, "test")
     rest = np.setdiff1d(rows, test)
     n_validation = max(1, round(validation_fraction * len(rows))) if validation_fraction else 0
@@ -199,10 +197,8 @@ def random_clips(
     for part in (train, validation, test):
         missing = in_order(set(emotions[rows]) - set(emotions[part]))
         if stratify and len(part) and missing:
-            raise SerError(
-                f"{missing[0]!r} has {(emotions[rows] == missing[0]).sum()} clips, too few for one in each subset at "
-                f"{fractions}: leave the emotion out (select_emotions), or set stratify=False"
-            )
+            few = f"{missing[0]!r} has {(emotions[rows] == missing[0]).sum()} clips, too few for one in each subset"
+            raise SerError(f"{few} at {fractions}: leave it out (select_emotions), or set stratify=False")
     train = np.union1d(train, test) if train_on_test else train
     return [{"train": train, "validation": test if select_on_test else validation, "test": test}]
 
@@ -225,9 +221,9 @@ def unseen_speakers_and_sentences(clips: pd.DataFrame, seed: int, folds: int) ->
         sentences = shuffled(part["sentence"].dropna().unique(), seed, "sentences")
         n_unknown = part["sentence"].isna().sum()
         if len(sentences) < 2 or n_unknown:
+            counts = f"{corpus} has {len(sentences)} known sentences, and {n_unknown} clips without one"
             raise SerError(
-                f"{corpus} has {len(sentences)} known sentences, and {n_unknown} clips without one: 'speaker-sentence' "
-                "needs at least 2 in each corpus, and each clip's; use the protocol 'speaker'"
+                f"{counts}: 'speaker-sentence' needs at least 2, and each clip's; use the protocol 'speaker'"
             )
         in_half[part.index] = part["sentence"].isin(sentences[: (len(sentences) + 1) // 2])
     return [
@@ -245,11 +241,8 @@ def one_speaker_at_a_time(clips: pd.DataFrame, seed: int) -> list[Fold]:
 def _speakers(clips: pd.DataFrame) -> list[str]:
     speakers = sorted(clips["speaker"].unique())
     if len(speakers) < 2:
-        raise SerError(
-            f"a split by speaker needs at least 2 speakers, got {len(speakers)} ({', '.join(speakers)}): add a corpus, "
-            "or recordings of other people (a CSV states who speaks in its column speaker); or use the protocol "
-            "'deduplicated' and know what it leaks"
-        )
+        few = f"a split by speaker needs at least 2 speakers, got {len(speakers)} ({', '.join(speakers)})"
+        raise SerError(f"{few}: add clips of other people, or use the protocol 'deduplicated' and know what it leaks")
     return speakers
 
 
@@ -310,10 +303,8 @@ def emobox(clips: pd.DataFrame, seed: int) -> list[Fold]:
     if corpora == ["savee"]:
         return one_speaker_at_a_time(clips, seed)
     if corpora != ["ravdess"]:
-        raise SerError(
-            f"'emobox' is defined for ravdess alone or savee alone, got {', '.join(corpora)}: EmoBox's folds of CREMA-D "
-            "and TESS share speakers between train and test, and it has none for other corpora; use 'speaker'"
-        )
+        reason = "those of CREMA-D and TESS share speakers between train and test, and it has no others; use 'speaker'"
+        raise SerError(f"EmoBox's folds are for ravdess alone or savee alone, got {', '.join(corpora)}: {reason}")
     present = set(_speakers(clips))
     published = [[f"ravdess-{actor:02d}" for actor in actors] for actors in EMOBOX_RAVDESS]
     absent = sorted({speaker for tested in published for speaker in tested} - present)
@@ -329,10 +320,9 @@ def cross_corpus(clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | N
     tested = [[corpus] for corpus in corpora] if test_corpora is None else [list(test_corpora)]
     wanted = {corpus for group in tested for corpus in group}
     if len(corpora) < 2 or not wanted or wanted - set(corpora) or (test_corpora and wanted == set(corpora)):
-        raise SerError(
-            f"'cross-corpus' trains on some corpora and tests on others: the clips are of {', '.join(corpora)}, "
-            f"test_corpora is {test_corpora}; load another corpus, or name some, not all, of those loaded"
-        )
+        names = f"the clips are of {', '.join(corpora)}, test_corpora is {test_corpora}"
+        advice = "load another corpus, or name some, not all, of those loaded"
+        raise SerError(f"'cross-corpus' trains on some corpora and tests on others: {names}; {advice}")
     made = []
     for number, group in enumerate(tested):
         is_test = clips["corpus"].isin(group)

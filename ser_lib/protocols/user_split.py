@@ -49,11 +49,10 @@ def read_split(
     """Read a split, and decode each of its files once.
 
     Args:
-        path: a CSV file (comma, semicolon or tab) with the columns `path` (relative to the CSV's folder, or
-            absolute) and `subset` (see `SUBSET_WORDS`), and optionally `label` (or `emotion`), `speaker`, `sentence`,
-            `corpus`, `fold` (each fold is a split of its own) and `augmented_from` (path or name of the file that this
-            one was made from). Or a folder that holds train/ and test/, with audio at any depth; the label is then the
-            name of the folder that a file lies in.
+        path: a CSV with the columns `path` and `subset` (see `SUBSET_WORDS`), and optionally `label` (or `emotion`),
+            `speaker`, `sentence`, `corpus`, `fold` (each fold is a split of its own) and `augmented_from` (path or name
+            of the file that this one was made from). Or a folder that holds train/ and test/, with audio at any depth;
+            the label is then the name of the folder that a file lies in.
         train, test, validation: instead of `path`, a folder or a list of files each: text with one path a line,
             or a CSV as above, which then needs no subset.
 
@@ -66,8 +65,7 @@ def read_split(
         that are known for any clip. `attrs["notes"]` holds sentences on how it was read, to be shown with an audit.
 
     Raises:
-        SerError: a file or folder does not exist, there are no train or no test clips, a value is not allowed, or
-            audio files are missing or cannot be decoded.
+        SerError: a part, file or value is missing or not allowed, or audio cannot be decoded.
     """
     notes: list[str] = []
     parts = {"train": train, "validation": validation, "test": test}
@@ -91,8 +89,7 @@ def read_split(
     results = measure_files(files, "audio", progress, allow_silence=True)
     problems = [result for result in results if isinstance(result, str)]
     if problems:
-        others = f" (and {len(problems) - 1} other files)" if len(problems) > 1 else ""
-        raise SerError(f"{len(problems)} of {len(files)} files cannot be read{others}: {problems[0]}")
+        raise SerError(f"{len(problems)} of {len(files)} files cannot be read: {first_of(problems, 3, '; ')}")
     split = split.join(pd.DataFrame(results, index=files), on="path").astype({"path": str})
     split.attrs["notes"] = notes + _gaps(split)
     return split
@@ -113,11 +110,9 @@ def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
     folders = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
     subsets = {place: _SUBSET_OF[place.name.lower()] for place in folders if place.name.lower() in _SUBSET_OF}
     if not {"train", "test"} <= set(subsets.values()):
-        raise SerError(
-            f"expected a folder that holds train/ and test/ (and validation/, if there is one), but {folder} holds "
-            f"{first_of([f'{place.name}/' for place in folders], 8) or 'no folder'}. Name the parts with --train and "
-            "--test, or list the files in a CSV with the columns path and subset."
-        )
+        names = first_of([f"{place.name}/" for place in folders], 8) or "no folder"
+        advice = "Name the parts with --train and --test, or list the files in a CSV with the columns path and subset."
+        raise SerError(f"expected a folder that holds train/ and test/, but {folder} holds {names}. {advice}")
     rows = [row for place, subset in subsets.items() for row in _folder_rows(place, subset)]
     n_outside = len(_audio_in(folder)) - len(rows)
     if n_outside > 0:
@@ -173,10 +168,8 @@ def _check_folds(split: pd.DataFrame) -> None:
     for column in ("fold", "corpus"):
         n_empty = split[column].isna().sum() if column in split else 0
         if n_empty:
-            raise SerError(
-                f"{column} is empty in {n_empty} of {len(split)} rows: fill it in everywhere (clips that several folds "
-                "use stand in each of them), or leave the column out."
-            )
+            empty = f"{column} is empty in {n_empty} of {len(split)} rows"
+            raise SerError(f"{empty}: fill it in everywhere (once for each fold of a clip), or leave the column out.")
     for fold, rows in split.groupby("fold") if "fold" in split else [("", split)]:
         missing = [subset for subset in ("train", "test") if subset not in set(rows["subset"])]
         if missing:
@@ -235,10 +228,8 @@ def _find_originals(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         originals[clip_id] = chain[-1]
     outside = set(originals.values()) - set(split["clip_id"])
     if outside:
-        notes.append(
-            f"{len(outside)} originals that augmented_from names are not in the split, such as "
-            f"{min(outside)}: their copies are compared with each other."
-        )
+        names = f"{len(outside)} originals that augmented_from names are not in the split, such as {min(outside)}"
+        notes.append(f"{names}: their copies are compared with each other.")
     return split.assign(augmented_from=split["clip_id"].map(originals.get))
 
 
@@ -252,10 +243,8 @@ def _gaps(split: pd.DataFrame) -> list[str]:
     if {"speaker", "corpus"} <= set(split):
         in_several = split.groupby("speaker")["corpus"].nunique() > 1
         if in_several.any():
-            gaps.append(
-                f"Speaker {in_several.idxmax()} is in several corpora, and is taken for one person; if that is wrong, "
-                "give each person a name of their own."
-            )
+            name = f"Speaker {in_several.idxmax()} is in several corpora, and is taken for one person"
+            gaps.append(f"{name}; if that is wrong, give each person a name of their own.")
     if "validation" not in set(split["subset"]):
         gaps.append("No validation clips: the audit cannot see whether settings or epochs were chosen on the test set.")
     if "augmented_from" not in split:
