@@ -38,7 +38,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
             `data_dir` or `$SER_DATA_DIR`, with `~` and `$VARIABLES`; or the name of a CSV that this process has read.
 
     Raises:
-        SerError: no corpus has this name (the message states the nearest one), or the CSV cannot be used.
+        SerError: no corpus has this name, or the CSV cannot be used.
 
     >>> get_corpus("ravdess").speakers
     24
@@ -97,7 +97,23 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
     candidates = _candidates(name, data_dir) + ([corpus.folder] if corpus.folder else [])
     folder = next((folder for folder in candidates if folder.is_dir()), None)
     if folder is None:
-        folder = _download(corpus, candidates)
+        places = ", ".join(map(str, candidates)) or "any folder (neither data_dir nor SER_DATA_DIR is set)"
+        message = (
+            f"{corpus.title} was not found in {places}. Put its files (like {corpus.example}, in any subfolder) under "
+            f"DIR/{corpus.name}, and pass data_dir=DIR or `export SER_DATA_DIR=DIR`;\n"
+        )
+        if corpus.handle is None:
+            raise SerError(f"{message}or get it back with the repository: `git checkout -- {corpus.folder}`")
+        try:
+            import kagglehub
+
+            folder = Path(kagglehub.dataset_download(corpus.handle)).absolute()
+        except Exception as error:  # of any kind (network, rights, disk): it is chained and quoted
+            command = f"python -c \"import kagglehub; kagglehub.dataset_download('{corpus.handle}')\""
+            message += (
+                f"or download it once, with a network (tried now: {type(error).__name__}: {error}): `{command}`\n"
+            )
+            raise SerError(f"{message}Its home is {corpus.url}, its licence {corpus.licence}.") from error
         if data_dir:
             logger.warning("%s: not in %s, so taken from %s", name, data_dir, folder)
     if not any(folder.iterdir()):
@@ -112,27 +128,6 @@ def _candidates(name: str | Path, *folders: str | Path | None) -> list[Path]:
     """
     bases = [Path(folder).expanduser() for folder in (*folders, os.environ.get("SER_DATA_DIR")) if folder]
     return list(dict.fromkeys((place / base / name).absolute() for base in bases for place in (Path(), project_dir())))
-
-
-def _download(corpus: Corpus, candidates: list[Path]) -> Path:
-    places = ", ".join(map(str, candidates)) or "any folder (neither data_dir nor SER_DATA_DIR is set)"
-    message = (
-        f"{corpus.title} was not found in {places}. Do one of:\n"
-        f"  1. put its files (like {corpus.example}, in any subfolder) under DIR/{corpus.name} and pass data_dir=DIR;\n"
-        "  2. the same, and `export SER_DATA_DIR=DIR`;\n"
-    )
-    if corpus.handle is None:
-        raise SerError(f"{message}  3. it comes with this repository: `git checkout -- {corpus.folder}`")
-    try:
-        import kagglehub
-
-        return Path(kagglehub.dataset_download(corpus.handle)).absolute()
-    except Exception as error:  # of any kind (network, rights, disk): it is chained and quoted
-        command = f"python -c \"import kagglehub; kagglehub.dataset_download('{corpus.handle}')\""
-        message += (
-            f"  3. with a network, download it once: `{command}`\n     (tried: {type(error).__name__}: {error})\n"
-        )
-        raise SerError(f"{message}Its home is {corpus.url}, its licence {corpus.licence}.") from error
 
 
 # At the end, because the modules import from this one.

@@ -128,11 +128,9 @@ def measure_files(files: list[Path], title: str, progress: bool, allow_silence: 
         return {"seconds": seconds, "sampling_rate": sampling_rate, "audio_hash": digest}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(measure, files)
         # The delay prevents a bar from flashing up for a few files.
-        bar = tqdm(
-            pool.map(measure, files), title, len(files), unit="file", leave=False, delay=0.5, disable=not progress
-        )
-        return list(bar)
+        return list(tqdm(results, title, len(files), unit="file", leave=False, delay=0.5, disable=not progress))
 
 
 def audio_hash(samples: np.ndarray, sampling_rate: int) -> str:
@@ -169,19 +167,10 @@ def _load_corpus(corpus: Corpus, root: Path, shortfall: dict[str, tuple[int, int
         if len(problems) == len(labels):
             raise SerError(f"{corpus.name}: none of the {len(labels)} clips under {root} can be used: {examples}")
         logger.warning("%s: %d of %d files left out: %s", corpus.name, len(problems), len(labels), examples)
-    rows = [
-        {
-            **facts,
-            **result,
-            "clip_id": f"{corpus.name}/{names_of[file]}",
-            "corpus": corpus.name,
-            "path": str(file),
-            "speaker": f"{corpus.name}-{facts['speaker']}",
-        }
-        for (file, facts), result in zip(labels.items(), measured.values(), strict=True)
-        if isinstance(result, dict)
-    ]
-    return pd.DataFrame(rows)
+    usable = {file: labels[file] | result for file, result in measured.items() if isinstance(result, dict)}
+    table = pd.DataFrame(list(usable.values())).assign(corpus=corpus.name, path=list(map(str, usable)))
+    clip_ids = [f"{corpus.name}/{names_of[file]}" for file in usable]
+    return table.assign(clip_id=clip_ids, speaker=f"{corpus.name}-" + table["speaker"])
 
 
 def _measure(corpus: Corpus, root: Path, files: list[Path], progress: bool) -> dict[Path, dict | str]:

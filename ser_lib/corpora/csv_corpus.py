@@ -32,8 +32,8 @@ def read_corpus(path: Path) -> Corpus:
     """Read a CSV as a corpus with the file's name; the audio itself is not opened.
 
     Raises:
-        SerError: it cannot be read as CSV, lacks a column, contains an unknown emotion or a missing file, states the
-            speakers of some clips only, or contradicts itself about a file.
+        SerError: it is no such CSV, has an unknown emotion, a missing file, speakers of some clips only, or two facts
+            about a file.
     """
     facts = _read_facts(path)
     files = list(facts["path"])

@@ -30,8 +30,8 @@ def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFr
         advice: a sentence for the error about a missing column.
 
     Returns:
-        the columns `COLUMNS`: path (absolute), emotion (of the column `emotion`, else `label`) and subset as text, others
-        None where a value is not known. The index is the number of each row's line in the file.
+        the columns `COLUMNS`: path (absolute), emotion (of the column `emotion`, else `label`) and subset as text, and
+        others, None where a value is not known. The index is the number of each row's line in the file.
 
     Raises:
         SerError: the file cannot be read as such a CSV.

@@ -21,10 +21,7 @@ def canonical(word: str) -> str:
 
 
 def to_emotion(word: str) -> str:
-    """Map a corpus's word for an emotion to one of `EMOTIONS`, whatever its case, underscores and hyphens.
-
-    Raises:
-        SerError: the word is unknown; the message names the nearest known one.
+    """Map a word to one of `EMOTIONS`, whatever its case, underscores and hyphens; SerError where it is unknown.
 
     >>> to_emotion("Pleasant_Surprise"), to_emotion("fearful"), to_emotion("calm")
     ('surprise', 'fear', 'calm')
@@ -37,10 +34,6 @@ def to_emotion(word: str) -> str:
 
 
 def in_order(emotions) -> list[str]:
-    """Return the distinct emotions of an iterable in the order of `EMOTIONS`.
-
-    >>> in_order(["sad", "neutral", "sad"])
-    ['neutral', 'sad']
-    """
+    """Return the distinct emotions of an iterable in the order of `EMOTIONS`."""
     present = {to_emotion(emotion) for emotion in emotions}
     return [emotion for emotion in EMOTIONS if emotion in present]

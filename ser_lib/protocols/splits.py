@@ -3,10 +3,8 @@
     split = make_split(clips, "speaker", seed=0)
     train = split[(split.fold == 0) & (split.subset == "train")]
 
-A protocol is a function that returns its folds, under one line that adds it to `PROTOCOLS`.
-
-Random choices come from `ser_lib.common.hashing`: the same seed gives the same split on every platform, in whatever
-order the rows are.
+A protocol is a function that returns its folds, under one line that adds it to `PROTOCOLS`. Random choices come from
+`common.hashing`: the same seed gives the same split on every platform, in whatever order the rows are.
 """
 
 import inspect
@@ -32,6 +30,10 @@ VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the cli
 
 # The actors tested in each fold of EmoBox (Ma et al. 2024, arXiv:2406.07162), which states no validation speakers.
 EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
+
+_PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim, leak and all"
+_DEDUPLICATED = "the same random split after de-duplication: what the duplicates were worth"
+_ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
 
 _FROM_FILES = {"path", "seconds", "sampling_rate"}
 _SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _FROM_FILES), "protocol", "seed"]
@@ -146,11 +148,7 @@ def save_split(split: pd.DataFrame, path: str | Path) -> None:
 
 
 def load_split(path: str | Path) -> pd.DataFrame:
-    """Read a split that `save_split` wrote; those of older runs have no `audio_hash`.
-
-    Raises:
-        SerError: the file does not exist, or is not a split.
-    """
+    """Read a split that `save_split` wrote (older ones have no `audio_hash`); SerError where it is missing or none."""
     path = Path(path)
     if not path.is_file():
         raise SerError(f"no split at {path}: write one with save_split(make_split(clips), path)")
@@ -161,12 +159,7 @@ def load_split(path: str | Path) -> pd.DataFrame:
         raise SerError(f"{path} is not a split: expected CSV with the columns {', '.join(_SAVED)}") from error
 
 
-@protocol(
-    "published",
-    "random clips as the source states, duplicate files kept: reproduces a claim, leak and all",
-    is_random=True,
-    repeats_source=True,
-)
+@protocol("published", _PUBLISHED, is_random=True, repeats_source=True)
 def random_clips(
     clips: pd.DataFrame,
     seed: int,
@@ -203,9 +196,7 @@ def random_clips(
     return [{"train": train, "validation": test if select_on_test else validation, "test": test}]
 
 
-protocol("deduplicated", "the same random split after de-duplication: what the duplicates were worth", is_random=True)(
-    partial(random_clips, drop_copies=True)
-)
+protocol("deduplicated", _DEDUPLICATED, is_random=True)(partial(random_clips, drop_copies=True))
 
 
 @protocol("speaker", "k folds, no speaker in both train and test, validation speakers disjoint from both")
@@ -269,11 +260,9 @@ def _speaker_fold(clips: pd.DataFrame, tested: list[str], seed: int, test_rows=T
 
 
 def hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Divide rows into training and validation, by speaker; within the speaker where there is only one.
+    """Divide the rows that are not tested into training and validation, by speaker; within the only speaker's clips.
 
-    Args:
-        rows: row numbers of clips that are not tested.
-        key: the seed and what else distinguishes this fold: it determines the random choice.
+    The seed and what else distinguishes this fold are the `key`, which determines the random choice.
     """
     part = clips.iloc[rows]
     speakers = _balanced(part, *key, "validation")
@@ -340,5 +329,4 @@ def cross_corpus(clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | N
     return made
 
 
-_ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
 protocol("speaker-adapted", _ADAPTED, is_transductive=True)(unseen_speakers)

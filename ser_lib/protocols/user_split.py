@@ -23,6 +23,7 @@ SUBSET_WORDS = {  # the words, in any case, for each subset
     "test": ("test", "testing"),
 }
 OPTIONAL = ["speaker", "sentence", "corpus", "fold", "augmented_from"]  # the columns that are read besides the label
+_AUDIO = (*SUFFIXES, *NOT_READ)  # formats that cannot be read too, so that an error reports them
 _SUBSET_OF = {word: subset for subset, words in SUBSET_WORDS.items() for word in words}
 _KNOWN_WORDS = "Subsets are " + ", ".join(f"{name} ({', '.join(words[1:])})" for name, words in SUBSET_WORDS.items())
 
@@ -81,10 +82,8 @@ def read_split(
     split = pd.DataFrame(rows).dropna(axis=1, how="all")
     _check_folds(split)
     shared = common_folder(split["path"], path or "the split")
-    clip_ids = [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]]
-    split.insert(0, "clip_id", clip_ids)
-    split = _fill_from_names(split, notes)
-    split = _find_originals(split, notes)
+    split.insert(0, "clip_id", [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]])
+    split = _find_originals(_fill_from_names(split, notes), notes)
     files = list(split["path"].unique())
     results = measure_files(files, "audio", progress, allow_silence=True)
     problems = [result for result in results if isinstance(result, str)]
@@ -114,7 +113,7 @@ def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
         advice = "Name the parts with --train and --test, or list the files in a CSV with the columns path and subset."
         raise SerError(f"expected a folder that holds train/ and test/, but {folder} holds {names}. {advice}")
     rows = [row for place, subset in subsets.items() for row in _folder_rows(place, subset)]
-    n_outside = len(_audio_in(folder)) - len(rows)
+    n_outside = len(files_in(folder, _AUDIO)) - len(rows)
     if n_outside > 0:
         names = ", ".join(f"{place.name}/" for place in subsets)
         notes.append(f"Audio files outside {names} are left out: {n_outside}.")
@@ -125,16 +124,11 @@ def _folder_rows(folder: Path, subset: str) -> list[dict]:
     folder = folder.absolute()
     rows = [
         {"path": file, "subset": subset, "folder": None if file.parent == folder else file.parent.name}
-        for file in _audio_in(folder)
+        for file in files_in(folder, _AUDIO)
     ]
     if not rows:
         raise SerError(f"no audio ({' '.join(SUFFIXES)}) anywhere under {folder}.")
     return rows
-
-
-def _audio_in(folder: Path) -> list[Path]:
-    # Formats that cannot be read too, so that an error reports them.
-    return files_in(folder, (*SUFFIXES, *NOT_READ))
 
 
 def _read_csv(path: Path, notes: list[str], part: str | None = None) -> list[dict]:
@@ -147,11 +141,9 @@ def _read_csv(path: Path, notes: list[str], part: str | None = None) -> list[dic
     if read_as and part is None:
         notes.append(f"Subsets: {', '.join(f'{word!r} as {subset}' for word, subset in read_as.items())}.")
 
-    def original(name: str | None) -> str | None:
-        file = locate(name, path.parent) if name else None
-        return str(file) if file and file.is_file() else name
-
-    labels, originals = [label or None for label in table["emotion"]], table["augmented_from"].map(original)
+    located = [(name, locate(name or "", path.parent)) for name in table["augmented_from"]]
+    originals = [str(file) if file.is_file() else name for name, file in located]
+    labels = [label or None for label in table["emotion"]]
     rows = table[["path", *OPTIONAL]].assign(subset=subsets, emotion=labels, augmented_from=originals)
     return rows.to_dict("records")
 
@@ -183,9 +175,8 @@ def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     parsed = pd.DataFrame([_parse(file) for file in split["path"]], split.index, columns, dtype=object)
     is_known = parsed["corpus"].notna()
     # Where some names are of no known corpus, corpus and label of those files are not known.
-    filled = [
-        name for name in columns[: 4 if is_known.all() else 2] if name not in split and parsed[name].notna().any()
-    ]
+    columns = columns if is_known.all() else columns[:2]
+    filled = [name for name in columns if name not in split and parsed[name].notna().any()]
     if filled:
         titles = ", ".join(CORPORA[name].title for name in parsed["corpus"].dropna().unique())
         notes.append(f"Read from the names of {is_known.sum()} of {len(split)} files ({titles}): {', '.join(filled)}.")

@@ -204,8 +204,14 @@ class TestRefused:
             ('path,subset\n"clip-0.wav,train\n', "is not CSV"),
             ("path,subset\nclip-0.wav,train\n", "no test clips"),
             ("path,subset\nclip-0.wav,dev\nclip-1.wav,test\n", "no train clips"),
-            ("path,subset\nno.wav,train\nnor.wav,train\nclip-1.wav,test\n", "2 of 3 files that .* lists do not exist: .*no.wav"),
-            ("path,subset,fold\nclip-0.wav,train,1\nclip-1.wav,test,2\n", "fold 1, which is a split of its own, has no test clips"),
+            (
+                "path,subset\nno.wav,train\nnor.wav,train\nclip-1.wav,test\n",
+                "2 of 3 files that .* lists do not exist: .*no.wav",
+            ),
+            (
+                "path,subset,fold\nclip-0.wav,train,1\nclip-1.wav,test,2\n",
+                "fold 1, which is a split of its own, has no test clips",
+            ),
             ("path,subset,fold\nclip-0.wav,train,1\nclip-1.wav,test,\n", "fold is empty in 1 of 2 rows"),
             ("path,subset,corpus\nclip-0.wav,train,x\nclip-1.wav,test,\n", "corpus is empty in 1 of 2"),
             ("path,subset,augmented_from\nclip-0.wav,train,clip-1\nclip-1.wav,test,clip-0\n", "round in a circle"),
