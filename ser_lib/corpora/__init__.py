@@ -31,14 +31,11 @@ def discover() -> dict[str, Corpus]:
 
 
 def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
-    """Return a registered corpus, or a user's own.
+    """Return a registered corpus, or a user's own; SerError where there is none, or its CSV cannot be used.
 
     Args:
         name: one of `CORPORA`; or the path of a CSV (see `csv_corpus`), relative to the working folder, the checkout,
             `data_dir` or `$SER_DATA_DIR`, with `~` and `$VARIABLES`; or the name of a CSV that this process has read.
-
-    Raises:
-        SerError: no corpus has this name, or the CSV cannot be used.
 
     >>> get_corpus("ravdess").speakers
     24
@@ -83,13 +80,10 @@ def lasting_name(name: str) -> str:
 
 
 def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
-    """Return the folder that holds a corpus, downloading it where necessary.
+    """Return the folder that holds a corpus, downloading it where necessary; SerError where there is none, or no file.
 
     Searches `data_dir`/name, `$SER_DATA_DIR`/name and the copy bundled with this repository (only `sample` has one),
     then asks kagglehub, which reads its cache without a network. Of a CSV corpus: the deepest folder of all its files.
-
-    Raises:
-        SerError: it is not found (the message states every way to get it), or its folder is empty.
     """
     corpus = get_corpus(name, data_dir)
     if corpus.files and corpus.folder:
@@ -122,10 +116,8 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
 
 
 def _candidates(name: str | Path, *folders: str | Path | None) -> list[Path]:
-    """The absolute paths of `name` in the folders that are set, and in `$SER_DATA_DIR`.
-
-    Relative folders are those of the working folder, then of the checkout: notebooks run in a folder of their own.
-    """
+    """The absolute paths of `name` in the folders that are set, and in `$SER_DATA_DIR`."""
+    # Relative to the working folder, then to the checkout, since notebooks run in a folder of their own.
     bases = [Path(folder).expanduser() for folder in (*folders, os.environ.get("SER_DATA_DIR")) if folder]
     return list(dict.fromkeys((place / base / name).absolute() for base in bases for place in (Path(), project_dir())))
 

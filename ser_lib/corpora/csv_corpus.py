@@ -29,12 +29,7 @@ SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "m
 
 
 def read_corpus(path: Path) -> Corpus:
-    """Read a CSV as a corpus with the file's name; the audio itself is not opened.
-
-    Raises:
-        SerError: it is no such CSV, has an unknown emotion, a missing file, speakers of some clips only, or two facts
-            about a file.
-    """
+    """Read a CSV as a corpus with the file's name, without its audio; SerError for gaps and contradictions."""
     facts = _read_facts(path)
     files = list(facts["path"])
     folder = common_folder(files, path)
@@ -78,10 +73,9 @@ def name_of(path: Path) -> str:
 
 def refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
     """Raise SerError where two CSV corpora name the same speaker, who would count as two people in a split."""
-    speakers = {
-        corpus.name: {_plain(facts["speaker"]) for facts in map(corpus.parse, corpus.files) if facts}
-        for corpus in corpora
-    }
+    speakers = {}
+    for corpus in corpora:
+        speakers[corpus.name] = {_plain(facts["speaker"]) for facts in map(corpus.parse, corpus.files) if facts}
     for first, second in combinations(speakers, 2):
         shared = sorted(speakers[first] & speakers[second])
         if shared:

@@ -23,7 +23,7 @@ def is_file_list(name: str | Path) -> bool:
 
 
 def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFrame:
-    """Read a CSV of audio files that has a header; blank rows are left out.
+    """Read a CSV of audio files that has a header, without its blank rows; SerError where it is no such CSV.
 
     Args:
         needed: the required columns.
@@ -32,9 +32,6 @@ def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFr
     Returns:
         the columns `COLUMNS`: path (absolute), emotion (of the column `emotion`, else `label`) and subset as text, and
         others, None where a value is not known. The index is the number of each row's line in the file.
-
-    Raises:
-        SerError: the file cannot be read as such a CSV.
     """
     text = read_text(path)
     header = text.split("\n", 1)[0]
@@ -64,7 +61,8 @@ def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFr
     if no_path.any():
         raise SerError(f"{path}, line {no_path.idxmax()}: the path is empty.")
     files = [locate(name, path.parent) for name in table["path"]]
-    table = table.reindex(columns=COLUMNS, fill_value="").apply(lambda column: column.str.strip()).assign(path=files)
+    table = table.loc[:, table.columns != ""].reindex(columns=COLUMNS, fill_value="")
+    table = table.apply(lambda column: column.str.strip()).assign(path=files)
     facts = table[COLUMNS[3:]]
     table[COLUMNS[3:]] = facts.astype(object).mask(facts.apply(lambda column: column.str.lower().isin(NOT_KNOWN)), None)
     return table

@@ -28,7 +28,7 @@ LEAKS = {
 
 
 def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = True) -> pd.DataFrame:
-    """Count the test clips that each kind of leak affects.
+    """Count the test clips that each kind of leak affects; SerError where the table is no split or audio is unreadable.
 
     Training means the train subset; the validation subset counts only for `selection on test`. Leaks are searched for
     within each fold, and the clips are counted once over all folds.
@@ -42,9 +42,6 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
     Returns:
         one row for each of `LEAKS`: leak, severity, clips (distinct test clips; <NA> where the table cannot tell),
         share (of all distinct test clips), examples (up to 3, "test ↔ train"), meaning.
-
-    Raises:
-        SerError: the table is no split, or an audio file cannot be read.
     """
     missing = _missing(split, "clip_id", "subset")
     if missing:
@@ -136,8 +133,7 @@ def _augmented(test: pd.DataFrame, train: pd.DataFrame) -> pd.Series:
 
     def with_original(table: pd.DataFrame) -> pd.DataFrame:
         original = table["augmented_from"].replace("", pd.NA)
-        table = table.assign(is_copy=original.notna(), original=original.fillna(table["clip_id"]))
-        return table[["fold", "original", "clip_id", "is_copy"]]
+        return table.assign(is_copy=original.notna(), original=original.fillna(table["clip_id"]))
 
     both = with_original(test).merge(with_original(train), on=["fold", "original"], suffixes=("", "_trained"))
     is_leak = (both["is_copy"] | both["is_copy_trained"]) & (both["clip_id"] != both["clip_id_trained"])

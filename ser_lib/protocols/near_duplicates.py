@@ -34,16 +34,10 @@ NEIGHBOURS = 8
 
 
 def near_duplicate_groups(clips: pd.DataFrame, progress: bool = True) -> pd.Series:
-    """Number the recordings: clips of one group are the same audio, altered copies of it, or copies of these.
+    """Number the recordings from 0, aligned to the rows: those of one number are the same audio, or altered copies of it.
 
     Args:
         clips: needs `path` and `audio_hash`; rows with the same `audio_hash` are one recording without comparison.
-
-    Returns:
-        group numbers aligned to the rows of `clips`, from 0 in order of appearance.
-
-    Raises:
-        SerError: an audio file cannot be read.
     """
     number, hashes = pd.factorize(clips["audio_hash"])
     distinct = clips[~clips["audio_hash"].duplicated()]

@@ -34,7 +34,6 @@ EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24
 _PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim, leak and all"
 _DEDUPLICATED = "the same random split after de-duplication: what the duplicates were worth"
 _ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
-
 _FROM_FILES = {"path", "seconds", "sampling_rate"}
 _SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _FROM_FILES), "protocol", "seed"]
 
@@ -100,7 +99,7 @@ def make_split(
     train_on_test: bool = False,
     test_corpora: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Split a clip table by one of `PROTOCOLS`.
+    """Split a clip table by one of `PROTOCOLS`; SerError where there is no such one or setting, or it cannot split it.
 
     Args:
         folds: number of folds, at most one for each speaker (`speaker`, `speaker-sentence`, `speaker-adapted`).
@@ -113,9 +112,6 @@ def make_split(
     Returns:
         The rows of `clips`, once for each fold and subset that they are in, with `fold` (from 0), `subset`
         (train, validation, test), `protocol` and `seed`.
-
-    Raises:
-        SerError: the protocol is unknown, has no setting of that name, or cannot split these clips.
     """
     chosen = get_protocol(protocol)
     who_is_used = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}

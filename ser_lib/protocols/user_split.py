@@ -2,8 +2,6 @@
 
 split = read_split("split.csv")  # or a folder that holds train/ and test/
 table = audit(split)
-
-Labels are free text: a split with any set of labels can be audited.
 """
 
 from collections import defaultdict
@@ -22,7 +20,6 @@ SUBSET_WORDS = {  # the words, in any case, for each subset
     "validation": ("validation", "valid", "val", "dev", "devel", "development", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
-OPTIONAL = ["speaker", "sentence", "corpus", "fold", "augmented_from"]  # the columns that are read besides the label
 _AUDIO = (*SUFFIXES, *NOT_READ)  # formats that cannot be read too, so that an error reports them
 _SUBSET_OF = {word: subset for subset, words in SUBSET_WORDS.items() for word in words}
 _KNOWN_WORDS = "Subsets are " + ", ".join(f"{name} ({', '.join(words[1:])})" for name, words in SUBSET_WORDS.items())
@@ -47,13 +44,13 @@ def read_split(
     validation: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Read a split, and decode each of its files once.
+    """Read a split, and decode each of its files once; SerError where a file or value is missing or cannot be read.
 
     Args:
-        path: a CSV with the columns `path` and `subset` (see `SUBSET_WORDS`), and optionally `label` (or `emotion`),
-            `speaker`, `sentence`, `corpus`, `fold` (each fold is a split of its own) and `augmented_from` (path or name
-            of the file that this one was made from). Or a folder that holds train/ and test/, with audio at any depth;
-            the label is then the name of the folder that a file lies in.
+        path: a CSV with the columns `path` and `subset` (see `SUBSET_WORDS`), and optionally `label` (or `emotion`; any
+            text), `speaker`, `sentence`, `corpus`, `fold` (each fold is a split of its own) and `augmented_from` (path
+            or name of the file that this one was made from). Or a folder that holds train/ and test/, with audio at any
+            depth; the label is then the name of the folder that a file lies in.
         train, test, validation: instead of `path`, a folder or a list of files each: text with one path a line,
             or a CSV as above, which then needs no subset.
 
@@ -64,9 +61,6 @@ def read_split(
         one row a file and fold: clip_id (the path from the folder that all files share), path (absolute), subset,
         seconds, sampling_rate, audio_hash, and of fold, corpus, speaker, sentence, emotion and augmented_from those
         that are known for any clip. `attrs["notes"]` holds sentences on how it was read, to be shown with an audit.
-
-    Raises:
-        SerError: a part, file or value is missing or not allowed, or audio cannot be decoded.
     """
     notes: list[str] = []
     parts = {"train": train, "validation": validation, "test": test}
@@ -115,8 +109,9 @@ def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
     rows = [row for place, subset in subsets.items() for row in _folder_rows(place, subset)]
     n_outside = len(files_in(folder, _AUDIO)) - len(rows)
     if n_outside > 0:
-        names = ", ".join(f"{place.name}/" for place in subsets)
-        notes.append(f"Audio files outside {names} are left out: {n_outside}.")
+        notes.append(
+            f"Audio files outside {', '.join(f'{place.name}/' for place in subsets)} are left out: {n_outside}."
+        )
     return rows
 
 
@@ -144,8 +139,8 @@ def _read_csv(path: Path, notes: list[str], part: str | None = None) -> list[dic
     located = [(name, locate(name or "", path.parent)) for name in table["augmented_from"]]
     originals = [str(file) if file.is_file() else name for name, file in located]
     labels = [label or None for label in table["emotion"]]
-    rows = table[["path", *OPTIONAL]].assign(subset=subsets, emotion=labels, augmented_from=originals)
-    return rows.to_dict("records")
+    rows = table[["path", "speaker", "sentence", "corpus", "fold"]]
+    return rows.assign(subset=subsets, emotion=labels, augmented_from=originals).to_dict("records")
 
 
 def _subset_of(word: str, where: str, expected: str | None = None) -> str:

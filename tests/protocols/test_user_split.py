@@ -179,7 +179,7 @@ class TestAnyCsv:
         assert {row["emotion"] for row in read_rows} == {label.strip() or None}
 
     def test_padding_blank_lines_and_carriage_returns(self, tmp_path, files):
-        text = "Path , Subset\r\n clip-0.wav , train\r\n\r\nclip-1.wav,  TEST \r\n , \r\n"
+        text = "Path , Subset,,\r\n clip-0.wav , train,,\r\n\r\nclip-1.wav,  TEST ,,\r\n , ,,\r\n"
         (tmp_path / "split.csv").write_bytes(text.encode())
         assert read(tmp_path / "split.csv")["subset"].tolist() == ["train", "test"]
 
