@@ -1,9 +1,8 @@
-"""One's own voice in a notebook: a recorder in the page, an upload, a path; and bundled clips where there is none yet."""
+"""The reader's own recordings in a notebook, from the microphone, an upload or a path; bundled clips until then."""
 
 import base64
 import binascii
 import importlib
-import importlib.resources
 import io
 import sys
 import uuid
@@ -19,25 +18,25 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.run import Run
+from ser_lib.reports.rendering import render
 
-TEMPLATES = importlib.resources.files("ser_lib.reports") / "templates"
-SAMPLING_RATE = 32000  # Hz, of what is recorded: no recipe reads more
-LONGEST_SECONDS = 30
+SAMPLING_RATE = 32000  # Hz, of recordings: no recipe reads more
+MAX_SECONDS = 30
 FILE_NAME = "recording.wav"
 
 
-def own_audio(source: str | Path | None) -> list[Recording] | None:
-    """The audio of whoever runs the notebook.
+def read_source(source: str | Path | None) -> list[Recording] | None:
+    """The recordings of whoever runs the notebook.
 
     Args:
-        source: "microphone"; "upload", from one's computer to Colab; the path of a file or of a folder; or None.
+        source: "microphone"; "upload", from the reader's computer to Colab; the path of a file or of a folder; or None.
 
     Returns:
-        one recording or more; None where there is none yet: `source` is None, or a recorder was put into a page
-        that cannot hand its recording to Python, as outside of Colab, and says how to go on.
+        at least one recording; None where there is none yet: `source` is None, or the page has a recorder that cannot
+        pass its recording to Python, as outside of Colab, and a printed line says what to do.
 
     Raises:
-        SerError: no recording came of it, an audio file cannot be read, or it is silent.
+        SerError: the recorder returned no recording, or a file cannot be read or is silent.
     """
     if source is None:
         return None
@@ -53,18 +52,18 @@ def own_audio(source: str | Path | None) -> list[Recording] | None:
     return [decode_audible(file)._replace(name=file.name) for file in files]
 
 
-def from_microphone(longest_seconds: float = LONGEST_SECONDS) -> Recording | None:
-    """Put a recorder into the page. In Colab, wait for the recording; elsewhere say where to put it, and return None.
+def from_microphone(max_seconds: float = MAX_SECONDS) -> Recording | None:
+    """Display a recorder. In Colab, wait for the recording; elsewhere print what to do next, and return None.
 
     Raises:
-        SerError: the browser gave none, and says why; or it is too short, or silent.
+        SerError: the browser returned no recording, with its reason; or the recording is too short, or silent.
     """
     from IPython.display import HTML, display
 
-    display(HTML(recorder(longest_seconds)))
+    display(HTML(recorder(max_seconds)))
     if not in_colab():
         print(
-            f"Record, save {FILE_NAME} beside this notebook, and run this cell again with own = {FILE_NAME!r}.\n"
+            f"Record, save {FILE_NAME} beside this notebook, and run this cell again with source = {FILE_NAME!r}.\n"
             "Until then, the cells below show the bundled clips."
         )
         return None
@@ -72,16 +71,16 @@ def from_microphone(longest_seconds: float = LONGEST_SECONDS) -> Recording | Non
 
 
 def uploaded() -> list[Path]:
-    """Ask for files in Colab, which lie beside the notebook then.
+    """Ask for files in Colab, which saves them beside the notebook.
 
     Raises:
         SerError: this is not Colab, or no file was chosen.
     """
     if not in_colab():
-        raise SerError('"upload" works in Colab alone. Here, put the file beside the notebook, and give its path.')
+        raise SerError('"upload" works only in Colab. Here, put the file beside the notebook, and give its path.')
     files = [Path(name) for name in importlib.import_module("google.colab.files").upload()]
     if not files:
-        raise SerError("no file was chosen. Run the cell again, and choose one or more.")
+        raise SerError("no file was chosen. Run the cell again, and choose at least one.")
     return files
 
 
@@ -89,28 +88,29 @@ def in_colab() -> bool:
     return "google.colab" in sys.modules
 
 
-def recorder(longest_seconds: float = LONGEST_SECONDS) -> str:
-    """HTML of a recorder. Its script leaves a promise in `window.serRecording`, of what `recording_of` takes.
+def recorder(max_seconds: float = MAX_SECONDS) -> str:
+    """HTML of a recorder. Its script sets `window.serRecording` to a promise of what `recording_of` takes.
 
-    The browser encodes the WAV, and sends it nowhere; only Colab fetches it, to where the notebook's Python runs. Noise
-    suppression and automatic gain are switched off, since the clips that models learn from went through neither.
+    The browser encodes the WAV and sends it nowhere; only Colab fetches it, to the computer that runs Python. Noise
+    suppression and automatic gain are switched off, since training clips went through neither.
     """
-    import jinja2
-
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(str(TEMPLATES)), autoescape=True)
-    return environment.get_template("recorder.html.j2").render(
-        element=f"recorder-{uuid.uuid4().hex}",  # a page may hold several
+    return render(
+        "recorder.html.j2",
+        element=f"recorder-{uuid.uuid4().hex}",  # one page may have several recorders
         file_name=FILE_NAME,
-        longest_seconds=float(longest_seconds),
+        max_seconds=float(max_seconds),
         sampling_rate=SAMPLING_RATE,
     )
 
 
 def recording_of(answer: dict) -> Recording:
-    """What the recorder's promise gave, as a recording: {"wav": base64 of a WAV file} or {"error": why there is none}.
+    """The recorder's answer as a recording.
+
+    Args:
+        answer: {"wav": base64 of a WAV file}, or {"error": the reason why there is none}.
 
     Raises:
-        SerError: there is none; it is no WAV, shorter than `ser_lib.audio.reading.MIN_SECONDS`, or silent.
+        SerError: there is no recording; or it is no WAV, shorter than `ser_lib.audio.reading.MIN_SECONDS`, or silent.
     """
     if "error" in answer:
         raise SerError(f"nothing was recorded. {answer['error']}")
@@ -119,18 +119,18 @@ def recording_of(answer: dict) -> Recording:
         samples, sampling_rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (KeyError, TypeError, binascii.Error, soundfile.SoundFileError) as error:
         raise SerError(
-            "what came from the recorder is no WAV file. Record again, or save the recording and give its path."
+            "the recorder returned no WAV file. Record again, or save the recording and give its path."
         ) from error
     if not len(samples):
-        raise SerError("no sound at all came from the recorder. Speak, and then press Stop.")
+        raise SerError("the recording is empty. Speak, and then press Stop.")
     return decode_audible(Recording(samples, sampling_rate, "your recording"))
 
 
 def bundled_clips(run: Run) -> list[Recording]:
-    """One clip of the bundled corpus for each emotion that the run knows, to stand in for one's own.
+    """One clip of the bundled corpus for each emotion of the run, until the reader has recordings.
 
-    Its voices are synthetic. Where the run learned from that corpus, these are test clips of its first fold, whose
-    model `Run.predictor` loads.
+    The voices are synthetic. If the run was trained on that corpus, these are test clips of its first fold, the fold of
+    the model that `Run.predictor` loads.
     """
     clips = load_clips("sample")
     tested = run.split.loc[(run.split["fold"] == 0) & (run.split["subset"] == "test"), "clip_id"]
@@ -144,9 +144,9 @@ def bundled_clips(run: Run) -> list[Recording]:
 
 
 def joined(recordings: Sequence[Recording], pause_seconds: float = 3.0) -> Recording:
-    """One after the other, with silence between, in one channel at the first one's sampling rate.
+    """All recordings in one, with silence between them, in one channel at the sampling rate of the first.
 
-    A pause of 3 s is as long as most windows of `ser_lib.inference.streaming`, so that hardly one hears two recordings.
+    A pause of 3 s is as long as most windows of `ser_lib.inference.streaming`: few windows cover two recordings.
     """
     rate = recordings[0].sampling_rate
     pause = np.zeros(round(pause_seconds * rate), np.float32)

@@ -385,7 +385,7 @@ class TestPage:
         texts, html = self.made(split, tmp_path)
         assert "No leak found among the kinds" in texts.text and 'class="strip green"' in html
         texts, html = self.made(split.drop(columns="speaker"), tmp_path)
-        assert "not all could be looked for: same speaker" in texts.text and 'class="strip plain"' in html
+        assert "some could not be checked: same speaker" in texts.text and 'class="strip plain"' in html
         leaking = split.assign(speaker="a")
         texts, html = self.made(leaking, tmp_path)
         assert "This split leaks" in texts.text and 'class="strip red"' in html

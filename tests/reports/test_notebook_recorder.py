@@ -1,4 +1,4 @@
-"""One's own audio: what the browser encodes, what comes back from it, and what stands in where there is none."""
+"""The reader's own recordings: what the browser encodes, what Python receives, and the bundled clips until then."""
 
 import base64
 import functools
@@ -20,8 +20,9 @@ import soundfile
 from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.reports import notebook_recorder
+from ser_lib.reports.rendering import TEMPLATES
 
-SCRIPT = notebook_recorder.TEMPLATES / "recorder.js"
+SCRIPT = TEMPLATES / "recorder.js"
 
 
 def answer(samples, rate=16000, **form):
@@ -50,7 +51,7 @@ class TestWhatComesBackFromTheBrowser:
             ({"wav": answer(noise(0.5))["wav"][:40]}, "no WAV file"),
             ({"wav": None}, "no WAV file"),
             ({}, "no WAV file"),
-            (answer(noise(0.0)), "no sound at all"),
+            (answer(noise(0.0)), "the recording is empty"),
             (answer(noise(0.01)), "your recording: expected at least 0.02 s"),
             (answer(np.zeros(16000)), "Is the microphone muted"),
         ],
@@ -62,7 +63,7 @@ class TestWhatComesBackFromTheBrowser:
 
 class TestOwnAudio:
     def test_is_none_where_none_is_named(self):
-        assert notebook_recorder.own_audio(None) is None
+        assert notebook_recorder.read_source(None) is None
 
     def test_is_a_file_or_all_files_of_a_folder(self, tmp_path, monkeypatch):
         for name in ("b.wav", "a.flac", "notes.txt"):
@@ -70,24 +71,24 @@ class TestOwnAudio:
                 (tmp_path / name).write_text("no audio")
             else:
                 soundfile.write(tmp_path / name, noise(0.1), 16000)
-        assert [str(one) for one in notebook_recorder.own_audio(tmp_path)] == ["a.flac", "b.wav"]
+        assert [str(one) for one in notebook_recorder.read_source(tmp_path)] == ["a.flac", "b.wav"]
         monkeypatch.setenv("HOME", str(tmp_path))
-        (one,) = notebook_recorder.own_audio("~/b.wav")
+        (one,) = notebook_recorder.read_source("~/b.wav")
         assert one.sampling_rate == 16000 and one.samples.shape == (1600, 1)
 
     def test_that_is_not_there_is_an_error(self, tmp_path):
         with pytest.raises(SerError, match="No such file"):
-            notebook_recorder.own_audio(tmp_path / "recording.wav")
+            notebook_recorder.read_source(tmp_path / "recording.wav")
         with pytest.raises(SerError, match="no audio in this folder"):
-            notebook_recorder.own_audio(tmp_path)
-        with pytest.raises(SerError, match="works in Colab alone"):
-            notebook_recorder.own_audio("upload")
+            notebook_recorder.read_source(tmp_path)
+        with pytest.raises(SerError, match="works only in Colab"):
+            notebook_recorder.read_source("upload")
 
     def test_outside_of_colab_the_recorder_is_shown_and_says_how_to_go_on(self, monkeypatch, capsys):
         shown = []
         monkeypatch.setattr("IPython.display.display", lambda page: shown.append(page.data))
-        assert notebook_recorder.own_audio("microphone") is None
-        assert "own = 'recording.wav'" in capsys.readouterr().out
+        assert notebook_recorder.read_source("microphone") is None
+        assert "source = 'recording.wav'" in capsys.readouterr().out
         assert 'download="recording.wav"' in shown[0] and "<script>" in shown[0]
 
 
@@ -106,24 +107,24 @@ class TestInColab:
 
     def test_the_recording_comes_straight_back(self, colab):
         colab.answer = answer(noise(0.5), 32000)
-        (recording,) = notebook_recorder.own_audio("microphone")
+        (recording,) = notebook_recorder.read_source("microphone")
         page, code = colab.asked
         assert len(recording.samples) == 16000 // 2 and f"window.{code} =" in page
 
     def test_a_refused_microphone_is_an_error(self, colab):
         colab.answer = {"error": "The browser does not let this page use the microphone. Allow it."}
         with pytest.raises(SerError, match="nothing was recorded. The browser does not let"):
-            notebook_recorder.own_audio("microphone")
+            notebook_recorder.read_source("microphone")
 
     def test_uploaded_files_are_read(self, colab, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         soundfile.write("mine.ogg", noise(0.5), 16000)
         colab.files = {"mine.ogg": b"as colab gives it"}
-        (recording,) = notebook_recorder.own_audio("upload")
+        (recording,) = notebook_recorder.read_source("upload")
         assert str(recording) == "mine.ogg" and recording.sampling_rate == 16000
         colab.files = {}
         with pytest.raises(SerError, match="no file was chosen"):
-            notebook_recorder.own_audio("upload")
+            notebook_recorder.read_source("upload")
 
 
 class TestInPlaceOfIt:
@@ -204,7 +205,7 @@ const part = (name) => document.querySelector(`[data-part="${name}"]`);
 part("record").click();
 setTimeout(() => part("stop").disabled || part("stop").click(), %d);
 window.serRecording.then((answer) => setTimeout(() => fetch("/", {
-  method: "POST", body: JSON.stringify({ ...answer, says: part("says").textContent,
+  method: "POST", body: JSON.stringify({ ...answer, says: part("message").textContent,
     shown: !part("player").hidden && part("save").href.startsWith("blob:"), again: !part("record").disabled }),
 }), 100));
 </script>"""
@@ -254,7 +255,7 @@ class TestInABrowser:
         [
             ("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); };",
              "does not let this page use the microphone"),
-            ("delete window.MediaRecorder;", "only pages of https"),
+            ("delete window.MediaRecorder;", "only to pages of https"),
         ],
     )  # fmt: skip
     def test_without_a_microphone_it_says_why(self, in_a_browser, before, message):

@@ -1,19 +1,19 @@
-// Records from the microphone in the reader's browser, and hands over a WAV of one channel and 16 bits.
+// Records from the microphone in the browser, and returns a WAV of one channel and 16 bits.
 
-// An ArrayBuffer of a whole WAV file; samples beyond ±1 are clipped, as a sound card would.
+// An ArrayBuffer of a WAV file; samples beyond ±1 are clipped.
 function wavOf(samples, rate) {
   const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
   const text = (offset, letters) => [...letters].forEach((c, i) => view.setUint8(offset + i, c.charCodeAt(0)));
   text(0, "RIFF");
   view.setUint32(4, 36 + 2 * samples.length, true);
   text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true); // bytes of what describes the format
-  view.setUint16(20, 1, true); // whole numbers, not compressed
+  view.setUint32(16, 16, true); // bytes of the format's description
+  view.setUint16(20, 1, true); // integers, not compressed
   view.setUint16(22, 1, true); // channels
   view.setUint32(24, rate, true);
-  view.setUint32(28, 2 * rate, true); // bytes a second
-  view.setUint16(32, 2, true); // bytes a sample of all channels
-  view.setUint16(34, 16, true); // bits a sample
+  view.setUint32(28, 2 * rate, true); // bytes per second
+  view.setUint16(32, 2, true); // bytes per sample of all channels
+  view.setUint16(34, 16, true); // bits per sample
   text(36, "data");
   view.setUint32(40, 2 * samples.length, true);
   samples.forEach((sample, i) => {
@@ -43,19 +43,19 @@ function base64Of(blob) {
 const FAILURES = {
   NotAllowedError: "The browser does not let this page use the microphone. Allow it beside the address, and record again.",
   NotFoundError: "No microphone was found. Plug one in, or use a file.",
-  NotReadableError: "Another programme holds the microphone. Close it, and record again.",
-  NotSupportedError: "This page cannot record: browsers let only pages of https:// and localhost, and some editors let none. Record with another programme, and use the file.",
+  NotReadableError: "Another programme uses the microphone. Close it, and record again.",
+  NotSupportedError: "This page cannot record: browsers allow it only to pages of https:// and localhost, and some editors to none. Record with another programme, and use the file.",
   EncodingError: "Nothing was recorded. Speak, and then press Stop.",
 };
 
-// Runs the buttons in `root`. The promise is of the first recording, {wav: base64}, or of why there is none, {error}.
-function recorder(root, longestSeconds, rate) {
+// Runs the buttons in `root`. Returns a promise of the first recording, {wav: base64}, or of the reason for none, {error}.
+function recorder(root, maxSeconds, rate) {
   const part = (name) => root.querySelector(`[data-part="${name}"]`);
-  const [record, stop, says, player, save] = ["record", "stop", "says", "player", "save"].map(part);
+  const [record, stop, message, player, save] = ["record", "stop", "message", "player", "save"].map(part);
 
   async function open() {
     if (!navigator.mediaDevices || !window.MediaRecorder) throw { name: "NotSupportedError" };
-    // What browsers do for telephone calls takes away loudness and breath, which emotion is heard by.
+    // Processing for telephone calls removes loudness and breath, which carry emotion.
     const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     return navigator.mediaDevices.getUserMedia({ audio: plain });
   }
@@ -66,8 +66,8 @@ function recorder(root, longestSeconds, rate) {
       const started = performance.now();
       const clock = setInterval(() => {
         const seconds = (performance.now() - started) / 1000;
-        says.textContent = `recording, ${seconds.toFixed(1)} of at most ${longestSeconds} s`;
-        if (seconds >= longestSeconds) stop.click();
+        message.textContent = `recording, ${seconds.toFixed(1)} of at most ${maxSeconds} s`;
+        if (seconds >= maxSeconds) stop.click();
       }, 100);
       machine.ondataavailable = (event) => chunks.push(event.data);
       machine.onerror = (event) => reject(event.error);
@@ -84,25 +84,25 @@ function recorder(root, longestSeconds, rate) {
     try {
       recorded = await untilStopped(stream);
     } finally {
-      stream.getTracks().forEach((track) => track.stop()); // the browser's red dot goes out
+      stream.getTracks().forEach((track) => track.stop()); // switches off the browser's recording sign
     }
     const audio = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await recorded.arrayBuffer());
     const wav = new Blob([wavOf(monoOf(audio), rate)], { type: "audio/wav" });
     player.src = save.href = URL.createObjectURL(wav);
     player.hidden = save.hidden = false;
-    says.textContent = `${audio.duration.toFixed(1)} s recorded.`;
+    message.textContent = `${audio.duration.toFixed(1)} s recorded.`;
     return { wav: await base64Of(wav) };
   }
 
   return new Promise((resolve) => {
     record.onclick = async () => {
       record.disabled = true;
-      says.textContent = "waiting for the microphone …";
+      message.textContent = "waiting for the microphone …";
       try {
         resolve(await once());
       } catch (error) {
-        says.textContent = FAILURES[error.name] || `It could not be recorded: ${error.message || error.name}`;
-        resolve({ error: says.textContent });
+        message.textContent = FAILURES[error.name] || `Recording failed: ${error.message || error.name}`;
+        resolve({ error: message.textContent });
       }
       record.disabled = false;
       stop.disabled = true;

@@ -1,4 +1,4 @@
-"""Clips, altered and written to a folder, so that what reads any clip reads them too."""
+"""Altered clips as files, which every feature reader reads as it reads the originals."""
 
 import os
 import tempfile
@@ -24,11 +24,14 @@ COPIES = {
 def write_altered(
     clips: pd.DataFrame, change: Callable[[str, np.ndarray], np.ndarray], audio_settings: dict, folder: Path
 ) -> pd.DataFrame:
-    """Write every clip, prepared and then changed, into a folder as float WAV: the clip table of these files.
+    """Prepare and alter every clip, and write it into a folder as float WAV.
 
     Args:
-        change: a clip's id and its waveform -> the changed waveform. Called by several threads.
+        change: function of a clip's id and waveform that returns the altered waveform; called by several threads.
         audio_settings: keyword arguments of `ser_lib.audio.reading.prepare`.
+
+    Returns:
+        the clip table of the files.
     """
     sampling_rate = audio_settings.get("sampling_rate", 16000)
 
@@ -57,14 +60,14 @@ def features_of_copies(
     """Features of altered copies of all clips, for `copies_before_split`.
 
     Args:
-        features: reads a clip table, (n_clips, ...); the same function as read the originals.
-        audio_settings: keyword arguments of `ser_lib.audio.reading.prepare`, as the originals' features had them.
-        changes: of `COPIES`.
+        features: function that reads features of a clip table, the same as for the originals.
+        audio_settings: keyword arguments of `ser_lib.audio.reading.prepare`, the same as for the originals.
+        changes: names in `COPIES`.
 
     Returns:
-        name of the change -> float32 of shape (n_clips, n_features).
+        float32 of shape (n_clips, n_features), by the name of the change.
     """
-    found = {}
+    arrays = {}
     for name in changes:
 
         def change(clip_id: str, waveform: np.ndarray, name: str = name) -> np.ndarray:
@@ -72,5 +75,5 @@ def features_of_copies(
 
         with tempfile.TemporaryDirectory(prefix="ser-copies-") as folder:
             array = features(write_altered(clips, change, audio_settings, Path(folder)))
-        found[name] = np.asarray(array, dtype=np.float32).reshape(len(clips), -1)
-    return found
+        arrays[name] = np.asarray(array, dtype=np.float32).reshape(len(clips), -1)
+    return arrays

@@ -1,4 +1,4 @@
-"""Mechanisms that choose on test clips: the layer, the best of many models, the epoch."""
+"""Leaks by choosing on test clips: the layer, the best of many models, the epoch."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,21 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.common.errors import SerError
+from ser_lib.evaluation.metrics import decisions, is_right
 from ser_lib.models import network_training
 from ser_lib.models import networks as models
 from ser_lib.protocols.splits import make_split
-from ser_lib.studies.leaks.folds import fold_by_fold, mean_n_train, tested
-from ser_lib.studies.leaks.tables import Condition, is_right, table_of
-from ser_lib.studies.probe import probe
+from ser_lib.studies.leaks.conditions import Condition, Predicted, mean_n_train, table_of, tested
+from ser_lib.studies.probe import Fold, folds_of, probe
 
 
 def layer_chosen_on_test(
     clips: pd.DataFrame, features: np.ndarray, folds: int = 5, seeds: Sequence[int] = (0,)
 ) -> pd.DataFrame:
-    """An encoder's layer chosen by the test score, as where a table of all layers is made and its best row reported.
+    """An encoder's layer chosen by the test score, as in reports of the best row of a table of all layers.
 
-    Conditions, under folds by speaker: each fold's layer chosen on its validation speakers (honest); the one layer
-    that is best on all test clips (leaky); each fold's layer chosen on that fold's test clips (leaky).
+    Conditions, under folds by speaker: the layer of each fold chosen on its validation speakers (honest); one layer
+    chosen on all test clips (leaky); the layer of each fold chosen on the test clips of the fold (leaky).
 
     Args:
         features: (n_clips, n_layers, n_features), two layers or more.
@@ -33,18 +33,14 @@ def layer_chosen_on_test(
             "expected features of two layers or more, (n_clips, n_layers, n_features), got the shape "
             f'{features.shape}: embed the clips with layers="all"'
         )
-    answered = _held_out(clips, features, folds, seeds)
-    honest, overall, by_fold = (_chosen(answered, by) for by in ("validation", "all test", "test"))
+    candidates = _probe_candidates(clips, features, folds, seeds)
     name = "validation speakers choose"
-    return table_of(
-        "layer chosen on test",
-        clips,
-        [
-            Condition(name, False, *honest),
-            Condition("all test clips choose", True, *overall, against=name),
-            Condition("each fold's test clips choose", True, *by_fold, against=name),
-        ],
-    )
+    conditions = [
+        Condition(name, False, _chosen(candidates, "validation")),
+        Condition("all test clips choose", True, _chosen(candidates, "all test"), against=name),
+        Condition("each fold's test clips choose", True, _chosen(candidates, "test"), against=name),
+    ]
+    return table_of("layer chosen on test", clips, conditions)
 
 
 def best_of_many(
@@ -54,28 +50,25 @@ def best_of_many(
     folds: int = 5,
     seeds: Sequence[int] = (0,),
 ) -> pd.DataFrame:
-    """The best of ever more models of which none is better: each sees the features through noise of its own.
+    """The best of many equally good models: each reads the features with other noise added.
 
-    What trying many settings and reporting the best is worth where the settings do not matter. Conditions for each
-    count: each fold's model chosen on validation speakers (honest) or on test clips (leaky). The noise has the
-    deviation of each feature, and stays the same in training and test.
+    It measures the gain from trying many settings and reporting the best, where the settings make no difference.
+    Conditions for each count: the model of each fold chosen on validation speakers (honest) or on test clips (leaky).
+    The noise has the standard deviation of each feature, and is the same in training and test.
 
     Args:
-        features: (n_clips, n_features).
-        counts: how many candidates there are to choose from.
+        counts: numbers of candidates.
     """
     deviation = features.std(axis=0)
     noise = (np.random.default_rng(number).standard_normal(features.shape) for number in range(max(counts)))
-    candidates = np.stack([(features + deviation * own).astype(np.float32) for own in noise], axis=1)
-    answered = _held_out(clips, candidates, folds, seeds)
+    noisy = np.stack([(features + deviation * array).astype(np.float32) for array in noise], axis=1)
+    candidates = _probe_candidates(clips, noisy, folds, seeds)
     conditions = []
     for count in counts:
-        honest, leaky = (_chosen(answered, by, count) for by in ("validation", "test"))
         name = f"best of {count} on validation"
-        conditions += [
-            Condition(name, False, *honest),
-            Condition(f"best of {count} on test", True, *leaky, against=name),
-        ]
+        leaky = _chosen(candidates, "test", count)
+        conditions.append(Condition(name, False, _chosen(candidates, "validation", count)))
+        conditions.append(Condition(f"best of {count} on test", True, leaky, against=name))
     return table_of("best of many on test", clips, conditions)
 
 
@@ -87,77 +80,78 @@ def epoch_chosen_on_test(
     folds: int = 5,
     seeds: Sequence[int] = (0,),
 ) -> pd.DataFrame:
-    """A network kept at the epoch that is best on the test clips, for want of validation clips.
+    """A network stopped at the epoch that is best on the test clips, where there are no validation clips.
 
-    The `ravdess-wav2vec2-frozen-mlp` source reports the best of 10 epochs so, `tess-wav2vec2-finetune` selects on the
-    test set too. Conditions, under folds by speaker: validation speakers choose the epoch (honest), test clips do
-    (leaky). Same training clips, weights at the start and order of batches: only the epoch that is kept differs.
-
-    Args:
-        features: (n_clips, n_features).
+    The source of `ravdess-wav2vec2-frozen-mlp` reports the best of 10 epochs in this way, and that of
+    `tess-wav2vec2-finetune` selects on the test set too. Conditions, under folds by speaker: validation speakers choose
+    the epoch (honest), test clips choose it (leaky). Training clips, initial weights and the order of batches are equal:
+    only the chosen epoch differs.
     """
-
-    def kept_by(chooser: str):
-        def answer(rows, labels, emotions):
-            with network_training.seeded(0):
-                network = models.build("mlp", emotions, features.shape[1:], dense=(256,), dropout=0.3)
-                network_training.fit(
-                    network,
-                    features,
-                    labels,
-                    rows["train"],
-                    rows[chooser],
-                    epochs=epochs,
-                    batch_size=16,
-                    learning_rate=learning_rate,
-                    device="cpu",
-                    progress=False,
-                )
-                return network_training.probabilities(network, features[rows["test"]])
-
-        return answer
-
     splits = [make_split(clips, "speaker", seed, folds=folds) for seed in seeds]
-    honest, leaky = (fold_by_fold(clips, splits, kept_by(chooser)) for chooser in ("validation", "test"))
+
+    def probabilities(fold: Fold, chooser: str) -> np.ndarray:
+        with network_training.seeded(0):
+            network = models.build("mlp", fold.emotions, features.shape[1:], dense=(256,), dropout=0.3)
+            network_training.fit(
+                network,
+                features,
+                fold.labels,
+                fold.rows["train"],
+                fold.rows[chooser],
+                epochs=epochs,
+                batch_size=16,
+                learning_rate=learning_rate,
+                device="cpu",
+                progress=False,
+            )
+            return network_training.probabilities(network, features[fold.rows["test"]])
+
+    def trained(chooser: str) -> Predicted:
+        every_fold = [fold for split in splits for fold in folds_of(clips, split)]
+        tables = [fold.predictions(probabilities(fold, chooser)) for fold in every_fold]
+        return Predicted(pd.concat(tables), mean_n_train(splits))
+
     name = "validation speakers choose"
-    return table_of(
-        "epoch chosen on test",
-        clips,
-        [Condition(name, False, *honest), Condition("test clips choose", True, *leaky, against=name)],
-    )
+    conditions = [
+        Condition(name, False, trained("validation")),
+        Condition("test clips choose", True, trained("test"), against=name),
+    ]
+    return table_of("epoch chosen on test", clips, conditions)
 
 
-def _held_out(clips, features, folds, seeds) -> list[tuple[pd.DataFrame, list[pd.DataFrame]]]:
-    """For each seed the held-out rows (validation and test), and each candidate's answers to them.
+def _probe_candidates(
+    clips: pd.DataFrame, features: np.ndarray, folds: int, seeds: Sequence[int]
+) -> list[tuple[pd.DataFrame, list[pd.DataFrame]]]:
+    """For each seed the validation and test rows of the split, and the predictions of each candidate for them.
 
     Args:
         features: (n_clips, n_candidates, n_features).
     """
-    answered = []
+    candidates = []
     for seed in seeds:
         split = make_split(clips, "speaker", seed, folds=folds)
         as_test = split.assign(subset=split["subset"].replace("validation", "test"), held_out=split["subset"])
-        answers = [
+        tables = [
             probe(clips, np.ascontiguousarray(features[:, number]), as_test) for number in range(features.shape[1])
         ]
-        answered.append((tested(as_test).assign(n_train=mean_n_train([split])), answers))
-    return answered
+        candidates.append((tested(as_test).assign(n_train=mean_n_train([split])), tables))
+    return candidates
 
 
-def _chosen(answered: list, by: str, count: int | None = None) -> tuple[pd.DataFrame, float]:
-    """Test answers of the candidate with the highest UAR, among the first `count`.
+def _chosen(candidates: list, chooser: str, count: int | None = None) -> Predicted:
+    """Test predictions of the candidate with the highest UAR among the first `count`.
 
     Args:
-        by: what chooses: "validation" or "test" clips of each fold, or "all test" folds at once.
+        candidates: as of `_probe_candidates`.
+        chooser: "validation" or "test" clips of each fold, or "all test" clips of all folds at once.
     """
-    tables = []
-    for rows, answers in answered:
-        answers = answers[:count]
-        right = np.stack([is_right(answer) for answer in answers])
+    parts = []
+    for rows, tables in candidates:
+        right = np.stack([is_right(decisions(table)) for table in tables[:count]])
         subset, fold, truth = (rows[name].to_numpy() for name in ("held_out", "fold", "emotion"))
         for number in np.unique(fold):
-            judges = (subset == by) & (fold == number) if by != "all test" else subset == "test"
-            recalls = [right[:, judges & (truth == emotion)].mean(axis=1) for emotion in np.unique(truth[judges])]
+            judged = (subset == chooser) & (fold == number) if chooser != "all test" else subset == "test"
+            recalls = [right[:, judged & (truth == emotion)].mean(axis=1) for emotion in np.unique(truth[judged])]
             best = int(np.mean(recalls, axis=0).argmax())
-            tables.append(answers[best][(subset == "test") & (fold == number)])
-    return pd.concat(tables), float(np.mean([rows["n_train"].iloc[0] for rows, _ in answered]))
+            parts.append(tables[best][(subset == "test") & (fold == number)])
+    return Predicted(pd.concat(parts), float(np.mean([rows["n_train"].iloc[0] for rows, _ in candidates])))
