@@ -20,11 +20,16 @@
 # corpora and in noise, and what else a reader should know about such a number.
 
 # %%
-# In Colab this fetches the project and installs it; everywhere else it does nothing.
+# In Colab, download and install the project. Elsewhere this cell does nothing.
+import pathlib
 import sys
 
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
-    get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not project.is_dir():
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not (project / "pyproject.toml").is_file():
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
     get_ipython().system("pip install --quiet -e /content/ser-lib")
     sys.path.insert(0, "/content/ser-lib")
 

@@ -13,9 +13,7 @@ from ser_lib.studies.probe import probe, without_validation
 
 COLUMNS = [
     "corpora",  # "ravdess", or several with + between them
-    "mechanism",
-    "condition",
-    "leaky",
+    *["mechanism", "condition", "leaky"],
     *["uar", "uar_low", "uar_high", "accuracy", "accuracy_low", "accuracy_high"],
     "chance",  # the UAR of guessing among all emotions of the model
     "n_test",  # distinct clips: duplicates and copies of a clip count once

@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fear", "disgust")  # that acted corpora have in common
 ALL_OTHERS = "all others"
-CLEAN = "clean"
 VOICES = 6  # of babble: too many to understand one of them
 CONDITIONS = (
     *(Condition(noise, level) for noise in ("white", "pink", "babble") for level in (20.0, 10.0, 5.0, 0.0)),
@@ -124,14 +123,14 @@ def under_conditions(
     """
     conditions = [Condition(*condition) for condition in conditions]
     clean = flat_features(features, clips)
-    versions = {CLEAN: clean}
+    versions = {"clean": clean}
     bar = tqdm(conditions, desc="conditions", unit="condition", leave=False, delay=0.5, disable=not progress)
     for condition in bar:
         versions[condition.name] = degraded_features(clips, split, features, clean, condition, audio)
     predictions = probe_on(clips, clean, split, versions)
     chance = metrics.chance_level(split["emotion"].nunique())
     rows = []
-    for condition in [Condition(CLEAN), *conditions]:
+    for condition in [Condition("clean"), *conditions]:
         row = {"condition": condition.name, **condition._asdict(), "chance": chance}
         rows.append(row | _score(clips, predictions[condition.name]))
     return pd.DataFrame(rows)

@@ -272,8 +272,7 @@ def test_the_matrix_is_drawn_with_its_diagonal_framed_and_all_the_others_last():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ravdess", "savee", "tess", ALL_OTHERS]
     assert len(axes.patches) == 3
     assert texts(figure).count("0.75") == 3 and texts(figure).count("0.25") == 9
-    title = figure.get_suptitle().replace("\n", " ")
-    assert "From one corpus to another UAR is 0.25" in title and "same corpus 0.75 (chance 0.17)" in title
+    assert "chance 0.17" in figure.get_supxlabel()
 
 
 def test_the_matrix_states_each_chance_where_they_differ_and_leaves_cells_empty():
@@ -292,8 +291,6 @@ def test_noise_is_drawn_over_its_level_and_conditions_as_points():
     assert [line.get_label() for line in lines] == ["white noise", "pink noise", "babble noise"]
     assert list(lines[0].get_xdata()) == [0, 5, 10, 20]
     assert {"clean 0.80", "chance 0.12"} <= set(texts(curves))
-    assert curves.get_suptitle().startswith("Babble at 0 dB leaves a UAR of")
     labels = [[label.get_text() for label in axes.get_yticklabels()] for axes in points.axes]
     assert labels[0][0] == "reverberation 0.3 s" and labels[1][0] == "first 0.5 s"
     assert labels[0][-1] == labels[1][-1] == "clean, whole clips"
-    assert "first 2 s" in points.get_suptitle()
