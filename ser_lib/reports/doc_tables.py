@@ -9,7 +9,7 @@ import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import unseen_corpora
-from ser_lib.evaluation.results import MIN_SPEAKERS, read_results, results_path, write_into_readme
+from ser_lib.evaluation.results import read_results, results_path, score_cell, write_into_readme
 from ser_lib.inference.run import read_table
 from ser_lib.models import encoder_weights
 from ser_lib.models.registry import MODELS
@@ -24,14 +24,12 @@ def claims_summary(results: pd.DataFrame) -> str:
     Recipes that were measured with their own features come first. The others say which encoder stood in, which
     settings were reduced, and of which corpora only a part was at hand.
     """
-    table = claims.claims_table(results)
+    table, claimed = claims.claims_table(results), claims.claimed_recipes()
     titles = dict(zip(table["column"], table["title"], strict=True))
     columns = {key: titles[key] for key in ("as-stated", "as-run", "new-speakers") if key in titles}
     lines: list[tuple[bool, str]] = []
     for name, rows in table.groupby("recipe", sort=False):
-        recipe = load_recipe(name)
-        if recipe.claim is None:
-            continue
+        recipe, claim = load_recipe(name), claimed[name]
         encoder = rows["encoder"].iloc[0]
         reads, is_stand_in = f"`{encoder}`", encoder != recipe.features_label
         if is_stand_in:
@@ -40,7 +38,7 @@ def claims_summary(results: pd.DataFrame) -> str:
             reads += f"; a part of {', '.join(parts)}"
         cells = {row.column: claims.accuracy_cell(row) for row in rows.itertuples()}
         scores = " | ".join(cells.get(key, "—") for key in columns)
-        line = f"| [`{name}`]({recipe.claim.source}) | {reads} | {recipe.claim.accuracy:.3f} | {scores} |"
+        line = f"| [`{name}`]({claim.source}) | {reads} | {claim.accuracy:.3f} | {scores} |"
         lines.append((is_stand_in, line))
     lines.sort(key=lambda line: line[0])
     head = [f"| recipe | reads | claimed | {' | '.join(columns.values())} |", "|---" * (3 + len(columns)) + "|"]
@@ -50,11 +48,7 @@ def claims_summary(results: pd.DataFrame) -> str:
 def unheard_summary(unheard: pd.DataFrame) -> str:
     """The run's UAR on test speakers of its own corpus and on each corpus that it was not trained on, in a sentence."""
     rows = list(unheard[unheard["emotion"] == unseen_corpora.ALL].itertuples())
-    marks = ["" if row.test_speakers >= MIN_SPEAKERS else "†" for row in rows]
-    scores = [
-        f"{row.recall:.2f} ({row.recall_low:.2f}–{row.recall_high:.2f}){mark}"
-        for row, mark in zip(rows, marks, strict=True)
-    ]
+    scores = [score_cell(row, "recall", digits=2) for row in rows]
     names = [f"`{row.corpus.removeprefix(unseen_corpora.OWN_TEST_CLIPS)}`" for row in rows]
     others = ", ".join(f"**{score}** on {name}" for score, name in zip(scores[1:], names[1:], strict=True))
     return f"`{rows[0].recipe}` reaches a UAR of **{scores[0]}** on new speakers of {names[0]}, its own corpus, and {others}."
