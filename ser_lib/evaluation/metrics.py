@@ -8,7 +8,7 @@ clips), and `bootstrap` the number of resamples.
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import EMOTIONS, in_order
@@ -147,8 +147,8 @@ def bin_of(confidence: ArrayLike, bins: int = ECE_BINS) -> np.ndarray:
 def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
     """Count rows by truth (rows) and prediction (columns), both in the order of `EMOTIONS`."""
     decided, emotions = decisions(predictions), emotions_of(predictions)
-    counts = confusion_matrix(decided["truth"], decided["prediction"], labels=emotions)
-    return pd.DataFrame(counts, index=pd.Index(emotions, name="truth"), columns=pd.Index(emotions, name="prediction"))
+    counts = pd.crosstab(decided["truth"], decided["prediction"])
+    return counts.reindex(index=emotions, columns=emotions, fill_value=0)
 
 
 def per_class(predictions: pd.DataFrame) -> pd.DataFrame:
