@@ -78,7 +78,7 @@ option("--fail", "exit with status 1 if there is a red leak", action="store_true
 option("--index", "write only the index page of the pages that are there", action="store_true")
 option("--encoder", "in place of the pretrained encoders of the recipes")
 option("--bundled", "a small audit, on the bundled corpus alone", action="store_true")
-option("--readme", "write the tables between the markers of this file", metavar="FILE")
+option("--readme", "write the tables between the markers of these files", nargs="+", metavar="FILE")
 option("--port", "of 127.0.0.1 (default: the first free one from 7860)", type=int)
 option("--no-browser", "print the page's address without opening it", action="store_true")
 option("--to", "onnx: runs without PyTorch", required=True, choices=["onnx", "hub"])
@@ -484,7 +484,7 @@ def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
 
 @command
 def results(readme, reports_dir):
-    """Print the table of results as Markdown, or write every table for which a file has markers.
+    """Print the table of results as Markdown, or write every table for which files have markers.
 
     ser results
     ser results --readme README.md
@@ -492,10 +492,10 @@ def results(readme, reports_dir):
     from ser_lib.evaluation.results import markdown, read_results
     from ser_lib.reports.doc_tables import fill_tables
 
-    if readme:
-        fill_tables(Path(readme), reports_dir)
-    else:
+    if not readme:
         print(markdown(read_results(reports_dir)))
+    for file in readme or ():
+        fill_tables(Path(file), reports_dir)
 
 
 @command
