@@ -11,7 +11,7 @@ test needs one decision a clip, and is then left out (NaN).
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -25,25 +25,21 @@ from ser_lib.evaluation import intervals, metrics
 
 logger = logging.getLogger(__name__)
 
+ATTRIBUTES = ("sex", "speaker", "sentence", "intensity")  # of clips
+
 
 def compare(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    speaker_of: Mapping[str, str] | None = None,
-    shared: bool = False,
-    bootstrap: int = 2000,
+    first: pd.DataFrame, second: pd.DataFrame, speaker_of: Mapping[str, str] | None = None, bootstrap: int = 2000
 ) -> dict:
     """Differences in UAR and accuracy, first minus second, on the same test clips.
 
     Each resample holds the same speakers (or clips, see `intervals.units_of`) for both models, so that a speaker who is
     hard for both does not widen the interval. McNemar's exact test takes the clips of a speaker for independent: with two
     equally good models that each suit some speakers better (24 speakers of 60 clips, simulated), p < 0.05 occurred in
-    24 % of trials by McNemar, and in 9 % by the bootstrap (10 % with 8 speakers, 32 % over clips with 4). Prefer the
-    bootstrap over speakers, and read a p value just below 0.05 with caution.
+    24 % of trials by McNemar, and in 9 % by the bootstrap (10 % with 8 speakers, 32 % over clips with 4).
 
     Args:
         speaker_of: the speaker of each clip_id, a dict or a Series; None: intervals are over clips.
-        shared: compare on the clips that both tables hold, where these differ.
 
     Returns:
         n_test (clips), test_speakers (None where unknown), interval_over ("speakers" or "clips"); for uar and accuracy
@@ -53,13 +49,12 @@ def compare(
     Raises:
         SerError: the tables differ in their clips, emotions, or the truth of a clip.
     """
-    first, second = paired(first, second, shared)
+    _check_comparable(first, second)
     speakers = None if speaker_of is None else first["clip_id"].map(speaker_of)
     if speakers is not None and speakers.isna().any():
         unknown = first.loc[speakers.isna(), "clip_id"].unique()
         raise SerError(
-            f"the speakers of {len(unknown)} clips are not given, such as {unknown[0]}: `speaker_of` needs an entry for "
-            "each clip_id of the predictions."
+            f"the speakers of {len(unknown)} clips are not given, such as {unknown[0]}: complete `speaker_of`."
         )
     units, over = intervals.units_of(first, speakers)
     both = paired_scores(first, second, dict(zip(first["clip_id"], units, strict=True)), bootstrap)
@@ -69,10 +64,10 @@ def compare(
         "interval_over": over,
     }
     for name in ("uar", "accuracy"):
-        one, other, difference = (both[number][metrics.SCORES.index(name)] for number in range(3))
+        one, other, difference = (both[row][metrics.SCORES.index(name)] for row in range(3))
         result |= {f"{name}_first": float(one.value), f"{name}_second": float(other.value)}
         result |= difference.columns(f"{name}_difference") | {f"{name}_p": difference.p_value}
-    return result | _mcnemar(metrics.decisions(first), metrics.decisions(second))
+    return result | _mcnemar(first, second)
 
 
 def paired_scores(
@@ -109,25 +104,22 @@ def compare_all(
 
     Args:
         shared: compare all of them on the clips that all tables hold.
-        bootstrap: None: 2000, or 200 a pair where that is more, since a correction for many pairs needs small p values.
+        bootstrap: None: 2000, or 200 a pair where that is more, for the small p values that the correction needs.
 
     Returns:
         one row a pair: first, second (names), what `compare` gives, and uar_p_holm, accuracy_p_holm, mcnemar_p_holm.
-
-    Raises:
-        SerError: as `compare`, naming the pair; or fewer than two tables.
     """
     if len(tables) < 2:
         raise SerError(f"a comparison needs two tables of predictions or more, got {len(tables)}.")
-    if shared:
-        common = set.intersection(*(set(table["clip_id"]) for table in tables.values()))
+    common = set.intersection(*(set(table["clip_id"]) for table in tables.values()))
+    if shared and common:
         tables = {name: table[table["clip_id"].isin(common)] for name, table in tables.items()}
     pairs = list(itertools.combinations(tables.items(), 2))
     bootstrap = bootstrap or max(2000, 200 * len(pairs))
     rows = []
     for (one, first), (other, second) in pairs:
         try:
-            row = compare(first, second, speaker_of, shared, bootstrap)
+            row = compare(first, second, speaker_of, bootstrap)
         except SerError as error:
             raise SerError(f"{one} and {other}: {error}") from error
         rows.append({"first": one, "second": other, **row})
@@ -137,38 +129,28 @@ def compare_all(
     return table
 
 
-def paired(first: pd.DataFrame, second: pd.DataFrame, shared: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables on the same clips.
-
-    Raises:
-        SerError: the clips differ and `shared` is False, none is in both, or emotions or a clip's truth differ.
-    """
-    columns = [in_order(set(table) - {"clip_id", "truth"}) for table in (first, second)]
-    if columns[0] != columns[1]:
-        raise SerError(
-            f"the runs use different emotion sets ({', '.join(columns[0])}; {', '.join(columns[1])}), so their scores "
-            "are not comparable: train both on the same emotions."
-        )
+def _check_comparable(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """Check that two predictions tables have the same emotions, clips, and truth of each clip."""
+    emotions = [", ".join(in_order(set(table) - {"clip_id", "truth"})) for table in (first, second)]
+    if emotions[0] != emotions[1]:
+        raise SerError(f"the runs use different emotion sets ({'; '.join(emotions)}): train both on the same emotions.")
     one, other = set(first["clip_id"]), set(second["clip_id"])
     both = one & other
     if not both:
         raise SerError(f"the runs have no test clip in common, of {len(one)} and {len(other)}: compare runs that do.")
     if one != other:
-        if not shared:
-            raise SerError(
-                f"the test clips differ: {len(both)} are in both, {len(one - both)} only in the first, "
-                f"{len(other - both)} only in the second. Test both under one protocol, or compare them on the shared "
-                "clips (shared=True, `--shared`)."
-            )
-        first, second = (table[table["clip_id"].isin(both)] for table in (first, second))
+        raise SerError(
+            f"the test clips differ: {len(both)} are in both, {len(one - both)} only in the first, {len(other - both)} "
+            "only in the second. Test both under one protocol, or compare them on the shared clips (shared=True, "
+            "`--shared`)."
+        )
     truths = pd.concat([first, second])[["clip_id", "truth"]].drop_duplicates()
-    relabelled = truths["clip_id"][truths["clip_id"].duplicated()]
+    relabelled = truths["clip_id"][truths["clip_id"].duplicated()].unique()
     if len(relabelled):
         raise SerError(
-            f"{relabelled.nunique()} clips have different labels in the two runs, for example {relabelled.iloc[0]}: "
-            "train both on the same labels."
+            f"{len(relabelled)} clips have different labels in the two runs, for example {relabelled[0]}: train both on "
+            "the same labels."
         )
-    return first, second
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -200,11 +182,10 @@ def in_words(row, first: str, second: str, corrected: bool = False) -> str:
     if pd.notna(row["test_speakers"]):
         clips += f" of {row['test_speakers']:.0f} speakers"
     interval = f"({low:.3f} to {high:.3f}) on the same {clips}"
+    end = "" if row["interval_over"] == "speakers" else ", as if clips were independent"
     if is_shown:
-        sentence = f"{first} is better than {second} by {difference:.3f} UAR {interval}"
-    else:
-        sentence = f"no difference between {first} and {second} is shown: {difference:+.3f} UAR {interval}"
-    return sentence + ("" if row["interval_over"] == "speakers" else ", as if clips were independent")
+        return f"{first} is better than {second} by {difference:.3f} UAR {interval}{end}"
+    return f"no difference between {first} and {second} is shown: {difference:+.3f} UAR {interval}{end}"
 
 
 def confused_pairs(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000) -> pd.DataFrame:
@@ -224,37 +205,23 @@ def confused_pairs(predictions: pd.DataFrame, speakers: ArrayLike | None = None,
     return pairs.sort_values(["rate", "n"], ascending=False, kind="stable", ignore_index=True)
 
 
-def by_attributes(
-    predictions: pd.DataFrame,
-    test_clips: pd.DataFrame,
-    columns: Sequence[str] = ("sex", "speaker", "sentence", "intensity"),
-    bootstrap: int = 2000,
-) -> pd.DataFrame:
+def by_attributes(predictions: pd.DataFrame, test_clips: pd.DataFrame, bootstrap: int = 2000) -> pd.DataFrame:
     """`metrics.by_group` for several attributes of the test clips, one under the other.
 
     Groups need not hold the same emotions (RAVDESS has no strong neutral): compare each UAR with the chance beside it.
 
     Args:
-        test_clips: the split's rows of the predictions, in their order: `Run.test_clips()`.
-        columns: a column with the same value for all clips is left out; clips of unknown value are left out of that
-            attribute, with a warning.
+        test_clips: the split's rows of the predictions, in their order: `Run.test_clips()`. An attribute with the same
+            value for all clips is left out, and so are clips of unknown value, with a warning.
 
     Returns:
         indexed by attribute and group: emotions (their number in the truth of the group), chance (of its UAR), and the
         columns of `by_group`.
-
-    Raises:
-        SerError: a column is missing, or the rows are not those of the predictions.
     """
-    missing = [name for name in columns if name not in test_clips]
-    if missing:
-        raise SerError(
-            f"the test clips have no column {', '.join(missing)}; they have {', '.join(test_clips.columns)}."
-        )
     if test_clips["clip_id"].tolist() != predictions["clip_id"].tolist():
         raise SerError("expected one row of test clips for each prediction, in the same order.")
     tables = {}
-    for name in columns:
+    for name in ATTRIBUTES:
         values = test_clips[name].replace("", pd.NA)  # an empty cell of a CSV is no value
         known = values.notna().to_numpy()
         if values.nunique() < 2:
@@ -264,24 +231,24 @@ def by_attributes(
         groups, rows = values[known].astype(str).to_numpy(), predictions[known]
         table = metrics.by_group(rows, groups, test_clips["speaker"][known], bootstrap)
         n_emotions = rows.groupby(groups)["truth"].nunique()
-        table.insert(0, "emotions", n_emotions)
-        table.insert(1, "chance", n_emotions.map(metrics.chance_level))
-        tables[name] = table
+        about = pd.DataFrame({"emotions": n_emotions, "chance": n_emotions.map(metrics.chance_level)})
+        tables[name] = about.loc[table.index].join(table)
     if not tables:
-        raise SerError(f"there is nothing to compare: none of {', '.join(columns)} is known with two values or more.")
+        raise SerError(
+            f"there is nothing to compare: none of {', '.join(ATTRIBUTES)} is known with two values or more."
+        )
     return pd.concat(tables, names=["attribute", "group"])
 
 
 def _mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> dict:
-    """McNemar's exact test, with the null hypothesis that a clip that one model alone gets right is as often either's.
-
-    Args:
-        first, second: as `decisions` returns them, of the same clips.
-    """
+    """McNemar's exact test, with the null hypothesis that a clip that one model alone gets right is as often either's."""
     if first["clip_id"].duplicated().any() or second["clip_id"].duplicated().any():
         return {"only_first": np.nan, "only_second": np.nan, "mcnemar_p": np.nan}
-    one, other = (pd.Series(metrics.is_right(table), index=table["clip_id"]).sort_index() for table in (first, second))
+    one, other = (
+        pd.Series(metrics.is_right(metrics.decisions(table)), table["clip_id"]).sort_index()
+        for table in (first, second)
+    )
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     n_differing = only_first + only_second
-    p_value = binomtest(only_first, n_differing).pvalue if n_differing else 1.0
-    return {"only_first": only_first, "only_second": only_second, "mcnemar_p": float(p_value)}
+    p_value = float(binomtest(only_first, n_differing).pvalue) if n_differing else 1.0
+    return {"only_first": only_first, "only_second": only_second, "mcnemar_p": p_value}

@@ -8,7 +8,7 @@ clips), and `bootstrap` the number of resamples.
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import EMOTIONS, in_order
@@ -35,8 +35,7 @@ def check_predictions(predictions: pd.DataFrame) -> None:
         SerError: no rows, a missing or unknown column, a truth without a column, or probabilities that are NaN, outside
             0 to 1, or do not sum to 1 in a row.
     """
-    missing = [name for name in ("clip_id", "truth") if name not in predictions]
-    if missing or predictions.empty:
+    if not {"clip_id", "truth"} <= set(predictions) or predictions.empty:
         raise SerError(
             "expected a predictions table with clip_id, truth and a column of probabilities for each emotion, got "
             f"{len(predictions)} rows and the columns {', '.join(map(str, predictions.columns))}"
@@ -56,7 +55,7 @@ def check_predictions(predictions: pd.DataFrame) -> None:
         )
     values = predictions[emotions].to_numpy(dtype=float)
     sums = values.sum(axis=1)
-    bad = ~(np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-3))
+    bad = ~((values >= 0).all(axis=1) & (np.abs(sums - 1) < 1e-3))  # NaN is bad too
     if bad.any():
         raise SerError(
             f"the probabilities of {bad.sum()} rows are NaN, negative or do not sum to 1; the first is "
@@ -67,20 +66,16 @@ def check_predictions(predictions: pd.DataFrame) -> None:
 def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0) -> dict:
     """Accuracy, UAR and macro F1 with 95 % percentile bootstrap intervals, and the calibration error.
 
-    `uar` (unweighted average recall, balanced accuracy) and `macro_f1` average over the emotions that the truth holds. An
-    emotion that is predicted but never true lowers the recall of others, and has no recall or F1 itself: scikit-learn's
+    `uar` (unweighted average recall) and `macro_f1` average over the emotions that the truth holds: scikit-learn's
     `balanced_accuracy_score` and `f1_score(labels=those that are true)`.
 
-    Intervals resample speakers where there are at least `intervals.MIN_SPEAKERS`, else clips, since clips of one speaker
-    are not independent (Ferrer & Riera, "Confidence intervals for evaluation in machine learning",
+    Intervals resample speakers where there are enough (see `intervals.units_of`), since clips of one speaker are not
+    independent (Ferrer & Riera, "Confidence intervals for evaluation in machine learning",
     github.com/luferrer/ConfidenceIntervals). Each resample averages over the emotions that it holds.
 
     Returns:
         accuracy, uar, macro_f1 (each also with _low, _high), ece, n_test (distinct clips), test_speakers (None where
         unknown), interval_over ("speakers" or "clips").
-
-    Raises:
-        SerError: see `check_predictions`; or `speakers` has another length.
 
     >>> predictions = pd.DataFrame({"clip_id": ["a", "b", "c"], "truth": ["happy", "happy", "sad"],
     ...                             "happy": [0.9, 0.2, 0.1], "sad": [0.1, 0.8, 0.9]})
@@ -95,12 +90,10 @@ def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstra
     result: dict = {}
     for number, name in enumerate(SCORES):
         result |= estimates[number].columns(name)
-    return result | {
-        "ece": expected_calibration_error(decided["confidence"], is_right(decided)),
-        "n_test": predictions["clip_id"].nunique(),
-        "test_speakers": None if speakers is None else len(np.unique(np.asarray(speakers).astype(str))),
-        "interval_over": over,
-    }
+    result["ece"] = expected_calibration_error(decided["confidence"], is_right(decided))
+    result["n_test"] = predictions["clip_id"].nunique()
+    result["test_speakers"] = None if speakers is None else len(np.unique(np.asarray(speakers).astype(str)))
+    return result | {"interval_over": over}
 
 
 def confusion_cells(decided: pd.DataFrame, emotions: list[str]) -> np.ndarray:
@@ -147,8 +140,8 @@ def bin_of(confidence: ArrayLike, bins: int = ECE_BINS) -> np.ndarray:
 def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
     """Count rows by truth (rows) and prediction (columns), both in the order of `EMOTIONS`."""
     decided, emotions = decisions(predictions), emotions_of(predictions)
-    counts = confusion_matrix(decided["truth"], decided["prediction"], labels=emotions)
-    return pd.DataFrame(counts, index=pd.Index(emotions, name="truth"), columns=pd.Index(emotions, name="prediction"))
+    counts = pd.crosstab(decided["truth"], decided["prediction"])
+    return counts.reindex(index=emotions, columns=emotions, fill_value=0)
 
 
 def per_class(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -166,15 +159,7 @@ def per_class(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def decisions(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The decision for each row of the predictions.
-
-    Returns:
-        clip_id, truth, prediction (the most probable emotion), confidence (its probability), and
-        truth_probability (the probability of the true emotion).
-
-    Raises:
-        SerError: see `check_predictions`.
-    """
+    """Each row's clip_id, truth, prediction, confidence (its probability) and truth_probability."""
     check_predictions(predictions)
     emotions = emotions_of(predictions)
     probabilities = predictions[emotions].to_numpy(dtype=float)
@@ -202,23 +187,18 @@ def by_group(
     Returns:
         indexed by group: n_test, accuracy, accuracy_low, accuracy_high, uar, uar_low, uar_high, interval_over.
     """
-    about = pd.DataFrame({"group": intervals.one_per_row(groups, predictions, "groups")}, index=predictions.index)
-    if speakers is not None:
-        about["speaker"] = intervals.one_per_row(speakers, predictions, "speakers")
-    rows = {
-        group: score(predictions[about["group"] == group], part.get("speaker"), bootstrap)
-        for group, part in about.groupby("group")
-    }
-    columns = ["n_test", "accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high", "interval_over"]
-    return pd.DataFrame.from_dict(rows, "index")[columns].rename_axis("group").sort_values("uar", kind="stable")
+    group_of = intervals.one_per_row(groups, predictions, "groups")
+    speaker_of = None if speakers is None else intervals.one_per_row(speakers, predictions, "speakers")
+    rows = {}
+    for group in np.unique(group_of):
+        mask = group_of == group
+        rows[group] = score(predictions[mask], None if speaker_of is None else speaker_of[mask], bootstrap)
+    table = pd.DataFrame.from_dict(rows, "index").rename_axis("group").sort_values("uar", kind="stable")
+    return table[["n_test", *(name + end for name in SCORES[:2] for end in ("", "_low", "_high")), "interval_over"]]
 
 
 def chance_level(n_classes: int) -> float:
-    """The UAR of guessing: one in the number of emotions.
-
-    >>> chance_level(8)
-    0.125
-    """
+    """The UAR of guessing: one in the number of emotions."""
     return 1 / n_classes
 
 

@@ -4,7 +4,7 @@ Intervals are 95 %, bootstrapped over speakers where `test_speakers` is at least
 mark intervals over clips with †.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -30,9 +30,6 @@ def result_rows(runs: Sequence[Run]) -> pd.DataFrame:
     """The rows of one experiment, run with one seed or several: all test clips, then each corpus where there are several.
 
     Scores are over the predictions of all seeds. The bootstrap resamples speakers or clips, never single predictions.
-
-    Raises:
-        SerError: the runs differ in more than their seed.
     """
     check_same_experiment(runs)
     first = runs[0]
@@ -53,8 +50,7 @@ def result_rows(runs: Sequence[Run]) -> pd.DataFrame:
     }
     tested = list(dict.fromkeys(about["corpus"]))
     groups = {"+".join(first.corpora[name] for name in tested): tested}
-    if len(tested) > 1:
-        groups |= {first.corpora[name]: [name] for name in tested}
+    groups |= {first.corpora[name]: [name] for name in tested}
     rows = []
     for label, corpora in groups.items():
         mask = about["corpus"].isin(corpora)
@@ -63,11 +59,7 @@ def result_rows(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def check_same_experiment(runs: Sequence[Run]) -> None:
-    """Check that runs differ in nothing but their seed.
-
-    Raises:
-        SerError: their recipe, protocol or emotions differ.
-    """
+    """Check that runs differ in nothing but their seed."""
     first = runs[0]
     for run in runs[1:]:
         if (run.recipe, run.protocol, run.emotions) != (first.recipe, first.protocol, first.emotions):
@@ -81,8 +73,8 @@ def update_results(rows: pd.DataFrame, reports_dir: str | Path | None = None) ->
     with FileLock(path.with_name(".results.lock")):
         before = read_results(reports_dir)
         table = pd.concat([before, rows], ignore_index=True) if len(before) else rows
-        table = table.drop_duplicates(KEY, keep="last")
         order = {name: position for position, name in enumerate(PROTOCOLS)}
+        table = table.drop_duplicates(KEY, keep="last")
         table = table.sort_values(KEY, key=lambda column: column.map(order) if column.name == "protocol" else column)
         with replacing(path) as part:
             table.to_csv(part, index=False, float_format="%.4f")
@@ -106,17 +98,20 @@ def read_results(reports_dir: str | Path | None = None) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """The table of results as Markdown, with the protocol of each row."""
-    lines = [
-        "| recipe | reads | variant | protocol | test corpus | UAR (95 % CI) | accuracy (95 % CI) | test clips / speakers |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    transductive = [name for name, protocol in PROTOCOLS.items() if protocol.is_transductive]
+    heads = ["recipe", "reads", "variant", "protocol", "test corpus", "UAR (95 % CI)", "accuracy (95 % CI)"]
+    rows = []
     for row in table.itertuples():
-        uar, accuracy = score_cell(row, "uar", bold=True), score_cell(row, "accuracy")
-        protocol = f"`{row.protocol}`" + " (transductive)" * (row.protocol in transductive)
-        cells = [f"`{row.recipe}`", row.encoder, row.variant, protocol, row.corpus, uar, accuracy]
-        lines.append("| " + " | ".join([*cells, f"{row.n_test} / {row.test_speakers}"]) + " |")
-    return "\n".join(lines)
+        is_transductive = row.protocol in PROTOCOLS and PROTOCOLS[row.protocol].is_transductive
+        protocol = f"`{row.protocol}`" + " (transductive)" * is_transductive
+        scores = score_cell(row, "uar", bold=True), score_cell(row, "accuracy"), f"{row.n_test} / {row.test_speakers}"
+        rows.append([f"`{row.recipe}`", row.encoder, row.variant, protocol, row.corpus, *scores])
+    return markdown_table([*heads, "test clips / speakers"], rows)
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as Markdown."""
+    lines = [f"| {' | '.join(cells)} |" for cells in [heads, *rows]]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
 
 
 def score_cell(row, name: str, digits: int = 3, bold: bool = False) -> str:
@@ -131,11 +126,7 @@ def score_cell(row, name: str, digits: int = 3, bold: bool = False) -> str:
 
 
 def write_into_readme(readme: Path, name: str, table: str) -> None:
-    """Replace the text between the README's two markers of a name by a table.
-
-    Raises:
-        SerError: a marker is missing.
-    """
+    """Replace the text between the README's two markers of a name by a table."""
     text = readme.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     if text.count(begin) != 1 or text.count(end) != 1:

@@ -38,15 +38,15 @@ def validation_predictions(
     """Predict the validation clips of each fold with its saved model, as a run stores predictions of test clips only.
 
     Some test clips are predicted too and compared with the stored predictions, to check that corpora and encoder are
-    those of the run.
+    those of the run. Scores of validation clips are too high, as the model was chosen on them; they suffice to fit a
+    temperature, which is one number.
 
     Args:
         clips: the run's clips, as of `clips_of`; None: load them.
         data_dir: see `load_clips`.
 
     Returns:
-        predictions table with a column `fold`, in the order of the split. The run's model was chosen on these clips, so
-        that scores of them are too high; they suffice to fit a temperature, which is one number.
+        predictions table with a column `fold`, in the order of the split.
 
     Raises:
         SerError: the run has no validation clips, a clip is missing, or the predictions of test clips differ.
@@ -54,19 +54,15 @@ def validation_predictions(
     split = run.split
     validated, tested = (split[split["subset"] == subset] for subset in ("validation", "test"))
     if validated.empty:
-        raise SerError(
-            f"{run.folder} was trained without validation clips: train it with split.validation_fraction above 0."
-        )
+        raise SerError(f"{run.folder} was trained without validation clips: set split.validation_fraction above 0.")
     checked = tested.sample(frac=1, random_state=0).groupby("fold").head(N_CHECKED)
     predicted = pd.concat([validated, checked[checked["fold"].isin(validated["fold"])]])
     clips = clips_of(run.recipe, run.protocol, data_dir, progress) if clips is None else clips
     used = split if get_protocol(run.protocol).is_transductive else predicted
     missing = set(used["clip_id"]) - set(clips["clip_id"])
     if missing:
-        raise SerError(
-            f"{len(missing)} clips of {run.folder} are missing, such as {min(missing)}: load the corpora as they were "
-            "when it was trained."
-        )
+        text = f"{len(missing)} clips of {run.folder} are missing, such as {min(missing)}"
+        raise SerError(f"{text}: load the corpora as they were when it was trained.")
     # In the order of the clip table, as in training: features standardised by speaker depend on the clips present.
     clips = clips[clips["clip_id"].isin(used["clip_id"])].reset_index(drop=True)
     inputs = inputs_of(run.recipe, clips, run.protocol, progress)
@@ -78,49 +74,39 @@ def validation_predictions(
         probabilities = model.probabilities(take(inputs, number_of[rows["clip_id"]].to_numpy()))
         table = predictions_table(rows, probabilities, run.emotions).assign(fold=int(fold))
         is_checked = rows["subset"] == "test"
-        difference = table.loc[is_checked, run.emotions] - stored.loc[rows.loc[is_checked, "clip_id"]].to_numpy()
-        if difference.abs().max(axis=None) > TOLERANCE:
+        before = stored.loc[rows.loc[is_checked, "clip_id"]].to_numpy()
+        difference = (table.loc[is_checked, run.emotions] - before).abs().max(axis=None)
+        if difference > TOLERANCE:
             raise SerError(
                 f"the model of fold {fold} in {run.folder} does not reproduce the stored predictions of test clips: a "
-                f"probability differs by {difference.abs().max(axis=None):.2g}. Is the encoder "
-                f"{run.recipe.input.encoder} still the same, and are the corpora?"
+                f"probability differs by {difference:.2g}. Are the corpora and the encoder {run.recipe.input.encoder} "
+                "still the same?"
             )
         tables.append(table[~is_checked])
     return pd.concat(tables, ignore_index=True)
 
 
-def compare_runs(runs: Mapping[str, Run], shared: bool = False, bootstrap: int | None = None) -> pd.DataFrame:
+def compare_runs(runs: Mapping[str, Run], shared: bool = False) -> pd.DataFrame:
     """`comparison.compare_all` of the runs' test predictions, with the speakers of their splits."""
     about = pd.concat([run.test_clips()[["clip_id", "speaker"]] for run in runs.values()])
     speaker_of = about.drop_duplicates("clip_id").set_index("clip_id")["speaker"]
     tables = {name: run.predictions for name, run in runs.items()}
-    return comparison.compare_all(tables, speaker_of, shared, bootstrap)
+    return comparison.compare_all(tables, speaker_of, shared)
 
 
 def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
-    """The text that `ser compare` prints: the runs as A, B, …, the differences of all pairs, and a sentence on each.
-
-    Raises:
-        SerError: fewer than 2 runs or more than 26, different emotions, or different test clips and not `shared`.
-    """
+    """The text that `ser compare` prints: the runs as A, B, …, the differences of all pairs, and a sentence on each."""
     if not 2 <= len(runs) <= len(ascii_uppercase):
         raise SerError(f"a comparison is of 2 to {len(ascii_uppercase)} runs, got {len(runs)}.")
     run_of = dict(zip(ascii_uppercase, runs, strict=False))
     leaks_of = {name: ", ".join(red_leaks(run.audit)["leak"]) for name, run in run_of.items()}
-    about = [
-        {
-            "run": name,
-            "recipe": run.recipe.name,
-            "reads": run.recipe.features_label,
-            "protocol": run.protocol,
-            "seed": run.seed,
-            "UAR": describe_score(run.metrics["overall"], "uar"),
-            "clips": run.metrics["overall"]["n_test"],
-            "leaks": leaks_of[name] or "none",
-        }
-        for name, run in run_of.items()
-    ]
-    lines = [pd.DataFrame(about).to_string(index=False)]
+    about: list[list] = []
+    for name, run in run_of.items():
+        overall = run.metrics["overall"]
+        about.append([name, run.recipe.name, run.recipe.features_label, run.protocol, run.seed])
+        about[-1] += [describe_score(overall, "uar"), overall["n_test"], leaks_of[name] or "none"]
+    heads = ["run", "recipe", "reads", "protocol", "seed", "UAR", "clips", "leaks"]
+    lines = [pd.DataFrame(about, columns=heads).to_string(index=False)]
     # Too long for a column.
     variants = {name: run.recipe.variant_label for name, run in run_of.items()}
     lines += [f"{name}: {variant}" for name, variant in variants.items() if variant != "stated"]
@@ -131,14 +117,10 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
         p_titles |= {"uar_p_holm": "p (Holm)", "mcnemar_p_holm": "McNemar p (Holm)"}
     rows, sentences = [], []
     for pair in pairs.to_dict("records"):
-        first, second = pair["first"], pair["second"]
-        ends = f"{pair['uar_difference_low']:+.3f} to {pair['uar_difference_high']:+.3f}"
-        mark = "" if pair["interval_over"] == "speakers" else "†"
-        row = {
-            "pair": f"{first} - {second}",
-            "UAR": f"{pair['uar_first']:.3f} - {pair['uar_second']:.3f}",
-            "difference": f"{pair['uar_difference']:+.3f} (95 % CI {ends}){mark}",
-        }
+        first, second, mark = pair["first"], pair["second"], "" if pair["interval_over"] == "speakers" else "†"
+        difference, low, high = (f"{pair[f'uar_difference{end}']:+.3f}" for end in ("", "_low", "_high"))
+        row = {"pair": f"{first} - {second}", "UAR": f"{pair['uar_first']:.3f} - {pair['uar_second']:.3f}"}
+        row["difference"] = f"{difference} (95 % CI {low} to {high}){mark}"
         rows.append(row | {title: _p_value(pair[name]) for name, title in p_titles.items()})
         sentence = comparison.in_words(pair, first, second, corrected=several)
         sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
@@ -148,23 +130,15 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
         lines.append(f"The protocols differ ({protocols}): they may be the reason for a difference, not the models.")
     lines += [f"{name} leaks ({leaks}): its score is too high." for name, leaks in leaks_of.items() if leaks]
     if (pairs["interval_over"] == "clips").any():
-        lines.append(
-            "† over clips, as there are fewer than 8 speakers: the interval is too narrow, and the p value too small."
-        )
+        lines.append("† over clips, as there are fewer than 8 speakers: the interval is too narrow, and p too small.")
     return "\n".join(lines)
 
 
 def seed_spread(runs: Sequence[Run]) -> pd.DataFrame:
-    """How UAR and accuracy vary over runs of one experiment that differ in their seed.
-
-    The seed determines the folds (under most protocols) and the initial weights. The spread is not an interval for new
-    speakers: seeds do not draw speakers.
+    """How UAR and accuracy vary over runs that differ in their seed: no interval for new speakers.
 
     Returns:
         rows uar, accuracy; columns seeds (their number), mean, deviation (of a sample: n - 1), lowest, highest.
-
-    Raises:
-        SerError: fewer than two runs, the same seed twice, or runs that differ in more than their seed.
     """
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):

@@ -10,7 +10,7 @@ import pandas as pd
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics
-from ser_lib.evaluation.results import score_cell
+from ser_lib.evaluation.results import markdown_table, score_cell
 from ser_lib.inference.run import Run, git_commit
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,8 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
     learned = run.split if fold == "all" else run.split[run.split["fold"] == fold]
     learned = learned[learned["subset"] != "test"]
     if "audio_hash" not in learned:
-        logger.warning(
-            "%s is of an older version, without the hashes of its audio: whether the model learned from these clips "
-            "under other names cannot be checked",
-            run.folder,
-        )
+        text = "%s is of an older version, without audio hashes: clips that it learned from under other names are not noticed"
+        logger.warning(text, run.folder)
     reasons = {
         "of speakers whom this model learned from": clips["speaker"].isin(learned["speaker"]),
         "which this model learned from": clips["audio_hash"].isin(learned.get("audio_hash", ())),
@@ -52,7 +49,7 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
         clips = clips[~is_excluded]
     if clips.empty:
         raise SerError(
-            f"no clip is left to test {run.folder} on: give a corpus whose speakers it has not learned from."
+            f"no clip is left to test {run.folder} on: give a corpus of speakers that it did not learn from."
         )
     answers = run.predict(clips["path"].tolist(), fold=fold, progress=progress)
     predictions = metrics.predictions_table(clips, answers[run.emotions].to_numpy(), run.emotions)
@@ -72,51 +69,42 @@ def score_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool 
     tables = [_scores(OWN_TEST_CLIPS + "+".join(run.corpora.values()), run.predictions, run.test_clips()["speaker"])]
     for corpus, rows in about.groupby("corpus", sort=False):
         tables.append(_scores(corpus, predictions.loc[rows.index], rows["speaker"]))
-    table = pd.concat(tables, ignore_index=True).assign(
-        recipe=run.recipe.name,
-        variant=run.recipe.variant_label,
-        encoder=run.recipe.features_label,
-        protocol=run.protocol,
-        commit=git_commit(),
-    )
+    recipe = run.recipe
+    table = pd.concat(tables, ignore_index=True).assign(recipe=recipe.name, variant=recipe.variant_label)
+    table = table.assign(encoder=recipe.features_label, protocol=run.protocol, commit=git_commit())
     return table.reindex(columns=COLUMNS)
 
 
 def _scores(corpus: str, predictions: pd.DataFrame, speakers: pd.Series) -> pd.DataFrame:
     """The rows of one corpus: UAR, and the recall of each emotion."""
-    rows = [_row(ALL, metrics.score(predictions, speakers), "uar")]
     confusion = metrics.confusion(predictions)
-    for emotion in in_order(predictions["truth"]):
-        is_true = predictions["truth"] == emotion
-        row = _row(emotion, metrics.score(predictions[is_true], speakers[is_true.to_numpy()]), "accuracy")
-        mistakes = confusion.loc[emotion].drop(emotion)
-        if mistakes.max() > 0:
+    rows = []
+    for emotion in [ALL, *in_order(predictions["truth"])]:
+        is_used = (predictions["truth"] == emotion).to_numpy() | (emotion == ALL)
+        score = metrics.score(predictions[is_used], speakers[is_used])
+        name = "uar" if emotion == ALL else "accuracy"
+        row = {"emotion": emotion, "n_test": score["n_test"], "test_speakers": score["test_speakers"]}
+        row |= {f"recall{end}": score[f"{name}{end}"] for end in ("", "_low", "_high")}
+        if emotion != ALL and (mistakes := confusion.loc[emotion].drop(emotion)).max() > 0:
             row |= {"taken_for": mistakes.idxmax(), "taken_for_share": mistakes.max() / row["n_test"]}
         rows.append(row)
     return pd.DataFrame(rows).assign(corpus=corpus)
 
 
-def _row(emotion: str, score: dict, name: str) -> dict:
-    recall = {f"recall{end}": score[f"{name}{end}"] for end in ("", "_low", "_high")}
-    return {"emotion": emotion, "n_test": score["n_test"], "test_speakers": score["test_speakers"], **recall}
-
-
 def markdown(table: pd.DataFrame) -> str:
     """The table of `score_on` as Markdown: emotions in rows, corpora in columns."""
     corpora = list(dict.fromkeys(table["corpus"]))
-    lines = [
-        "| emotion |" + "".join(f" {corpus} | mostly taken for |" for corpus in corpora),
-        "|---" * (1 + 2 * len(corpora)) + "|",
-    ]
+    heads = ["emotion", *(head for corpus in corpora for head in (corpus, "mostly taken for"))]
     rows = {(row.corpus, row.emotion): row for row in table.itertuples()}
+    lines = []
     for emotion in [ALL, *in_order(set(table["emotion"]) - {ALL})]:
-        line = "| **all** (UAR) |" if emotion == ALL else f"| {emotion} |"
+        cells = ["**all** (UAR)" if emotion == ALL else emotion]
         for corpus in corpora:
             row = rows.get((corpus, emotion))
             if row is None:
-                line += " — | — |"
+                cells += ["—", "—"]
                 continue
             taken_for = f"{row.taken_for}, {row.taken_for_share:.0%}" if isinstance(row.taken_for, str) else ""
-            line += f" {score_cell(row, 'recall', digits=2)}, {row.n_test} clips | {taken_for} |"
-        lines.append(line)
-    return "\n".join(lines)
+            cells += [f"{score_cell(row, 'recall', digits=2)}, {row.n_test} clips", taken_for]
+        lines.append(cells)
+    return markdown_table(heads, lines)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile
 
 from ser_lib.audio import reading
 from ser_lib.audio.reading import Recording, decode_audible
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.clips import load_clips
-from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.run import Run
 from ser_lib.reports.rendering import render
 
@@ -26,66 +26,44 @@ FILE_NAME = "recording.wav"
 
 
 def read_source(source: str | Path | None) -> list[Recording] | None:
-    """The recordings of whoever runs the notebook.
+    """The recordings of the person who runs the notebook.
 
     Args:
         source: "microphone"; "upload", from the reader's computer to Colab; the path of a file or of a folder; or None.
 
     Returns:
-        at least one recording; None where there is none yet: `source` is None, or the page has a recorder that cannot
-        pass its recording to Python, as outside of Colab, and a printed line says what to do.
+        at least one recording; None where `source` is None, and after "microphone" outside of Colab, where the page
+        cannot pass its recording to Python: a printed line then says what to do.
 
     Raises:
-        SerError: the recorder returned no recording, or a file cannot be read or is silent.
+        SerError: nothing was recorded or uploaded, or a file cannot be read or is silent.
     """
+    in_colab = "google.colab" in sys.modules
     if source is None:
         return None
     if source == "microphone":
-        recording = from_microphone()
-        return None if recording is None else [recording]
-    if source == "upload":
-        return [decode_audible(path) for path in uploaded()]
-    path = Path(source).expanduser()
-    files = reading.files_in(path) if path.is_dir() else [path]
-    if not files:
-        raise SerError(f"{path}: no audio in this folder. Expected {' '.join(reading.SUFFIXES)}.")
-    return [decode_audible(file)._replace(name=file.name) for file in files]
+        from IPython.display import HTML, display
 
-
-def from_microphone(max_seconds: float = MAX_SECONDS) -> Recording | None:
-    """Display a recorder. In Colab, wait for the recording; elsewhere print what to do next, and return None.
-
-    Raises:
-        SerError: the browser returned no recording, with its reason; or the recording is too short, or silent.
-    """
-    from IPython.display import HTML, display
-
-    display(HTML(recorder(max_seconds)))
-    if not in_colab():
+        display(HTML(recorder()))
+        if in_colab:
+            return [recording_of(importlib.import_module("google.colab.output").eval_js("serRecording"))]
         print(
             f"Record, save {FILE_NAME} beside this notebook, and run this cell again with source = {FILE_NAME!r}.\n"
             "Until then, the cells below show the bundled clips."
         )
         return None
-    return recording_of(importlib.import_module("google.colab.output").eval_js("serRecording"))
-
-
-def uploaded() -> list[Path]:
-    """Ask for files in Colab, which saves them beside the notebook.
-
-    Raises:
-        SerError: this is not Colab, or no file was chosen.
-    """
-    if not in_colab():
-        raise SerError('"upload" works only in Colab. Here, put the file beside the notebook, and give its path.')
-    files = [Path(name) for name in importlib.import_module("google.colab.files").upload()]
+    if source == "upload":
+        if not in_colab:
+            raise SerError('"upload" works only in Colab. Here, put the file beside the notebook, and give its path.')
+        names = importlib.import_module("google.colab.files").upload()
+        if not names:
+            raise SerError("no file was chosen. Run the cell again, and choose at least one.")
+        return [decode_audible(name) for name in names]
+    path = Path(source).expanduser()
+    files = reading.files_in(path) if path.is_dir() else [path]
     if not files:
-        raise SerError("no file was chosen. Run the cell again, and choose at least one.")
-    return files
-
-
-def in_colab() -> bool:
-    return "google.colab" in sys.modules
+        raise SerError(f"{path}: no audio in this folder. Expected {' '.join(reading.SUFFIXES)}.")
+    return [decode_audible(file)._replace(name=file.name) for file in files]
 
 
 def recorder(max_seconds: float = MAX_SECONDS) -> str:
@@ -104,10 +82,7 @@ def recorder(max_seconds: float = MAX_SECONDS) -> str:
 
 
 def recording_of(answer: dict) -> Recording:
-    """The recorder's answer as a recording.
-
-    Args:
-        answer: {"wav": base64 of a WAV file}, or {"error": the reason why there is none}.
+    """The recorder's answer, {"wav": base64 of a WAV file} or {"error": the reason why there is none}, as a recording.
 
     Raises:
         SerError: there is no recording; or it is no WAV, shorter than `ser_lib.audio.reading.MIN_SECONDS`, or silent.
@@ -121,32 +96,36 @@ def recording_of(answer: dict) -> Recording:
         raise SerError(
             "the recorder returned no WAV file. Record again, or save the recording and give its path."
         ) from error
-    if not len(samples):
-        raise SerError("the recording is empty. Speak, and then press Stop.")
     return decode_audible(Recording(samples, sampling_rate, "your recording"))
 
 
-def bundled_clips(run: Run) -> list[Recording]:
-    """One clip of the bundled corpus for each emotion of the run, until the reader has recordings.
+def example_clips(run: Run) -> pd.DataFrame:
+    """Pick one clip of the bundled corpus, whose voices are synthetic, for each emotion of the run.
 
-    The voices are synthetic. If the run was trained on that corpus, these are test clips of its first fold, the fold of
-    the model that `Run.predictor` loads.
+    Where possible the clip, and best its speaker as well, is unknown to the model of the first fold, which
+    `Run.predictor` loads.
     """
-    clips = load_clips("sample")
-    tested = run.split.loc[(run.split["fold"] == 0) & (run.split["subset"] == "test"), "clip_id"]
-    if clips["clip_id"].isin(tested).any():
-        clips = clips[clips["clip_id"].isin(tested)]
-    clips = clips[clips["emotion"].isin(run.emotions)].drop_duplicates("emotion")
-    clips = clips.sort_values("emotion", key=lambda emotion: emotion.map(EMOTIONS.index))
+    clips = load_clips("sample", progress=False)
+    known = run.split.query("fold == 0 and subset != 'test'")
+    clips = clips[clips["emotion"].isin(run.emotions)].assign(
+        known_speaker=clips["speaker"].isin(known["speaker"]), known_clip=clips["clip_id"].isin(known["clip_id"])
+    )
+    clips = clips.sort_values(["known_speaker", "known_clip"], kind="stable").drop_duplicates("emotion")
+    return clips.sort_values("emotion", key=lambda emotions: emotions.map(run.emotions.index))
+
+
+def bundled_clips(run: Run) -> list[Recording]:
+    """The clips of `example_clips`, until the reader has recordings."""
     return [
-        decode_audible(row.path)._replace(name=f"{row.emotion}, {row.speaker}") for row in clips.itertuples(index=False)
+        decode_audible(row.path)._replace(name=f"{row.emotion}, {row.speaker}")
+        for row in example_clips(run).itertuples()
     ]
 
 
 def joined(recordings: Sequence[Recording], pause_seconds: float = 3.0) -> Recording:
-    """All recordings in one, with silence between them, in one channel at the sampling rate of the first.
+    """Join recordings, with silence between them, in one channel at the sampling rate of the first.
 
-    A pause of 3 s is as long as most windows of `ser_lib.inference.streaming`: few windows cover two recordings.
+    3 s are as long as most windows of `ser_lib.inference.streaming`, so that hardly any holds two recordings.
     """
     rate = recordings[0].sampling_rate
     pause = np.zeros(round(pause_seconds * rate), np.float32)

@@ -6,6 +6,7 @@ difference between a claim and its measurements. The notebook Claims_Audit shows
 
 import logging
 import os
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
@@ -14,13 +15,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.evaluation import metrics
-from ser_lib.evaluation.results import read_results, result_rows, score_cell, update_results
+from ser_lib.evaluation.results import markdown_table, read_results, result_rows, score_cell, update_results
 from ser_lib.inference.run import Run, load_run, run_folder, runs_root
 from ser_lib.models import encoder_weights
 from ser_lib.protocols.leak_audit import red_leaks
@@ -41,11 +43,8 @@ ON_A_CPU = {
 }
 # The complete audit in three minutes, on synthetic voices.
 BUNDLED = (
-    "corpora=[sample]",
-    "training.epochs=10",
-    "training.batch_size=32",
-    "training.learning_rate=0.003",
-    "split.folds=2",
+    *("corpora=[sample]", "split.folds=2"),
+    *("training.epochs=10", "training.batch_size=32", "training.learning_rate=0.003"),
 )
 FLOOR = "split.permute_labels=true"
 
@@ -71,21 +70,16 @@ class PlannedRun(NamedTuple):
         return f"{self.recipe.name}, {self.recipe.variant_label}, {self.protocol}, seed {self.seed}"
 
     def finished(self) -> Run | None:
-        """The finished run of exactly this recipe; changes of corpora and code since are not noticed.
-
-        Raises:
-            SerError: the run folder is damaged.
-        """
+        """The finished run of exactly this recipe; changes of corpora and code since are not noticed."""
         folder = run_folder(*self)
         run = load_run(folder) if folder.is_dir() else None
         return run if run is not None and run.recipe == self.recipe else None
 
     def finished_or_trained(self, data_dir: str | Path | None, say: Callable[[str], None]) -> Run:
         """The finished run, or else a new one."""
-        run = self.finished()
-        if run is None:
+        if (run := self.finished()) is None:
             say(f"training {self}")
-            run = experiment.train(self.recipe, self.protocol, self.seed, data_dir, self.runs_dir)
+            run = experiment.train(*self[:3], data_dir, self.runs_dir)
             assert run is not None  # as all folds were trained
         return run
 
@@ -112,29 +106,26 @@ def claimed_recipes() -> dict[str, Claim]:
 
 
 def recipe_of_column(
-    name: str, key: str, encoder: str | None, overrides: Iterable[str] = (), in_full: bool = False
+    recipe: Recipe, key: str, encoder: str | None = None, reduced: bool | None = None
 ) -> Recipe | None:
     """The recipe with the settings of a column; None where its source has no such variant.
 
     Args:
-        key: of `columns_of`.
         encoder: replaces the recipe's pretrained encoder; None: keep it.
-        overrides: for all recipes.
-        in_full: do not reduce settings where there is no GPU.
+        reduced: with the settings of `ON_A_CPU`; None: where there is no GPU.
     """
-    import torch
-
-    recipe = load_recipe(name)
     column = columns_of(recipe)[key]
+    settings = [f"input.encoder={encoder}"] if encoder and recipe.reads_encoder else []
+    if reduced or (reduced is None and not torch.cuda.is_available()):
+        settings += ON_A_CPU.get((recipe.name, key), ())
+    # The last setting of a key counts.
+    by_key = {item.partition("=")[0]: item for item in [*settings, *recipe.overrides, *column.overrides]}
     try:
-        load_recipe(name, column.variant)
+        return load_recipe(recipe.name, column.variant, by_key.values())
     except SerError:
+        if column.variant == "stated":
+            raise
         return None
-    given = [f"input.encoder={encoder}"] if encoder and recipe.reads_encoder else []
-    if not in_full and not torch.cuda.is_available():
-        given += ON_A_CPU.get((name, key), ())
-    by_key = {item.partition("=")[0]: item for item in [*given, *overrides, *column.overrides]}  # the last one counts
-    return load_recipe(name, column.variant, by_key.values())
 
 
 def measure_claims(
@@ -184,37 +175,27 @@ def _planned(
     say: Callable[[str], None],
 ) -> dict[tuple[str, str], list[PlannedRun]]:
     """The runs to measure, one a seed, by recipe and key of `columns_of`."""
-    planned: dict = {}
-    error_of: dict[str, str] = {}
+    planned = {}
     for name in names or claimed_recipes():
         recipe = load_recipe(name, overrides=overrides)
-        reads = encoder or recipe.input.encoder
-        if recipe.reads_encoder and reads not in error_of:
-            error_of[reads] = _encoder_error(reads, None if encoder else recipe.input.revision)
-        if recipe.reads_encoder and error_of[reads]:
-            say(f"{name} is left out: {error_of[reads]}")
+        try:
+            if recipe.reads_encoder:
+                encoder_weights.locate(encoder or recipe.input.encoder, None if encoder else recipe.input.revision)
+        except SerError as error:
+            say(f"{name} is left out: {error}")
             continue
         for key, column in columns_of(recipe).items():
-            reduced = recipe_of_column(name, key, encoder, overrides)
-            in_full = recipe_of_column(name, key, encoder, overrides, in_full=True)
-            if reduced is None or in_full is None or (key == "without-copies" and has_no_copies(reduced)):
+            preferred = recipe_of_column(recipe, key, encoder)
+            in_full = recipe_of_column(recipe, key, encoder, reduced=False)
+            if preferred is None or in_full is None or (key == "without-copies" and has_no_copies(preferred)):
                 continue
             root = runs_root(runs_dir) / "permuted" if FLOOR in column.overrides else runs_root(runs_dir)
-            planned[name, key] = [PlannedRun(reduced, column.protocol, seed, root) for seed in seeds]
+            planned[name, key] = [PlannedRun(preferred, column.protocol, seed, root) for seed in seeds]
             runs_in_full = [PlannedRun(in_full, column.protocol, seed, root) for seed in seeds]
             with suppress(SerError):  # a damaged folder
-                if in_full != reduced and all(run.finished() for run in runs_in_full):
+                if all(run.finished() for run in runs_in_full):
                     planned[name, key] = runs_in_full
     return planned
-
-
-def _encoder_error(encoder: str, revision: str | None) -> str:
-    """The reason why an encoder cannot be loaded, or ""."""
-    try:
-        encoder_weights.locate(encoder, revision)
-    except SerError as error:
-        return str(error)
-    return ""
 
 
 def _train_in_parallel(planned: Iterable[PlannedRun], data_dir: str | Path | None, say: Callable[[str], None]) -> None:
@@ -227,26 +208,21 @@ def _train_in_parallel(planned: Iterable[PlannedRun], data_dir: str | Path | Non
         with suppress(SerError):  # a damaged folder
             if not run.recipe.reads_encoder and run.finished() is None:
                 missing.append(run)
-    if len(missing) < 2:
-        return
     for run in missing:
         say(f"training {run}")
     trained = Parallel(n_jobs=min(os.cpu_count() or 1, 8), return_as="generator_unordered")(
         delayed(_train_quietly)(run, data_dir) for run in missing
     )
-    for _ in tqdm(trained, desc="networks on MFCC", total=len(missing), unit="run", leave=False):
-        pass
+    deque(tqdm(trained, desc="networks on MFCC", total=len(missing), unit="run", leave=False), maxlen=0)
 
 
 def _train_quietly(planned: PlannedRun, data_dir: str | Path | None) -> None:
     logger = logging.getLogger("ser_lib")
     level = logger.level
     logger.setLevel(logging.ERROR)  # each training would repeat the warnings about its clips
-    try:
-        with suppress(SerError):
-            experiment.train(*planned[:3], data_dir, planned.runs_dir, progress=False)
-    finally:
-        logger.setLevel(level)
+    with suppress(SerError):
+        experiment.train(*planned[:3], data_dir, planned.runs_dir, progress=False)
+    logger.setLevel(level)
 
 
 def has_no_copies(recipe: Recipe) -> bool:
@@ -265,32 +241,29 @@ def claims_table(results: pd.DataFrame | None = None, overrides: Iterable[str] =
         overrides: those of `measure_claims`.
 
     Returns:
-        column (key of `columns_of`), title (of the column), and the row of results. Columns without a row are left out.
+        column (key of `columns_of`), its title, and the row of results; columns without a row are left out.
     """
     results = read_results() if results is None else results
     rows = []
     for name in claimed_recipes():
         recipe = load_recipe(name, overrides=overrides)
         for key, column in columns_of(recipe).items():
-            row = _result_row(results, recipe, key)
-            if row is not None:
+            if (row := _result_row(results, recipe, key)) is not None:
                 rows.append({"column": key, "title": column.title, **row})
     return pd.DataFrame(rows, columns=["column", "title", *results.columns])
 
 
 def _result_row(results: pd.DataFrame, recipe: Recipe, key: str) -> dict | None:
     """The preferred row of results of a recipe in a column, if there is one."""
-    column = columns_of(recipe)[key]
-    variant = recipe.model_copy(update={"variant": column.variant}).variant_label
-    in_full = {*variant.split("; "), *column.overrides}
-    keys = {item.partition("=")[0] for item in column.overrides}
-    reduced = in_full.union(item for item in ON_A_CPU.get((recipe.name, key), ()) if item.partition("=")[0] not in keys)
+    sizes = (False, True) if (recipe.name, key) in ON_A_CPU else (False,)
+    recipes = [recipe_of_column(recipe, key, reduced=reduced) for reduced in sizes]
+    settings = [set(measured.variant_label.split("; ")) for measured in recipes if measured is not None]
+    is_same = (results["recipe"] == recipe.name) & (results["protocol"] == columns_of(recipe)[key].protocol)
     rows = []
-    for row in results.to_dict("records"):
-        settings, corpora = set(row["variant"].split("; ")), set(row["corpus"].replace("-part", "").split("+"))
-        same = (row["recipe"], row["protocol"], corpora) == (recipe.name, column.protocol, set(recipe.corpora))
-        if same and settings in (in_full, reduced):
-            rows.append((row["encoder"] != recipe.features_label, settings != in_full, row))
+    for row in results[is_same].to_dict("records"):
+        corpora, of_row = set(row["corpus"].replace("-part", "").split("+")), set(row["variant"].split("; "))
+        if corpora == set(recipe.corpora) and of_row in settings:
+            rows.append((row["encoder"] != recipe.features_label, settings.index(of_row), row))
     return min(rows, key=lambda candidate: candidate[:2])[-1] if rows else None
 
 
@@ -302,18 +275,15 @@ def human_accuracy(recipe: Recipe) -> str:
 
 
 def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
-    """The claims as Markdown: the claimed accuracy, and the accuracy with its interval in every cell.
+    """The claims as Markdown: in each cell the accuracy, its interval, and the changed settings of the recipe.
 
     Args:
-        table: as of `claims_table`.
         overrides: those of `measure_claims`: cells do not repeat them.
     """
     claims = claimed_recipes()
     titles = {key: column.title for key, column in columns_of(load_recipe(next(iter(claims)))).items()}
-    lines = [
-        f"| recipe | reads | claimed | {' | '.join(titles.values())} | chance | people |",
-        "|---" * (len(titles) + 5) + "|",
-    ]
+    heads = ["recipe", "reads", "claimed", *titles.values(), "chance", "people"]
+    lines = []
     for name, rows in table.groupby("recipe", sort=False):
         recipe, claim = load_recipe(name), claims[name]
         scores = {row.column: accuracy_cell(row, overrides) for row in rows.itertuples()}
@@ -327,8 +297,8 @@ def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
             f"{metrics.chance_level(len(recipe.emotions)):.3f}",
             human_accuracy(recipe),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown_table(heads, lines)
 
 
 def accuracy_cell(row, overrides: Iterable[str] = ()) -> str:
@@ -345,8 +315,7 @@ def accuracy_by_copy(run: Run, clips: pd.DataFrame) -> pd.DataFrame:
         clips: of the run, copies kept, as of `clips_of`.
 
     Returns:
-        indexed by "copy in training" and "no copy": n_test, share, accuracy, accuracy_low, accuracy_high. A row without
-        clips is left out.
+        n_test, share, accuracy, accuracy_low, accuracy_high of the rows "copy in training" and "no copy", if any.
     """
     hash_of = clips.set_index("clip_id")["audio_hash"]
     train = run.split.loc[run.split["subset"] == "train", "clip_id"]
@@ -358,53 +327,43 @@ def accuracy_by_copy(run: Run, clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | None = None) -> str:
-    """A few sentences on the difference between a claim and its measurements, with numbers of these runs only.
-
-    Args:
-        runs: of the recipe `name` with one seed, by key of `columns_of`.
-    """
+    """A few sentences on the difference between a claim and the recipe's runs, by key of `columns_of`."""
     # With as many digits as the table has, so that both are rounded alike.
     accuracy = {key: round(run.metrics["overall"]["accuracy"], 4) for key, run in runs.items()}
     sentences = []
     if "as-stated" in runs:
-        as_run = f", as its notebook ran: {accuracy['as-run']:.3f}" if "as-run" in runs else ""
-        sentences.append(
-            f"Claimed accuracy: {claimed_recipes()[name].accuracy:.3f}. Measured as stated: {accuracy['as-stated']:.3f}{as_run}."
+        text = (
+            f"Claimed accuracy: {claimed_recipes()[name].accuracy:.3f}. Measured as stated: {accuracy['as-stated']:.3f}"
         )
+        sentences.append(text + (f", as its notebook ran: {accuracy['as-run']:.3f}" if "as-run" in runs else ""))
         for key, start in {"as-stated": "", "as-run": "As its notebook ran, "}.items():
-            sentences += _copies_sentence(start, runs[key], data_dir) if key in runs else []
+            if key in runs:
+                table = accuracy_by_copy(runs[key], clips_of(runs[key].recipe, "published", data_dir, progress=False))
+                rows = table.to_dict("index")
+                if copied := rows.get("copy in training"):
+                    text = f"{start}{copied['share']:.0%} of the test clips have a copy in training"
+                    if others := rows.get("no copy"):
+                        text += f": the accuracy is {copied['accuracy']:.3f} on them and {others['accuracy']:.3f} on the others"
+                    sentences.append(text)
         leaks = red_leaks(runs["as-stated"].audit).set_index("leak")
         if "same speaker" in leaks.index:
             share = leaks.loc["same speaker", "share"]
-            sentences.append(f"{share:.0%} of the test clips are of speakers that were trained on.")
+            sentences.append(f"{share:.0%} of the test clips are of speakers that were trained on")
     if {"as-stated", "new-speakers"} <= runs.keys():
         points = {key: 100 * (accuracy[key] - accuracy["as-stated"]) for key in accuracy}
         text = f"Accuracy on new speakers: {accuracy['new-speakers']:.3f}, a change of {points['new-speakers']:+.1f} points"
         if "without-copies" in points:
             by_speakers = points["new-speakers"] - points["without-copies"]
             text += f" ({points['without-copies']:+.1f} without copies, {by_speakers:+.1f} more on new speakers)"
-        sentences.append(text + ".")
-    return " ".join(sentences)
-
-
-def _copies_sentence(start: str, run: Run, data_dir: str | Path | None) -> list[str]:
-    """A sentence on the test clips with a copy in training, of a run under `published`; none where there are none."""
-    table = accuracy_by_copy(run, clips_of(run.recipe, "published", data_dir, progress=False))
-    if "copy in training" not in table.index:
-        return []
-    share, accuracy = table.loc["copy in training", ["share", "accuracy"]]
-    text = f"{start}{share:.0%} of the test clips have a copy in training"
-    if "no copy" in table.index:
-        text += f": the accuracy is {accuracy:.3f} on them and {table.loc['no copy', 'accuracy']:.3f} on the others"
-    return [text + "."]
+        sentences.append(text)
+    return " ".join(f"{sentence}." for sentence in sentences)
 
 
 def comparable_groups(runs: dict[str, Run]) -> list[dict[str, Run]]:
     """Groups of two runs or more, by recipe, with the same test clips and emotions."""
-    groups: dict = {}
+    groups: dict[tuple, dict[str, Run]] = defaultdict(dict)
     for name, run in runs.items():
-        key = frozenset(run.predictions["clip_id"]), tuple(run.emotions)
-        groups.setdefault(key, {})[name] = run
+        groups[frozenset(run.predictions["clip_id"]), *run.emotions][name] = run
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -44,11 +44,7 @@ class Fold(NamedTuple):
 
 
 def folds_of(clips: pd.DataFrame, split: pd.DataFrame) -> Iterator[Fold]:
-    """The folds of a split, with labels as the split states them: they may differ from those of the clips.
-
-    Raises:
-        SerError: the split names an unknown clip.
-    """
+    """The folds of a split, with labels as the split states them: they may differ from those of the clips."""
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
     unknown = set(split["clip_id"]) - set(row_of.index)
     if unknown:
@@ -71,48 +67,26 @@ def probe(clips: pd.DataFrame, features: np.ndarray, split: pd.DataFrame, standa
         standardise: by mean and deviation of the training clips.
 
     Returns:
-        predictions table, one row a test clip and fold, in the order of the folds; its index holds row numbers of
-        `clips`.
-
-    Raises:
-        SerError: features and clips differ in number, the split names an unknown clip, or a fold cannot be fitted.
+        predictions table, one row a test clip and fold, in the order of the folds, indexed by row numbers of `clips`.
     """
     return probe_on(clips, features, split, {"": features}, standardise)[""]
 
 
 def probe_on(
-    clips: pd.DataFrame,
-    features: np.ndarray,
-    split: pd.DataFrame,
-    test_features: dict[str, np.ndarray],
-    standardise: bool = True,
+    clips: pd.DataFrame, features: np.ndarray, split: pd.DataFrame, versions: dict[str, np.ndarray], standardise=True
 ) -> dict[str, pd.DataFrame]:
-    """As `probe`, with several versions of the test clips that the one model of each fold predicts, such as in noise.
-
-    Args:
-        test_features: as `features`, by the name of the version.
-
-    Returns:
-        one predictions table for each version.
-    """
+    """As `probe`, with one predictions table for each version of the features of the test clips, such as in noise."""
     if len(clips) != len(features):
         raise SerError(f"expected features of {len(clips)} clips, got those of {len(features)}.")
-    tables: dict[str, list] = {name: [] for name in test_features}
+    tables: dict[str, list] = {name: [] for name in versions}
     for fold in folds_of(clips, split):
-        validation = fold.rows.get("validation", np.array([], dtype=int))
+        train, validation = fold.rows["train"], fold.rows.get("validation", np.array([], dtype=int))
+        strengths = STRENGTHS if len(validation) else STRENGTHS[1:2]
+        settings: dict = {"inverse_regularisation": strengths, "standardise": standardise, "progress": False}
         with network_training.seeded(0):
             network = models.build("logistic-regression", fold.emotions, features.shape[1:])
-            network_training.fit_logistic(
-                network,
-                features,
-                fold.labels,
-                fold.rows["train"],
-                validation,
-                inverse_regularisation=STRENGTHS if len(validation) else (STRENGTHS[len(STRENGTHS) // 2],),
-                standardise=standardise,
-                progress=False,
-            )
-            for name, version in test_features.items():
+            network_training.fit_logistic(network, features, fold.labels, train, validation, **settings)
+            for name, version in versions.items():
                 probabilities = network_training.probabilities(network, version[fold.rows["test"]])
                 tables[name].append(fold.predictions(probabilities))
     return {name: pd.concat(parts) for name, parts in tables.items()}
@@ -140,35 +114,26 @@ def feature_reader(
     if encoder is None:
         settings = Input.model_validate({"pooling": "mean+std"}).feature_settings()
         return partial(acoustic_features.extract, audio_settings=AUDIO, feature_settings=settings, progress=False)
-    from ser_lib.models import embeddings
+    from ser_lib.models.embeddings import embed
 
     chosen = [encoder_weights.locate(encoder).n_layers // 2] if layers == "middle" else layers
-
-    def read(clips: pd.DataFrame) -> np.ndarray:
-        return np.asarray(
-            embeddings.embed(clips, encoder, layers=chosen, pooling="mean+std", audio=AUDIO, progress=False)
-        )
-
+    read: Callable = partial(embed, encoder=encoder, layers=chosen, pooling="mean+std", audio=AUDIO, progress=False)
     return read
 
 
 def load_available(
     names: Iterable[str], data_dir: str | Path | None = None, say: Callable[[str], None] = print
 ) -> pd.DataFrame:
-    """One clip table of the corpora that can be found, duplicates kept; `say` is called with a line for each other.
-
-    Raises:
-        SerError: none can be found.
-    """
+    """One clip table of the corpora that can be found, duplicates kept; `say` is called with a line for each other."""
     tables = []
     for name in names:
         try:
-            tables.append(load_clips([name], data_dir, keep_duplicates=True, progress=False))
+            clips = load_clips([name], data_dir, keep_duplicates=True, progress=False)
         except SerError as error:
             say(f"{name} is left out: {error}")
             continue
-        if name in tables[-1].attrs.get("shortfall", {}):
-            n_clips, expected = tables[-1].attrs["shortfall"][name]
+        tables.append(clips)
+        for n_clips, expected in clips.attrs.get("shortfall", {}).values():
             say(f"{name} is incomplete, {n_clips} of {expected} clips: do not quote its scores")
     if not tables:
         raise SerError(f"none of the corpora {', '.join(names)} can be found.")

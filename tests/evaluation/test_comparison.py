@@ -178,7 +178,7 @@ class TestRefuses:
     def test_no_clip_in_common(self):
         first, second, _ = two_models()
         with pytest.raises(SerError, match="no test clip in common, of 240 and 240"):
-            compare(first, second.assign(clip_id="x-" + second["clip_id"]), shared=True)
+            compare(first, second.assign(clip_id="x-" + second["clip_id"]))
 
     def test_another_truth(self):
         first, second, _ = two_models()
@@ -264,16 +264,19 @@ class TestByAttributes:
     def test_leave_unknown_values_out_and_say_how_many(self, caplog):
         clips, predictions = self.clips_and_predictions()
         clips.loc[:4, "sentence"], clips.loc[5:6, "sentence"] = "", None
-        table = by_attributes(predictions, clips, ["sentence", "intensity"], bootstrap=10)
-        assert table["n_test"].sum() == len(clips) - 7
+        table = by_attributes(predictions, clips, bootstrap=10)
+        assert table.loc["sentence", "n_test"].sum() == len(clips) - 7
         assert "sentence is unknown of 7 of 120 clips" in caplog.text
-        assert table.index.get_level_values("attribute").unique().tolist() == ["sentence"]  # one intensity only
+        assert table.index.get_level_values("attribute").unique().tolist() == [
+            "sex",
+            "speaker",
+            "sentence",
+        ]  # one intensity only
 
     def test_refuse_what_is_not_there(self):
         clips, predictions = self.clips_and_predictions()
-        with pytest.raises(SerError, match="no column age; they have clip_id"):
-            by_attributes(predictions, clips, ["age"])
         with pytest.raises(SerError, match="in the same order"):
             by_attributes(predictions, clips[::-1])
-        with pytest.raises(SerError, match="none of intensity is known with two values"):
-            by_attributes(predictions, clips, ["intensity"])
+        clips[["sex", "speaker", "sentence"]] = "x"
+        with pytest.raises(SerError, match="none of sex, speaker, sentence, intensity is known with two values"):
+            by_attributes(predictions, clips)

@@ -155,11 +155,11 @@ class TestTheTable:
 @pytest.mark.parametrize("gpu", [False, True])
 def test_what_takes_too_long_without_a_gpu_is_measured_in_small(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    whole, column = load_recipe("ravdess-wav2vec2-frozen-mlp", "as-run"), "as-run"
-    recipe = claims.recipe_of_column(whole.name, column, encoder="x")
+    whole = load_recipe("ravdess-wav2vec2-frozen-mlp", "as-run")
+    recipe = claims.recipe_of_column(load_recipe(whole.name), "as-run", encoder="x")
     assert (recipe.training.epochs == whole.training.epochs) == gpu
     assert ("training.epochs=2" in recipe.variant_label) == (not gpu)
-    floor = claims.recipe_of_column("four-corpora-xlsr53-finetune", "floor", encoder="x")
+    floor = claims.recipe_of_column(load_recipe("four-corpora-xlsr53-finetune"), "floor", encoder="x")
     assert floor.split.permute_labels and floor.training.epochs == 1 and (floor.split.folds == 2) == (not gpu)
 
 
@@ -169,7 +169,8 @@ def test_a_run_in_full_is_read_where_a_small_one_would_be_trained(tones, tmp_pat
     smaller = ("training.learning_rate=0.001",)
     monkeypatch.setattr(claims, "ON_A_CPU", {(NAMES[0], "new-speakers"): smaller})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert claims.recipe_of_column(NAMES[0], "new-speakers", None, SMALL) != whole.recipe
+    reduced = claims.recipe_of_column(load_recipe(NAMES[0], overrides=SMALL), "new-speakers")
+    assert reduced != whole.recipe
 
     def again():
         (run,) = claims.measure_claims(NAMES[:1], overrides=SMALL, say=lambda _: None, **folders)[
@@ -179,7 +180,7 @@ def test_a_run_in_full_is_read_where_a_small_one_would_be_trained(tones, tmp_pat
 
     assert again() == whole.recipe
     shutil.rmtree(whole.folder)
-    assert again() == claims.recipe_of_column(NAMES[0], "new-speakers", None, SMALL) != whole.recipe
+    assert again() == reduced
 
 
 def test_networks_on_mfcc_are_trained_side_by_side_and_then_read(tones, tmp_path, monkeypatch):

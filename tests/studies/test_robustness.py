@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -173,8 +174,8 @@ def test_a_killed_run_meets_the_same_clips_again_and_leaves_no_file(problem):
     clean = Reader()(clips)
     killed, again = Reader(fails=True), Reader()
     with pytest.raises(KeyboardInterrupt):
-        degraded_features(clips, split, killed, BABBLE, audio=AUDIO, clean=clean)
-    degraded_features(clips, split, again, BABBLE, audio=AUDIO, clean=clean)
+        degraded_features(clips, split, killed, clean, BABBLE, AUDIO)
+    degraded_features(clips, split, again, clean, BABBLE, AUDIO)
     hashes, hashes_again = killed.tables[0]["audio_hash"], again.tables[0]["audio_hash"]
     pd.testing.assert_series_equal(hashes, hashes_again)  # so that a store finds what was done
     assert hashes.is_unique and not set(hashes) & set(clips["audio_hash"])
@@ -185,21 +186,21 @@ def test_the_mfcc_features_of_the_package_will_do(problem):
     clips, split = problem
     clips, split = clips.head(8), split[split["clip_id"].isin(clips["clip_id"].head(8))]
     settings = {"kind": "mfcc", "pooling": "mean", "chroma": False, "n_mfcc": 13}
-    degraded = degraded_features(
-        clips, split, lambda table: features.extract(table, AUDIO, settings), WHITE, audio=AUDIO
-    )
+    clean = features.extract(clips, AUDIO, settings)
+    read = partial(features.extract, audio_settings=AUDIO, feature_settings=settings)
+    degraded = degraded_features(clips, split, read, clean, WHITE, AUDIO)
     assert degraded.shape == (8, 13) and np.isfinite(degraded).all()
-    assert np.abs(degraded - features.extract(clips, AUDIO, settings)).max() > 1
+    assert np.abs(degraded - clean).max() > 1
 
 
 def test_only_tested_clips_are_degraded(problem):
     clips, split = problem
     fold = split[split["fold"] == 0]
-    degraded = degraded_features(clips, fold, Reader(), WHITE, audio=AUDIO)
+    degraded = degraded_features(clips, fold, Reader(), Reader()(clips), WHITE, AUDIO)
     tested = clips["clip_id"].isin(fold.loc[fold["subset"] == "test", "clip_id"])
     assert (np.isfinite(degraded).all(axis=1) == tested).all()
     with pytest.raises(SerError, match="tested in several folds"):
-        degraded_features(clips, pd.concat([split, split.assign(fold=9)]), Reader(), WHITE, audio=AUDIO)
+        degraded_features(clips, pd.concat([split, split.assign(fold=9)]), Reader(), Reader()(clips), WHITE, AUDIO)
 
 
 def test_levels_are_those_of_the_voice_without_its_silent_ends_and_nothing_is_clipped(tmp_path):
@@ -216,7 +217,7 @@ def test_levels_are_those_of_the_voice_without_its_silent_ends_and_nothing_is_cl
         return np.zeros((len(table), 1))
 
     split = make_split(clips, "speaker", 0, folds=2)
-    degraded_features(clips, split, read, WHITE, audio=AUDIO, clean=np.zeros((len(clips), 1)))
+    degraded_features(clips, split, read, np.zeros((len(clips), 1)), WHITE, AUDIO)
     noisy = written[0][0]
     assert RATE // 2 <= len(noisy) < RATE and np.abs(noisy).max() > 1.5
     assert np.square(noisy).sum() == pytest.approx(2 * np.square(voice).sum(), rel=0.1)  # noise as loud as the voice
@@ -237,8 +238,6 @@ def test_babble_is_made_of_training_speakers_as_many_as_there_are():
     turned = clips.iloc[::-1].reset_index(drop=True)
     again = robustness.babble_rows(turned, make_split(turned, "speaker", 0, folds=3))
     assert all(list(clips["clip_id"].iloc[chosen[i]]) == list(turned["clip_id"].iloc[again[i]]) for i in chosen)
-    other = robustness.babble_rows(clips, split, seed=1)
-    assert any(list(chosen[i]) != list(other[i]) for i in chosen)
 
 
 def test_in_babble_no_voice_of_a_test_or_validation_speaker_is_heard(tmp_path):
@@ -251,7 +250,8 @@ def test_in_babble_no_voice_of_a_test_or_validation_speaker_is_heard(tmp_path):
         wave = 0.5 * np.sin(2 * np.pi * pitch * np.arange(RATE) / RATE)
         soundfile.write(clips.loc[row, "path"], wave, RATE)
     split = make_split(clips, "speaker", 0, folds=3)
-    degraded = degraded_features(clips, split, Reader(hertz.values()), BABBLE, audio=AUDIO)
+    read = Reader(hertz.values())
+    degraded = degraded_features(clips, split, read, read(clips), BABBLE, AUDIO)
     loud = degraded > degraded.max(axis=1, keepdims=True) - 7  # 30 dB
     for _, fold in split.groupby("fold"):
         trained = set(fold.loc[fold["subset"] == "train", "speaker"])
