@@ -15,14 +15,6 @@ from ser_lib.audio import reading
 from ser_lib.audio.augmentation import add_noise, mix, reverberate
 from ser_lib.common.errors import SerError
 
-# Pink noise has equal power in each octave; lower octaves are inaudible.
-LOWEST_HZ = 20
-TELEPHONE_RATE = 8000
-# In Hz: ITU-T G.712.
-TELEPHONE_BAND = (300, 3400)
-# In samples: 576 of the encoder (LAME), 529 of the decoder.
-MP3_DELAY = 1105
-
 # For each kind of degradation the unit of its value ("": no value), and what it does.
 KINDS: dict[str, tuple[str, Callable[..., np.ndarray]]] = {
     "white": ("dB", lambda clip, rate, value, rng, voices: add_noise(clip, value, rng)),
@@ -64,9 +56,6 @@ def degrade(
             the other kinds is the last argument of `reverberate`, `mp3` and `first_seconds`.
         voices: waveforms of other speakers, for babble.
 
-    Returns:
-        waveform, float32; silence stays silent.
-
     Raises:
         SerError: the kind is unknown, its value is missing or out of range, or babble has no voices.
     """
@@ -81,14 +70,10 @@ def degrade(
 
 
 def pink_noise(n_samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise from `LOWEST_HZ` up whose power falls by 3 dB an octave, roughly like rain, wind and traffic.
-
-    Returns:
-        float64 of shape (n_samples,), at no defined level.
-    """
+    """Noise from 20 Hz up with equal power in each octave, like rain, wind and traffic; float64, at no defined level."""
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
     hertz = np.fft.rfftfreq(n_samples, 1 / sampling_rate)
-    audible = hertz >= LOWEST_HZ
+    audible = hertz >= 20
     spectrum[audible] /= np.sqrt(hertz[audible])
     spectrum[~audible] = 0
     return np.fft.irfft(spectrum, n_samples)
@@ -102,9 +87,6 @@ def babble(voices: Sequence[np.ndarray], n_samples: int, rng: np.random.Generato
 
     Returns:
         float64 of shape (n_samples,), each voice of mean power 1 over its clip.
-
-    Raises:
-        SerError: every voice is silent, or there is none.
     """
     crowd, n_voices = np.zeros(n_samples), 0
     for voice in voices:
@@ -117,22 +99,17 @@ def babble(voices: Sequence[np.ndarray], n_samples: int, rng: np.random.Generato
     return crowd
 
 
-def telephone(waveform: np.ndarray, sampling_rate: int, mu_law: bool = True) -> np.ndarray:
-    """Limit a clip to a telephone line, 300 to 3400 Hz sampled at 8 kHz, and return it at `sampling_rate`.
+def telephone(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """A clip over a telephone line, 300 to 3400 Hz (ITU-T G.712) in 8 bits of 8 kHz (G.711); length and rate stay.
 
     A fourth-order Butterworth filter (24 dB an octave on either side), which delays by about a millisecond.
-
-    Args:
-        mu_law: also encode each sample in 8 bits (ITU-T G.711).
     """
     from scipy.signal import butter, sosfilt
 
-    narrow = reading.resample(waveform, sampling_rate, TELEPHONE_RATE)
-    band = butter(4, TELEPHONE_BAND, "bandpass", fs=TELEPHONE_RATE, output="sos")
-    narrow = sosfilt(band, narrow).astype(np.float32)
-    if mu_law:
-        narrow = _coded(narrow, TELEPHONE_RATE, format="WAV", subtype="ULAW")
-    return reading.fit(reading.resample(narrow, TELEPHONE_RATE, sampling_rate), len(waveform))
+    band = butter(4, (300, 3400), "bandpass", fs=8000, output="sos")
+    narrow = sosfilt(band, reading.resample(waveform, sampling_rate, 8000)).astype(np.float32)
+    coded = _coded(narrow, 8000, format="WAV", subtype="ULAW")
+    return reading.fit(reading.resample(coded, 8000, sampling_rate), len(waveform))
 
 
 def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.ndarray:
@@ -145,9 +122,6 @@ def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.
 
     Returns:
         waveform of the same length, without the codec's delay.
-
-    Raises:
-        SerError: the bitrate or the sampling rate is out of range, or this libsndfile has no MP3.
     """
     if "MP3" not in soundfile.available_formats():
         raise SerError(
@@ -163,8 +137,9 @@ def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.
         decoded = _coded(waveform, sampling_rate, **form)
     except soundfile.LibsndfileError as error:
         raise SerError(f"{sampling_rate} Hz cannot be written as MP3: {error.error_string}") from error
-    # At low bitrates a frame is too short for LAME's note of the clip's length: the decoder does not remove the delay.
-    start = MP3_DELAY if len(decoded) > len(waveform) else 0
+    # At low bitrates a frame is too short for LAME's note of the clip's length, so the decoder does not remove the delay
+    # of the encoder, 576 samples, and its own, 529.
+    start = 1105 if len(decoded) > len(waveform) else 0
     return reading.fit(decoded[start:], len(waveform))
 
 

@@ -110,7 +110,6 @@ class Stream:
         """
         self._require_unfinished()
         samples = reading.samples_of(Recording(samples, self.sampling_rate, self.name))
-        reading.check_finite(self.name, samples)
         self._append(self._resampler.resample_chunk(reading.mix_down(samples)))
         return self._rows(self._complete_windows())
 

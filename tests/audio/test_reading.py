@@ -261,7 +261,8 @@ def test_a_random_crop_repeats_with_its_seed(tmp_path):
 def test_silence_is_trimmed_from_both_ends_and_not_from_the_middle():
     silence = np.zeros(RATE, np.float32)
     speech = tone(300, RATE)
-    trimmed = reading.trim_silence(np.concatenate([silence, speech, silence, speech, silence]), below_db=30)
+    waveform = np.concatenate([silence, speech, silence, speech, silence])
+    trimmed = reading.prepare(reading.Recording(waveform, RATE), trim_below_db=30)
     assert 3 * RATE <= len(trimmed) <= 3 * RATE + 4096
 
 
