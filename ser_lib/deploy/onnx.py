@@ -24,7 +24,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import whole_folder
 from ser_lib.deploy import onnx_int8
 from ser_lib.deploy.onnx_int8 import quiet
-from ser_lib.inference.model_card import card_of, shareable
+from ser_lib.inference.model_card import model_card, shareable
 from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.run import Run
 from ser_lib.models.base import OnnxGraph
@@ -197,7 +197,7 @@ def _readme(run: Run, settings: dict) -> str:
     """The run's model card, and how its ONNX files are used."""
     librosa = " librosa" if settings["features"] or settings["audio"]["trim_below_db"] else ""
     lines = [
-        card_of(run),
+        model_card(run),
         "## As ONNX",
         "",
         "```bash",

@@ -24,12 +24,8 @@ from ser_lib.inference.predictor import LONG_SECONDS, Predictor
 WIDTHS = {"time": 0.25, "frequency": 1.0}
 # No voice is lower: the lowest band holds everything below.
 LOWEST_HZ = 50
-# The quietest share of a clip's frames counts as its pauses.
-PAUSE_SHARE = 0.1
 # The highest level of a pause relative to the clip's mean power, for clips without pauses.
 PAUSE_DB = -30
-# Before and after a covered interval, to avoid clicks.
-FADE_SECONDS = 0.01
 # Covered versions of a clip, which are in memory together.
 AT_MOST = 300
 
@@ -44,10 +40,10 @@ def occlusion(
 ) -> pd.DataFrame:
     """The probability of an emotion with each part of a recording covered in turn.
 
-    A part is replaced by noise with the spectrum of the clip's quietest frames, as in its pauses. Digital silence would
-    be less natural: no microphone records it, and the logarithm in many features makes it extreme. The clip is trimmed
-    and normalised before it is covered, not after: trimming would cut off a covered end, and normalising would amplify
-    the rest when the loudest part is covered. (A model that normalises its own input, such as wav2vec2, still does.)
+    A part is replaced by noise with the spectrum of the clip's quietest frames, as in its pauses; digital silence would
+    be extreme in the logarithm of many features. The clip is trimmed and normalised before it is covered: after it,
+    trimming would cut off a covered end, and normalising would amplify the rest when the loudest part is covered. (A
+    model that normalises its own input, such as wav2vec2, still does.)
 
     Args:
         recording: one clip of up to `LONG_SECONDS`, which is not divided into windows.
@@ -85,14 +81,10 @@ def occlusion(
     answers = predictor.for_prepared_audio().probabilities([Recording(version, rate) for version in versions])
     parts["probability"] = answers[:, column]
     parts["change"] = parts["probability"] - whole[column]
-    parts.attrs = {
-        "over": over,
-        "emotion": emotion,
-        "probability": float(whole[column]),
-        # No ndarray, since pandas compares attrs, which fails on one.
-        "waveform": array("f", waveform.tobytes()),
-        "sampling_rate": rate,
-    }
+    # No ndarray, since pandas compares attrs, which fails on one.
+    plain = array("f", waveform.tobytes())
+    parts.attrs = {"over": over, "emotion": emotion, "probability": float(whole[column])}
+    parts.attrs |= {"waveform": plain, "sampling_rate": rate}
     return parts
 
 
@@ -102,33 +94,29 @@ def surest(answers: pd.DataFrame, recordings: Sequence[Recording]) -> Recording 
     Args:
         answers: of the same recordings in the same order, from `ser_lib.inference.predict.predict`.
     """
-    highest = (
-        answers.drop(columns=["clip_id", "path", "emotion", "error"], errors="ignore").max(axis=1).to_numpy(copy=True)
-    )
+    highest = answers.drop(columns=["clip_id", "path", "emotion", "error"], errors="ignore").max(axis=1)
     highest[[seconds_of(recording) > LONG_SECONDS for recording in recordings]] = np.nan
-    return None if np.isnan(highest).all() else recordings[int(np.nanargmax(highest))]
+    return None if highest.isna().all() else recordings[int(np.nanargmax(highest))]
 
 
 def _without_intervals(
     waveform: np.ndarray, rate: int, width: float, step: float
 ) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The intervals of time, and the waveform without each."""
-    pause = pause_of(waveform, rate)
-    time = np.arange(len(waveform)) / rate
-    intervals = _parts(len(waveform) / rate, width, step)
-    versions = []
+    pause, time = pause_of(waveform, rate), np.arange(len(waveform)) / rate
+    intervals, versions = _parts(len(waveform) / rate, width, step), []
     for start, end in intervals:
-        # Seconds from the interval, negative inside.
+        # Seconds from the interval, negative inside; 10 ms before and after are faded to avoid clicks.
         distance = np.maximum(start - time, time - end)
-        covered = np.clip(1 - distance / FADE_SECONDS, 0, 1)
+        covered = np.clip(1 - distance / 0.01, 0, 1)
         versions.append((waveform + covered * (pause - waveform)).astype(np.float32))
     return pd.DataFrame(intervals, columns=["start", "end"]), versions
 
 
 def _without_bands(waveform: np.ndarray, rate: int, width: float, step: float) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The bands, from 0 Hz to half the sampling rate, and the waveform without each."""
-    spectrum, hertz = _spectrum(waveform, rate)
-    pause, _ = _spectrum(pause_of(waveform, rate), rate)
+    spectrum, pause = _spectrum(waveform, rate), _spectrum(pause_of(waveform, rate), rate)
+    hertz = np.fft.rfftfreq(_frame_size(rate), 1 / rate)
     octaves = np.log2(rate / 2 / LOWEST_HZ)
     bands, versions = [], []
     for start, end in _parts(octaves, width, step):
@@ -145,41 +133,39 @@ def _parts(total: float, width: float, step: float) -> list[tuple[float, float]]
     count = 1 + max(0, int(np.ceil(round((total - width) / step, 6))))
     if count > AT_MOST:
         raise SerError(
-            f"{count} parts would be covered one by one, and at most {AT_MOST} are possible: take a longer step, or a "
-            "shorter piece of the recording."
+            f"{count} parts are more than {AT_MOST}: take a longer step, or a shorter piece of the recording."
         )
     return [(i * step, min(i * step + width, total)) for i in range(count)]
 
 
 def pause_of(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """Noise with the mean spectrum of the clip's quietest frames, at most `PAUSE_DB` loud.
+    """Noise with the mean spectrum of the quietest tenth of the clip's frames, at most `PAUSE_DB` loud.
 
     The same clip always has the same noise. That of a clip with digital silence is digital silence.
 
     Returns:
         float32 of the clip's shape.
     """
-    spectrum, _ = _spectrum(waveform, rate)
-    power = np.square(np.abs(spectrum))
+    power = np.square(np.abs(_spectrum(waveform, rate)))
     # Two frames at each end reach beyond the clip.
     if power.shape[1] > 8:
         power = power[:, 2:-2]
     loudness = power.sum(axis=0)
-    quiet = power[:, loudness <= np.quantile(loudness, PAUSE_SHARE)].mean(axis=1)
+    quiet = power[:, loudness <= np.quantile(loudness, 0.1)].mean(axis=1)
     highest = loudness.mean() * 10 ** (PAUSE_DB / 10)
     quiet *= min(1.0, highest / max(quiet.sum(), np.finfo(float).tiny))
-    noise, _ = _spectrum(np.random.default_rng(0).standard_normal(len(waveform)), rate)
+    noise = _spectrum(np.random.default_rng(0).standard_normal(len(waveform)), rate)
     level = np.sqrt(quiet / np.square(np.abs(noise)).mean(axis=1))
     return _waveform(noise * level[:, None], rate, len(waveform))
 
 
-def _spectrum(waveform: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """The short-time Fourier transform, complex of shape (n_bins, n_frames), and the frequencies of its bins in Hz."""
+def _spectrum(waveform: np.ndarray, rate: int) -> np.ndarray:
+    """The short-time Fourier transform, complex of shape (n_bins, n_frames)."""
     import librosa
 
     size = _frame_size(rate)
     padded = np.pad(waveform.astype(np.float64), (0, max(0, size - len(waveform))))
-    return librosa.stft(padded, n_fft=size), np.fft.rfftfreq(size, 1 / rate)
+    return librosa.stft(padded, n_fft=size)
 
 
 def _waveform(spectrum: np.ndarray, rate: int, n_samples: int) -> np.ndarray:

@@ -55,11 +55,12 @@ def predict(
             answers += _answers(predictor, [source for _, source in named[start : start + AT_ONCE]], bar)
     rows = []
     for (name, _), answer in zip(named, answers, strict=True):
+        emotion, error, probabilities = None, "", np.full(len(predictor.emotions), np.nan)
         if isinstance(answer, SerError):
             logger.warning("%s", answer)
-            emotion, error, probabilities = None, str(answer), np.full(len(predictor.emotions), np.nan)
+            error = str(answer)
         else:
-            emotion, error, probabilities = predictor.emotions[int(np.argmax(answer))], "", answer
+            emotion, probabilities = predictor.emotions[int(np.argmax(answer))], answer
         by_emotion = dict(zip(predictor.emotions, probabilities, strict=True))
         rows.append({"path": name, "emotion": emotion, **by_emotion, "error": error})
     return pd.DataFrame(rows)
@@ -74,21 +75,20 @@ def _named(
     if isinstance(sources, str | Path | Recording | np.ndarray):
         sources = [sources]
     for number, source in enumerate(sources):
-        name = f"recording {number}"
         if isinstance(source, str | Path):
-            for file in reading.expand(source):
-                yield str(file), file
-        elif isinstance(source, Recording):
-            has_name = source.name != Recording._field_defaults["name"]
-            yield source.name if has_name else name, source if has_name else source._replace(name=name)
-        elif isinstance(source, np.ndarray):
+            yield from ((str(file), file) for file in reading.expand(source))
+            continue
+        if isinstance(source, np.ndarray):
             if sampling_rate is None:
                 raise SerError("an array has no sampling rate: pass sampling_rate=, in Hz.")
-            yield name, Recording(source, sampling_rate, name)
-        else:
+            source = Recording(source, sampling_rate)
+        elif not isinstance(source, Recording):
             raise SerError(
                 f"source {number}: expected a path, a Recording or a NumPy array, but came {type(source).__name__}."
             )
+        if source.name == Recording._field_defaults["name"]:
+            source = source._replace(name=f"recording {number}")
+        yield source.name, source
 
 
 def _answers(predictor: Predictor, sources: Sequence[str | Path | Recording], bar: tqdm) -> list[np.ndarray | SerError]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
@@ -92,12 +93,11 @@ class Run:
         """The model in memory, to answer for any audio.
 
         Args:
-            fold: whose model; "all": the mean of all folds' probabilities. The first fold's is also the one that
+            fold: "all": the mean of all folds' probabilities. The first fold's model is also the one that
                 `pipeline("audio-classification")` loads and that an export holds.
 
         Raises:
-            SerError: the run has no such fold, or a file of the model is missing or damaged; or its protocol is
-                transductive and needs many clips of a speaker at a time.
+            SerError: the run has no such fold, a file of the model is damaged, or the protocol is transductive.
         """
         if get_protocol(self.protocol).is_transductive:
             raise SerError(
@@ -105,16 +105,15 @@ class Run:
                 "use a run under another protocol, such as speaker."
             )
         every = sorted(set(map(int, self.split["fold"])))
-        folds = every if fold == "all" else [fold]
-        if not set(folds) <= set(every):
+        folders = [model_folder(self.folder, number) for number in every if fold in (number, "all")]
+        if not folders:
             raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
-        folders = [model_folder(self.folder, number) for number in folds]
         return Predictor(self.recipe, folders, model_folder(self.folder, 0), device)
 
     def predict(
         self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True
     ) -> pd.DataFrame:
-        """A table of what is heard in files, folders, recordings or arrays: `ser_lib.inference.predict.predict`.
+        """Predict the emotions of files, folders, recordings or arrays: see `ser_lib.inference.predict.predict`.
 
         >>> load_run("runs/demo/speaker/0").predict(["a.wav", "b.mp3"])  # doctest: +SKIP
         """
@@ -129,8 +128,7 @@ def load_run(folder: str | Path) -> Run:
             "user/name" is the Hub's repository, fetched into the Hub's cache, which later answers without a network.
 
     Raises:
-        SerError: the folder is no run folder, or one of its files is missing or cannot be read; or the Hub shows no
-            such repository, or cannot be reached.
+        SerError: a file is missing or cannot be read, or the Hub shows no such repository or cannot be reached.
     """
     if HUB_NAME.fullmatch(str(folder)) and not Path(folder).exists():
         folder = _fetched(str(folder))
@@ -195,9 +193,6 @@ def model_folder(run: Path, fold: int) -> Path:
     """The folder of a fold's model; the first fold's is `model/` itself, so that tools which expect one model find it.
 
     A folder that `ser_lib.deploy.to_hub` made holds only the first fold's model, beside the run's other files.
-
-    Raises:
-        SerError: another fold is asked for there.
     """
     if (run / "config.json").is_file():
         if fold == 0:
@@ -206,37 +201,25 @@ def model_folder(run: Path, fold: int) -> Path:
     return run / "model" if fold == 0 else run / "model" / f"fold-{fold}"
 
 
-def environment(device, seconds: float, corpora: dict) -> dict:
+def environment(device: torch.device, seconds: float, corpora: dict) -> dict:
     """Versions, device, commit and time: what a score depends on besides recipe and data."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-        "device": device_name(device),
+        "device": f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type,
         "commit": git_commit(),
         "seconds": round(seconds, 1),
         "corpora": corpora,
     }
 
 
-def device_name(device) -> str:
-    """`cpu`, or `cuda` with the name of the GPU."""
-    import torch
-
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return device.type
-
-
 def git_commit() -> str:
     """The short hash of the checkout, with `+` where the package differs from it; "" outside of git."""
-
-    def git(*arguments):
-        return subprocess.run(
-            ["git", "-C", str(Path(__file__).parents[1]), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    commands = (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", "."])
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+        commit, changes = (subprocess.check_output(git + command, stderr=subprocess.DEVNULL) for command in commands)
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return commit.decode().strip() + ("+" if changes.strip() else "")

@@ -291,7 +291,7 @@ class TestTimeline:
         monkeypatch.setattr(timelines, "ENVELOPE_POINTS", 50)
         samples = babble(7.77)
         samples[40000] = 0.99
-        whole, pieces = Envelope(RATE), Envelope(RATE)
+        whole, pieces = Envelope(7.77, RATE), Envelope(7.77, RATE)
         whole.push(samples)
         for piece in np.array_split(samples, 31):
             pieces.push(piece)
