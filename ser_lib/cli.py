@@ -9,20 +9,14 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import ser_lib
 from ser_lib.common.errors import SerError
 
-COMMANDS: dict[str, Callable[..., None]] = {}
-OPTIONS: dict[str, tuple[str, dict]] = {}
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a function as the command of its name."""
-    COMMANDS[function.__name__] = function
-    return function
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {}
 
 
 def option(flag: str, help: str, parameter: str | None = None, **settings) -> None:
@@ -37,6 +31,8 @@ def option(flag: str, help: str, parameter: str | None = None, **settings) -> No
 
 CSV_COLUMNS = "a CSV with the columns path, emotion, speaker"
 TIMELINE = "emotion over time"
+FOLD: dict[str, Any] = {"default": 0, "metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
+DETECTORS = ["energy", "silero", "none"]
 OWN_SPLIT = """a split of your own
 In place of a recipe: a folder that holds train/ and test/, or a CSV with the columns path and
 subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold
@@ -59,16 +55,14 @@ option("model", "a run folder, or the name of one on the Hugging Face Hub", meta
 option("runs", "two or more run folders: each pair is compared", nargs="+", metavar="RUN")
 option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
 option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
-option("--fold", 'the fold of the model: a number, or "all" for the mean of all (default: 0)', default="0", metavar="K")
+option("--fold", 'the fold of the model: a number, or "all" for the mean of all (default: 0)', **FOLD)
 option("--json", "print one line of JSON a file in place of the table", action="store_true")
 option("--csv", "write the table to this file as well", metavar="FILE")
 option("--timeline", "write FILE-timeline.csv and .png, and print the emotions", action="store_true", group=TIMELINE)
 option("--window", "seconds of a window (default: as the recipe)", type=float, metavar="S", group=TIMELINE)
 option("--hop", "seconds from window to window (default: 1, or a window)", type=float, metavar="S", group=TIMELINE)
 option("--smoothing", "time constant in seconds; 0: none (default: 2)", type=float, metavar="S", group=TIMELINE)
-option(
-    "--speech", "detect it by loudness (default) or silero-vad", choices=["energy", "silero", "none"], group=TIMELINE
-)
+option("--speech", "detect speech by loudness (default) or silero-vad", choices=DETECTORS, group=TIMELINE)
 option("--output", "the folder to write (default: the current one; of an export, the run folder)", metavar="DIR")
 option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
@@ -89,19 +83,14 @@ option("--corpus", "the clips to embed (default: the bundled corpus)", "bench_co
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; in what it returns, `function` is the command's function."""
-    parser = argparse.ArgumentParser(
-        prog="ser", description="Speech emotion recognition; every score names the protocol that produced it."
-    )
+    about = "Speech emotion recognition; every score names the protocol that produced it."
+    parser = argparse.ArgumentParser(prog="ser", description=about)
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
     for name, function in COMMANDS.items():
         summary, _, examples = (inspect.getdoc(function) or "").partition("\n\n")
-        subparser = subparsers.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=f"examples:\n{examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        epilog = f"examples:\n{examples}"
+        subparser = subparsers.add_parser(name, help=summary, description=summary, epilog=epilog, formatter_class=raw)
         subparser.set_defaults(function=function)
         sections = {}
         for parameter in inspect.signature(function).parameters.values():
@@ -165,29 +154,24 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
 
     from ser_lib.corpora import lasting_name
 
-    overrides = [item for text in settings for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())]
-    if corpus:
-        overrides.insert(0, f"corpora={yaml_list(corpus)}")
-    for number, override in enumerate(overrides):
+    def corpora_of(names: list[str]) -> str:
+        text = yaml.safe_dump(
+            [lasting_name(name) for name in names], default_flow_style=True, allow_unicode=True, width=1e6
+        )
+        return f"corpora={text.strip()}"
+
+    overrides = [corpora_of(corpus)] if corpus else []
+    for override in (item for text in settings for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())):
         key, _, value = (part.strip() for part in override.partition("="))
         if key == "input.encoder" and Path(value).is_dir():
-            overrides[number] = f"{key}={absolute(value)}"
+            override = f"{key}={absolute(value)}"
         if key == "corpora" and re.search(r"\.[ct]sv\b", value, re.IGNORECASE):
-            try:
+            # Text that is not YAML is reported by `load_recipe`.
+            with suppress(yaml.YAMLError):
                 names = yaml.safe_load(value)
-            except yaml.YAMLError:
-                # `load_recipe` reports it.
-                continue
-            names = [names] if isinstance(names, str) else names
-            overrides[number] = f"{key}={yaml_list([lasting_name(str(name)) for name in names])}"
+                override = corpora_of([names] if isinstance(names, str) else list(map(str, names)))
+        overrides.append(override)
     return overrides
-
-
-def yaml_list(names: list[str]) -> str:
-    """The names as a YAML list on one line, quoted where necessary: `[ravdess, my.csv]`."""
-    import yaml
-
-    return yaml.safe_dump(names, default_flow_style=True, allow_unicode=True, width=10**6).strip()
 
 
 def recipe_of(recipe: str, variant: str, corpus: list[str], settings: list[str]):
@@ -195,15 +179,6 @@ def recipe_of(recipe: str, variant: str, corpus: list[str], settings: list[str])
     return ser_lib.load_recipe(recipe, variant, overrides_of(corpus, settings))
 
 
-def fold_number(fold: str) -> int | str:
-    """The value of `--fold`: a number, or "all"."""
-    try:
-        return fold if fold == "all" else int(fold)
-    except ValueError as error:
-        raise SerError(f'--fold expects a number or "all", not {fold!r}.') from error
-
-
-@command
 def corpora(names, data_dir):
     """List the corpora, or load some and count their clips.
 
@@ -224,7 +199,6 @@ def corpora(names, data_dir):
         print(f"{corpus.name:8} {counts}  {corpus.title}; {corpus.licence}; {source}")
 
 
-@command
 def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
     """Load the clips, split them, and compute the features into the cache.
 
@@ -241,7 +215,6 @@ def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
     print(f"inputs: {size} ({recipe.features_label}, {recipe.input_label})")
 
 
-@command
 def train(recipe, protocol, seed, variant, corpus, set, folds, data_dir, runs_dir):
     """Train and test every fold of a recipe, and write the run folder.
 
@@ -273,7 +246,6 @@ def train(recipe, protocol, seed, variant, corpus, set, folds, data_dir, runs_di
     print(f"{run.recipe.folder_name}, {run.protocol}: UAR {uar}, accuracy {accuracy}\n{run.folder}")
 
 
-@command
 def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, reports_dir):
     """Score finished runs and write their row into reports/results.csv.
 
@@ -284,29 +256,25 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
     from ser_lib.training.resume import unfinished_folds
 
     recipe = recipe_of(recipe, variant, corpus, set)
-    folders = [run_folder(recipe, protocol, seed, runs_dir) for seed in seeds]
-    for folder in folders:
+    runs = []
+    for folder in (run_folder(recipe, protocol, seed, runs_dir) for seed in seeds):
         folds = ",".join(map(str, unfinished_folds(folder)))
         if folds and not folder.is_dir():
-            raise SerError(
-                f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`, "
-                "or all that are missing with `ser train …`."
-            )
+            raise SerError(f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`.")
         if folds:
             print_error(f"{folder} is scored as it was before; a newer run still lacks the folds {folds}")
-    runs = [ser_lib.load_run(folder) for folder in folders]
-    for run in runs:
+        run = ser_lib.load_run(folder)
         if run.recipe != recipe:
             raise SerError(
-                f"{run.folder} was trained with other settings ({run.recipe.variant_label}): "
+                f"{folder} was trained with other settings ({run.recipe.variant_label}): "
                 "give the same --variant and --set, or train it again."
             )
+        runs.append(run)
     rows = result_rows(runs)
     path = update_results(rows, reports_dir)
     print(f"{markdown(rows)}\n{path}")
 
 
-@command
 def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, output):
     """Predict the emotion of recordings with the model of a finished run.
 
@@ -315,16 +283,14 @@ def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, 
     ser predict RUN meeting.mp3 --timeline --output timelines/
     """
     run = ser_lib.load_run(model)
-    settings = {"hop_seconds": hop, "window_seconds": window, "smoothing_seconds": smoothing, "detector": speech}
-    options = {"--window": window, "--hop": hop, "--smoothing": smoothing, "--speech": speech, "--output": output}
-    for name, value in options.items():
-        if value is not None and not timeline:
-            raise SerError(f"{name} is about a timeline: give --timeline with it.")
+    options = {"window_seconds": window, "hop_seconds": hop, "smoothing_seconds": smoothing, "detector": speech}
+    settings = {name: value for name, value in options.items() if value is not None}
+    if (settings or output) and not timeline:
+        raise SerError("--window, --hop, --smoothing, --speech and --output are about a timeline: give --timeline.")
     if timeline:
-        settings = {name: value for name, value in settings.items() if value is not None}
-        n_files, n_failed = print_timelines(run.predictor(fold_number(fold)), files, output or ".", json, settings)
+        n_files, n_failed = print_timelines(run.predictor(fold), files, output or ".", json, settings)
     else:
-        table = run.predict(files, fold=fold_number(fold))
+        table = run.predict(files, fold=fold)
         answers = table[table["error"] == ""].drop(columns="error")
         if json:
             print_json(answers, run.emotions)
@@ -365,7 +331,6 @@ def print_json(table, emotions: list[str]) -> None:
         print(json.dumps({**row, "probabilities": probabilities if row["emotion"] else None}))
 
 
-@command
 def score(model, corpora, fold, data_dir, csv):
     """Score a finished run on corpora that it was not trained on, emotion by emotion.
 
@@ -375,7 +340,7 @@ def score(model, corpora, fold, data_dir, csv):
     from ser_lib.common.files import replacing
     from ser_lib.evaluation import unseen_corpora
 
-    table = unseen_corpora.score_on(ser_lib.load_run(model), ser_lib.load_clips(corpora, data_dir), fold_number(fold))
+    table = unseen_corpora.score_on(ser_lib.load_run(model), ser_lib.load_clips(corpora, data_dir), fold)
     print(unseen_corpora.markdown(table))
     if csv:
         with replacing(Path(csv)) as part:
@@ -383,7 +348,6 @@ def score(model, corpora, fold, data_dir, csv):
         print(csv)
 
 
-@command
 def compare(runs, shared):
     """Compare finished runs on the same test clips: which is better?
 
@@ -395,7 +359,6 @@ def compare(runs, shared):
     print(describe_comparison([ser_lib.load_run(folder) for folder in runs], shared))
 
 
-@command
 def audit(
     recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, train, test, validation, html, fail
 ):
@@ -437,7 +400,6 @@ def audit(
         raise SerError(f"{title} leaks: {', '.join(red)}.")
 
 
-@command
 def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, reports_dir, index):
     """Execute the notebooks for a recipe and write their HTML pages and the index.
 
@@ -459,7 +421,6 @@ def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_
         print(f"  {page}")
 
 
-@command
 def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
     """Measure every published claim again, leak by leak, and write the claims audit.
 
@@ -482,7 +443,6 @@ def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
     print(f"\nThe audit is ready. Open in a browser:\n  {page}")
 
 
-@command
 def results(readme, reports_dir):
     """Print the table of results as Markdown, or write it into the README.
 
@@ -507,7 +467,6 @@ def results(readme, reports_dir):
         write_into_readme(Path(readme), "unheard", unseen_corpora.markdown(read_table(unseen)))
 
 
-@command
 def demo(model, port, no_browser):
     """Serve a page on this computer that predicts the emotion of a voice with a finished run.
 
@@ -523,7 +482,6 @@ def demo(model, port, no_browser):
     serve(ser_lib.load_run(model), port, not no_browser)
 
 
-@command
 def export(model, to, int8, output, data_dir):
     """Write the model of a finished run as ONNX, or as a folder for the Hugging Face Hub.
 
@@ -556,7 +514,6 @@ def export(model, to, int8, output, data_dir):
     print(f"what it needs is listed in {folder / 'README.md'}")
 
 
-@command
 def bench(bench_encoder, bench_corpus):
     """Measure the speed of features, embedding, the cache, training and streams.
 
@@ -566,3 +523,12 @@ def bench(bench_encoder, bench_corpus):
     from ser_lib.bench import run_benchmarks
 
     run_benchmarks(bench_encoder, bench_corpus)
+
+
+COMMANDS = {
+    function.__name__: function
+    for function in (
+        *(corpora, prepare, train, evaluate, predict, score, compare),
+        *(audit, report, claims, results, demo, export, bench),
+    )
+}

@@ -21,10 +21,7 @@ def shuffled(names: Iterable[str], *key) -> list[str]:
 
 
 def spread(size: int, n_picked: int, offset: int = 0) -> np.ndarray:
-    """Pick exactly `n_picked` of `size` positions at equal distances, so that each part of a sorted list has its share.
-
-    Returns:
-        bool of shape (size,).
+    """Pick exactly `n_picked` of `size` positions at equal distances: bool of shape (size,).
 
     >>> spread(10, 3).astype(int)
     array([0, 0, 0, 1, 0, 0, 1, 0, 0, 1])
