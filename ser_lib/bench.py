@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from ser_lib.audio.reading import load, prepare
+from ser_lib.audio.reading import prepare
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.predictor import Predictor
@@ -31,12 +31,9 @@ STREAM_SECONDS = 60
 
 
 def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
-    """Print the time and rate of the clip table, features, cache, training, embedding and streams.
+    """Print the time and rate of the clip table, features, cache, training, embedding of a corpus, and streams.
 
-    Args:
-        encoder: as of `ser_lib.models.encoder_weights.locate`; None: `$SER_WHISPER_BASE`, else random weights of its
-            shape.
-        corpus: of the clips that are embedded.
+    The encoder is as of `ser_lib.models.encoder_weights.locate`; None: `$SER_WHISPER_BASE`, else random weights.
     """
     with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, SER_CACHE_DIR=cache):
         folder = Path(cache)
@@ -128,7 +125,7 @@ def streaming(recipe: Recipe, folder: Path) -> None:
     model.save(folder / recipe.name)
     predictor = Predictor(recipe, [folder / recipe.name], folder / recipe.name)
     rate = predictor.sampling_rate
-    waveform = np.concatenate([load(path, rate)[0] for path in clips["path"]])[: STREAM_SECONDS * rate]
+    waveform = np.concatenate([prepare(path, sampling_rate=rate) for path in clips["path"]])[: STREAM_SECONDS * rate]
     stream = Stream(predictor)
     # Warm-up.
     Stream(predictor).push(waveform[: STREAM_SECONDS * rate // 6])

@@ -1,8 +1,6 @@
 """Random changes of training clips: noise, speed, pitch, loudness and reverberation, one function each.
 
-Written on numpy, soxr, librosa and scipy, since audiomentations (last release September 2025) requires librosa < 0.12.
-
-A waveform is float32 of shape (n_samples,). Nothing is clipped to ±1, since models read the samples unchanged.
+Nothing is clipped to ±1, since models read the samples unchanged. The package audiomentations requires librosa < 0.12.
 """
 
 import numpy as np
@@ -27,13 +25,7 @@ def augment(
 ) -> np.ndarray:
     """Apply each effect that has a range, with the same probability, at a strength drawn uniformly from its range.
 
-    Args:
-        noise_db, speed, pitch_semitones, gain_db, reverberation_seconds: ranges of the arguments of the functions below;
-            only `speed` changes the length.
-        probability: 0 to 1, for each effect independently.
-
-    Raises:
-        SerError: the lower end of a range is above the upper end, or a value is not possible.
+    The ranges are of the arguments of the functions below; only `speed` changes the length.
     """
     rate = sampling_rate
     # In the order of a recording: the voice, the room, the noise, the recorder's level.
@@ -96,8 +88,7 @@ def reverberate(
 ) -> np.ndarray:
     """Add the echo of a room, which falls by 60 dB in `reverberation_seconds`; length and mean power stay.
 
-    The room's impulse response is the direct sound followed by exponentially decaying white noise of equal energy
-    (Polack 1988). The echo after the end of the clip is cut off.
+    The impulse response is the direct sound, then exponentially decaying white noise of equal energy (Polack 1988).
     """
     from scipy.signal import fftconvolve
 

@@ -1,7 +1,7 @@
 """Degraded recordings: noise, a room, a telephone line, a codec, and clips cut short.
 
-A waveform is float32 of shape (n_samples,), one channel; only `first_seconds` changes its length. The effect does not
-depend on the clip's loudness. Nothing is clipped to ±1, so files of degraded clips must hold floats.
+Only `first_seconds` changes the length of a waveform. The effect does not depend on the clip's loudness. Nothing is
+clipped to ±1, so files of degraded clips must hold floats.
 """
 
 import io
@@ -55,9 +55,6 @@ def degrade(
         condition: the value of white, pink and babble is the signal-to-noise ratio in dB over the whole clip; that of
             the other kinds is the last argument of `reverberate`, `mp3` and `first_seconds`.
         voices: waveforms of other speakers, for babble.
-
-    Raises:
-        SerError: the kind is unknown, its value is missing or out of range, or babble has no voices.
     """
     kind, value = condition
     if kind not in KINDS:
@@ -80,13 +77,9 @@ def pink_noise(n_samples: int, sampling_rate: int, rng: np.random.Generator) -> 
 
 
 def babble(voices: Sequence[np.ndarray], n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """The sum of voices at equal power, each repeated from a random position in its clip.
+    """The sum of voices at equal power, each repeated from a random position in its clip; silent ones are left out.
 
-    Args:
-        voices: waveforms, of which silent ones are left out; about five are a crowd that nobody can follow.
-
-    Returns:
-        float64 of shape (n_samples,), each voice of mean power 1 over its clip.
+    About five are a crowd that nobody can follow. float64, each voice of mean power 1 over its clip.
     """
     crowd, n_voices = np.zeros(n_samples), 0
     for voice in voices:
@@ -113,15 +106,12 @@ def telephone(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.ndarray:
-    """Encode a clip as MP3 at a constant bitrate and decode it, by LAME and mpg123 in libsndfile.
+    """Encode a clip as MP3 at a constant bitrate and decode it, by LAME and mpg123 in libsndfile; the length stays.
 
     Args:
-        sampling_rate: of MP3: 8000, 11025, 12000 (8 to 64 kbit/s), 16000, 22050, 24000 (8 to 160), 32000, 44100 or
-            48000 Hz (32 to 320).
+        sampling_rate: 8000, 11025, 12000 (8 to 64 kbit/s), 16000, 22050, 24000 (8 to 160), 32000, 44100 or 48000 Hz (32
+            to 320).
         kbit_per_second: rounded to the nearest bitrate of the standard, which are 8 or more apart.
-
-    Returns:
-        waveform of the same length, without the codec's delay.
     """
     if "MP3" not in soundfile.available_formats():
         raise SerError(

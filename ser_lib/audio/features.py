@@ -3,9 +3,6 @@
 A kind of features is a function of a waveform and its sampling rate that returns float32 of shape (n_frames, n_features).
 `ACOUSTIC_FEATURES` maps its name, which a recipe states as `input.encoder`, to the function; its other parameters are
 fields of the recipe's `input`. To add a kind, write the function and add one line to that table.
-
-Arrays of a clip table are aligned to its rows: (n_clips, n_features) where clips are pooled, or (n_clips, n_frames,
-n_features) with NaN rows behind the last frame of each shorter clip.
 """
 
 from __future__ import annotations
@@ -35,19 +32,14 @@ def mfcc(
     frame: int = 2048,
     hop: int = 512,
 ) -> np.ndarray:
-    """Mel-frequency cepstral coefficients, frame by frame.
+    """Mel-frequency cepstral coefficients (Davis & Mermelstein 1980), by librosa: (1 + n_samples // hop, n_features).
 
     Args:
-        waveform: one channel of any positive length: shorter than a frame is padded with zeros.
+        waveform: of any positive length: shorter than a frame is padded with zeros.
         n_mfcc: coefficients a frame, the 0th (log energy) included.
-        deltas: append first and second differences over time (9 frames), so that there are 3 × n_mfcc features.
+        deltas: append first and second differences over time (9 frames).
         chroma: append the energy in each of the twelve pitch classes, scaled to a maximum of 1 a frame (silence: 0).
-        frame, hop: window length and step in samples (librosa's defaults).
-
-    Returns:
-        float32 of shape (n_frames, n_features), n_frames = 1 + n_samples // hop.
-
-    Source: Davis & Mermelstein 1980; the librosa implementation (Slaney mel filters, orthonormal DCT).
+        frame, hop: window length and step in samples.
     """
     import librosa
 
@@ -95,14 +87,11 @@ def clip_features(
 
 
 def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, progress: bool = True) -> np.ndarray:
-    """Acoustic features of every clip, from the cache where they are there already.
-
-    Args:
-        clips: clip table; rows with the same `audio_hash` are computed once.
-        audio_settings, feature_settings: as of `clip_features`.
+    """`clip_features` of every clip through the cache, aligned to the rows.
 
     Returns:
-        float32 aligned to the rows: (n_clips, n_features), or (n_clips, n_frames, n_features) for "sequence".
+        float32 of shape (n_clips, n_features), or for "sequence" (n_clips, n_frames, n_features), NaN behind the last
+        frame of a shorter clip.
     """
     from importlib.metadata import version
 
@@ -125,20 +114,17 @@ def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, p
 
 def stack_sequences(arrays: list[np.ndarray]) -> np.ndarray:
     """Stack arrays of shape (n_frames_i, n_features) into (n_clips, longest, n_features), NaN behind the shorter."""
-    longest = max(len(array) for array in arrays)
-    stacked = np.full((len(arrays), longest, arrays[0].shape[1]), np.nan, dtype=np.float32)
+    shape = (len(arrays), max(map(len, arrays)), arrays[0].shape[1])
+    stacked = np.full(shape, np.nan, dtype=np.float32)
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked
 
 
 def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Map clips to a plane: t-SNE of the first 50 principal components of the standardised features.
+    """Map clips to a plane: t-SNE of the first 50 principal components of the standardised features, (n_clips, 2).
 
     Neighbourhoods have a meaning; distances between groups and the axes have none (van der Maaten & Hinton 2008).
-
-    Returns:
-        float of shape (n_clips, 2).
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -152,11 +138,8 @@ def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
 def standardise_by_speaker(features: np.ndarray, speakers: pd.Series) -> np.ndarray:
     """Standardise every feature to zero mean and unit deviation within each speaker.
 
-    All clips of a speaker are used, unlabelled test clips included: the result is transductive.
-
-    Args:
-        features: (n_clips, n_features) or (n_clips, n_frames, n_features) with NaN padding.
-        speakers: aligned to the rows.
+    All clips of a speaker are used, unlabelled test clips included: the result is transductive. Features are of shape
+    (n_clips, n_features), or (n_clips, n_frames, n_features) with NaN padding.
     """
     standardised = np.empty_like(features)
     axes = tuple(range(features.ndim - 1))

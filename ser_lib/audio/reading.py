@@ -1,16 +1,16 @@
 """Read audio: decode, mix down, resample, trim silence, normalise, crop or pad.
 
 A waveform is float32 of shape (n_samples,), nominally within ±1. A `Recording` in memory may stand in place of a path,
-in the column `path` of a clip table as well. An export to ONNX holds a copy of this module, which must run with NumPy,
-soundfile and soxr alone: other packages are imported in the functions that need them.
+in a clip table as well. An export to ONNX holds a copy of this module, which runs with NumPy, soundfile and soxr alone:
+other packages are imported in the functions that need them.
 """
 
 import io
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,28 +62,23 @@ def files_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
 
 
 def expand(path: str | Path) -> list[Path]:
-    """Return all audio files of a folder, or the path itself where it is no folder; log a warning for an empty list."""
+    """All audio files of a folder, or the path itself where it is no folder; an empty list causes a warning."""
     path = Path(path)
     if not path.is_dir():
         return [path]
     files, unsupported = files_in(path), files_in(path, NOT_READ)
     if unsupported:
-        examples = ", ".join(map(str, unsupported[:3])) + (", ..." if len(unsupported) > 3 else "")
-        message = "%d files left out, which are not %s: %s; convert them (`ffmpeg -i FILE out.wav`)"
-        logger.warning(message, len(unsupported), " ".join(SUFFIXES), examples)
+        message = "%d files left out, which are not %s: %s …; convert them (`ffmpeg -i FILE out.wav`)"
+        logger.warning(message, len(unsupported), " ".join(SUFFIXES), ", ".join(map(str, unsupported[:3])))
     if not files:
         logger.warning("%s: no audio (%s) in this folder", path, " ".join(SUFFIXES))
     return files
 
 
 def decode(source: AudioSource) -> tuple[np.ndarray, int]:
-    """Decode an audio file (WAV, FLAC, OGG, MP3): all channels, at the sampling rate of the file.
+    """Decode an audio file (WAV, FLAC, OGG, MP3): float32 of shape (n_samples, n_channels), and its sampling rate.
 
-    Floating-point samples beyond ±1 are kept. An OGG stream does not state its length, so a truncated one may be read
-    as a shorter clip.
-
-    Returns:
-        samples, float32 of shape (n_samples, n_channels), and the sampling rate in Hz.
+    An OGG stream does not state its length, so a truncated one may be read as a shorter clip.
 
     Raises:
         SerError: the file is missing, unreadable, empty, no audio, truncated, shorter than `MIN_SECONDS`, or has NaN
@@ -102,13 +97,9 @@ def decode_audible(source: AudioSource) -> Recording:
 
 
 def blocks(source: AudioSource, seconds: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
-    """Decode as `decode`, block by block, so that memory does not grow with the length of the recording.
+    """Decode as `decode` in blocks of up to `seconds` (None: one block), so that memory does not grow with the length.
 
-    Yields:
-        samples of up to `seconds` (None: all in one block), and the sampling rate in Hz.
-
-    Raises:
-        SerError: as `decode`; an error behind the first block is raised when that place is read.
+    An error behind the first block is raised when that place is read.
     """
     if isinstance(source, Recording):
         samples, sampling_rate = samples_of(source), source.sampling_rate
@@ -207,11 +198,7 @@ def _check_finite(source: AudioSource, samples: np.ndarray) -> None:
 
 
 def samples_of(recording: Recording) -> np.ndarray:
-    """The samples of a recording in the form of `decode`: float32 of shape (n_samples, n_channels).
-
-    Raises:
-        SerError: the sampling rate is not above 0; or the samples are no floats of one or two axes, NaN or infinite.
-    """
+    """The samples of a recording in the form of `decode`, or a SerError where it is not as `Recording` says."""
     if not recording.sampling_rate > 0:
         raise SerError(f"{recording}: a sampling rate must be above 0 Hz, not {recording.sampling_rate}.")
     samples = np.asarray(recording.samples)
@@ -223,13 +210,6 @@ def samples_of(recording: Recording) -> np.ndarray:
     samples = samples.astype(np.float32)
     _check_finite(recording, samples)
     return samples[:, None] if samples.ndim == 1 else samples
-
-
-def load(source: AudioSource, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Decode as one channel, resampled to `sampling_rate` in Hz (None: that of the file): the waveform and its rate."""
-    samples, file_rate = decode(source)
-    rate = sampling_rate or file_rate
-    return resample(mix_down(samples), file_rate, rate), rate
 
 
 def mix_down(samples: np.ndarray) -> np.ndarray:
@@ -244,10 +224,10 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return waveform if from_rate == to_rate else soxr.resample(waveform, from_rate, to_rate)
 
 
-def normalise(waveform: np.ndarray, to: str) -> np.ndarray:
+def scale(waveform: np.ndarray, to: str) -> np.ndarray:
     """Scale to a highest absolute value of 1 ("peak") or a root mean square of `RMS_TARGET` ("rms"); silence stays.
 
-    >>> normalise(np.float32([0.1, -0.2]), "peak").tolist()
+    >>> scale(np.float32([0.1, -0.2]), "peak").tolist()
     [0.5, -1.0]
     """
     if to not in ("peak", "rms"):
@@ -258,17 +238,10 @@ def normalise(waveform: np.ndarray, to: str) -> np.ndarray:
     return (wide / level).astype(np.float32) if level > 0 else waveform
 
 
-# `prepare` has a parameter of that name.
-_normalise = normalise
-
-
 def fit(
     waveform: np.ndarray, n_samples: int, crop: str = "start", pad: bool = True, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Crop to `n_samples`, or with `pad` append zeros up to that length.
-
-    Args:
-        crop: which part of a longer waveform is kept: "start", "centre", or "random" (drawn from `rng`).
+    """Crop to the "start", "centre" or a "random" part of `n_samples`, or with `pad` append zeros up to that length.
 
     >>> fit(np.float32([1, 2, 3]), 5).tolist(), fit(np.float32([1, 2, 3]), 1, crop="centre").tolist()
     ([1.0, 2.0, 3.0, 0.0, 0.0], [2.0])
@@ -300,21 +273,16 @@ def prepare(
     pad: bool = False,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Read a recording as a model expects it: load, trim silence, skip `offset_seconds`, normalise, crop or pad.
+    """Read a recording as a model expects it, in one channel: trim silence, skip, normalise, crop or pad.
 
     Args:
         trim_below_db: cut both ends where the level stays more than so many dB (> 0) under the loudest frame of the
             clip, in frames of 2048 samples every 512, as `librosa.effects.trim`; a silent clip stays.
         offset_seconds: always leaves at least `MIN_SECONDS`.
         max_seconds: None: the whole clip is kept, and `pad` has no effect.
-
-    Returns:
-        waveform at `sampling_rate` Hz, float32 of shape (n_samples,).
-
-    Raises:
-        SerError: as `decode`, or an argument is out of its range.
     """
-    waveform, _ = load(source, sampling_rate)
+    samples, file_rate = decode(source)
+    waveform = resample(mix_down(samples), file_rate, sampling_rate)
     if trim_below_db is not None:
         if not trim_below_db > 0:
             raise SerError(
@@ -328,7 +296,7 @@ def prepare(
     latest = len(waveform) - round(MIN_SECONDS * sampling_rate)
     waveform = waveform[max(0, min(round(offset_seconds * sampling_rate), latest)) :]
     if normalise is not None:
-        waveform = _normalise(waveform, normalise)
+        waveform = scale(waveform, normalise)
     if max_seconds is not None:
         waveform = fit(waveform, round(max_seconds * sampling_rate), crop, pad, rng)
     return waveform
@@ -336,11 +304,8 @@ def prepare(
 
 def prepare_all(sources: Iterable[AudioSource], settings: dict[str, Any], progress: bool = True) -> list[np.ndarray]:
     """Prepare many recordings on all cores, in the order of `sources`; `settings` are arguments of `prepare`."""
-    from tqdm import tqdm
+    from tqdm.contrib.concurrent import thread_map
 
-    sources = list(sources)
+    bar: dict[str, Any] = {"desc": "audio", "unit": "clip", "leave": False, "delay": 0.5, "disable": not progress}
     # Threads: decoding and resampling release Python's lock, and waveforms are not copied between processes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waveforms = pool.map(lambda source: prepare(source, **settings), sources)
-        bar = tqdm(waveforms, "audio", len(sources), unit="clip", leave=False, delay=0.5, disable=not progress)
-        return list(bar)
+    return thread_map(partial(prepare, **settings), list(sources), max_workers=os.cpu_count(), **bar)

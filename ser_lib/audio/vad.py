@@ -1,10 +1,8 @@
 """Voice activity detection in a stream: whether each short frame holds speech, without looking ahead.
 
-How the samples are divided among pushes does not change the result. There are three detectors:
-
-- "energy", the default, needs no other package, so that everybody gets the same result.
-- "silero", a small network, distinguishes speech from music, typing and traffic, which loudness cannot.
-- "none" takes every frame for speech.
+How the samples are divided among pushes does not change the result. "energy", the default, needs no other package.
+"silero", a small network, distinguishes speech from music, typing and traffic, which loudness cannot. "none" takes every
+frame for speech.
 """
 
 from collections import deque
@@ -28,11 +26,7 @@ KEPT_SECONDS = 0.13
 
 
 class Detector:
-    """The detector "none", which takes everything for speech, and the frames of the other detectors.
-
-    Args:
-        sampling_rate: of the stream, in Hz.
-    """
+    """The detector "none", which takes everything for speech, and the frames of the other detectors."""
 
     def __init__(self, sampling_rate: int):
         self._length = round(FRAME_SECONDS * sampling_rate)
@@ -40,14 +34,7 @@ class Detector:
         self._rest = np.zeros(0, np.float32)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Whether the frames that are now complete are speech.
-
-        Args:
-            samples: float32 of shape (n_samples,).
-
-        Returns:
-            bool of shape (n_frames,).
-        """
+        """Whether the frames that are now complete are speech: bool of shape (n_frames,)."""
         samples = np.concatenate([self._rest, samples])
         end = len(samples) - len(samples) % self._length
         # Copied, since a view would keep all of the samples in memory.

@@ -222,7 +222,8 @@ def _answer_values(predictor: Predictor, path: Path) -> dict[str, Any]:
     bars = [{"emotion": name, "probability": row[name], "colour": plots.COLOURS[name]} for name in emotions]
     values: dict[str, Any] = {"seconds": seconds, "bars": bars}
     if seconds <= LONG_SECONDS:  # a player holds its audio, and minutes would be megabytes
-        waveform, rate = reading.load(recording, predictor.sampling_rate)
+        rate = predictor.sampling_rate
+        waveform = reading.prepare(recording, sampling_rate=rate)
         values["player"] = audio_player(waveform, rate, f"As the model hears it: one channel, {rate} Hz")
     if seconds > TIMELINE_SECONDS:
         figure = plots.timeline(timeline(predictor, recording, progress=False))

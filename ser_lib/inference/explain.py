@@ -1,12 +1,8 @@
 """Explain a prediction by occlusion: cover one interval of time or band of frequency after the other, and predict again.
 
 The model used a part if the probability of the emotion falls without it (Zeiler and Fergus 2014,
-https://arxiv.org/abs/1311.2901). Only predictions are needed, so this works for every model.
-
-Its limits:
-- A covered clip is unlike any clip of the training, which causes a part of each change.
-- It explains the model, right or wrong, not how people recognise the emotion.
-- If two parts carry the same information, covering either of them changes nothing.
+https://arxiv.org/abs/1311.2901). A covered clip is unlike any clip of the training, which causes a part of each change;
+and if two parts carry the same information, covering either of them changes nothing.
 """
 
 from array import array
@@ -42,11 +38,10 @@ def occlusion(
 
     A part is replaced by noise with the spectrum of the clip's quietest frames, as in its pauses; digital silence would
     be extreme in the logarithm of many features. The clip is trimmed and normalised before it is covered: after it,
-    trimming would cut off a covered end, and normalising would amplify the rest when the loudest part is covered. (A
-    model that normalises its own input, such as wav2vec2, still does.)
+    trimming would cut off a covered end, and normalising would amplify the rest when the loudest part is covered.
 
     Args:
-        recording: one clip of up to `LONG_SECONDS`, which is not divided into windows.
+        recording: of up to `LONG_SECONDS`.
         over: "time" or "frequency".
         width: of a part, in seconds (default 0.25) or octaves (default 1).
         step: from the start of a part to that of the next, in the same unit, at most the width; default half of it.
@@ -56,9 +51,6 @@ def occlusion(
         one row a part: start and end in seconds of the trimmed clip, or low_hz and high_hz; probability, with the part
         covered; change, from the probability of the whole clip: negative where the part supports the emotion. `attrs`
         holds emotion, probability (of the whole clip), over, waveform (as the model reads it) and sampling_rate.
-
-    Raises:
-        SerError: as `ser_lib.audio.reading.decode`; an argument is out of range; or there are over `AT_MOST` parts.
     """
     if over not in WIDTHS:
         raise SerError(f'over must be "time" or "frequency", not {over!r}.')
@@ -89,11 +81,7 @@ def occlusion(
 
 
 def surest(answers: pd.DataFrame, recordings: Sequence[Recording]) -> Recording | None:
-    """The recording with the highest probability among those short enough for `occlusion`; None if there is none.
-
-    Args:
-        answers: of the same recordings in the same order, from `ser_lib.inference.predict.predict`.
-    """
+    """The recording with the highest probability in its row of `answers` among those short enough for `occlusion`."""
     highest = answers.drop(columns=["clip_id", "path", "emotion", "error"], errors="ignore").max(axis=1)
     highest[[seconds_of(recording) > LONG_SECONDS for recording in recordings]] = np.nan
     return None if highest.isna().all() else recordings[int(np.nanargmax(highest))]
@@ -116,14 +104,14 @@ def _without_intervals(
 def _without_bands(waveform: np.ndarray, rate: int, width: float, step: float) -> tuple[pd.DataFrame, list[np.ndarray]]:
     """The bands, from 0 Hz to half the sampling rate, and the waveform without each."""
     spectrum, pause = _spectrum(waveform, rate), _spectrum(pause_of(waveform, rate), rate)
-    hertz = np.fft.rfftfreq(_frame_size(rate), 1 / rate)
+    hertz = np.fft.rfftfreq(2 * (len(spectrum) - 1), 1 / rate)
     octaves = np.log2(rate / 2 / LOWEST_HZ)
     bands, versions = [], []
     for start, end in _parts(octaves, width, step):
         low = LOWEST_HZ * 2**start if start > 0 else 0.0
         high = LOWEST_HZ * 2**end if end < octaves else rate / 2
         covered = (hertz >= low) & ((hertz < high) | (high == rate / 2))
-        versions.append(_waveform(np.where(covered[:, None], pause, spectrum), rate, len(waveform)))
+        versions.append(_waveform(np.where(covered[:, None], pause, spectrum), len(waveform)))
         bands.append((low, high))
     return pd.DataFrame(bands, columns=["low_hz", "high_hz"]), versions
 
@@ -139,13 +127,7 @@ def _parts(total: float, width: float, step: float) -> list[tuple[float, float]]
 
 
 def pause_of(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """Noise with the mean spectrum of the quietest tenth of the clip's frames, at most `PAUSE_DB` loud.
-
-    The same clip always has the same noise. That of a clip with digital silence is digital silence.
-
-    Returns:
-        float32 of the clip's shape.
-    """
+    """Noise with the mean spectrum of the quietest tenth of the clip's frames, at most `PAUSE_DB` loud, the same always."""
     power = np.square(np.abs(_spectrum(waveform, rate)))
     # Two frames at each end reach beyond the clip.
     if power.shape[1] > 8:
@@ -156,26 +138,21 @@ def pause_of(waveform: np.ndarray, rate: int) -> np.ndarray:
     quiet *= min(1.0, highest / max(quiet.sum(), np.finfo(float).tiny))
     noise = _spectrum(np.random.default_rng(0).standard_normal(len(waveform)), rate)
     level = np.sqrt(quiet / np.square(np.abs(noise)).mean(axis=1))
-    return _waveform(noise * level[:, None], rate, len(waveform))
+    return _waveform(noise * level[:, None], len(waveform))
 
 
 def _spectrum(waveform: np.ndarray, rate: int) -> np.ndarray:
     """The short-time Fourier transform, complex of shape (n_bins, n_frames)."""
     import librosa
 
-    size = _frame_size(rate)
-    padded = np.pad(waveform.astype(np.float64), (0, max(0, size - len(waveform))))
-    return librosa.stft(padded, n_fft=size)
+    # A power of 2 of samples, about 64 ms: long enough to separate the lowest half octave from the next.
+    size = 2 ** round(np.log2(0.064 * rate))
+    return librosa.stft(np.pad(waveform.astype(np.float64), (0, max(0, size - len(waveform)))), n_fft=size)
 
 
-def _waveform(spectrum: np.ndarray, rate: int, n_samples: int) -> np.ndarray:
+def _waveform(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
     """The inverse of `_spectrum`, float32."""
     import librosa
 
-    size = _frame_size(rate)
+    size = 2 * (len(spectrum) - 1)
     return librosa.istft(spectrum, n_fft=size, length=max(n_samples, size))[:n_samples].astype(np.float32)
-
-
-def _frame_size(rate: int) -> int:
-    """A power of 2 of samples, about 64 ms: long enough to separate the lowest half octave from the next."""
-    return 2 ** round(np.log2(0.064 * rate))

@@ -41,9 +41,6 @@ def predict(
         one row a recording, in the order of the sources: path (or the recording's name, or "recording 0", …), emotion,
         one column of probabilities an emotion, and error ("": none). After an error, emotion is None and the
         probabilities are NaN.
-
-    Raises:
-        SerError: there is no source, or a waveform has no sampling rate.
     """
     named = list(_named(sources, sampling_rate))
     if not named:

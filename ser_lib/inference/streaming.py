@@ -4,8 +4,8 @@
     while recording:
         print(stream.push(microphone.read(4800)))
 
-The audio is divided into overlapping windows, each prepared as training prepared its clips. A file is read through the
-same `Stream` in larger pieces, so the result for a recording is the same live and from a file.
+The audio is divided into overlapping windows, each prepared as training prepared its clips. A file is read through a
+`Stream` as well, so the result is the same live and from a file.
 """
 
 import math
@@ -49,9 +49,6 @@ class Stream:
         smoothing_seconds: time constant of the exponential mean over the windows so far; 0: none. After a pause, the
             weight of earlier windows is smaller by the pause's length.
         detector: of speech: "energy", "silero" or "none" (see `ser_lib.audio.vad`).
-
-    Raises:
-        SerError: an argument is out of range, or the detector is not installed.
     """
 
     def __init__(
@@ -95,18 +92,12 @@ class Stream:
         self._finished = False
 
     def push(self, samples: np.ndarray) -> pd.DataFrame:
-        """Add the next samples and return the windows that are now complete.
-
-        Args:
-            samples: float of shape (n_samples,) or (n_samples, n_channels), nominally within ±1.
+        """Add the next samples, as of a `Recording`, and return the windows that are now complete.
 
         Returns:
             one row a window, often none: start and end in seconds, speech (the share of it with speech, 0 to 1),
             emotion, and one column of probabilities an emotion. With too little speech, emotion is None and the
             probabilities are NaN.
-
-        Raises:
-            SerError: the samples are no floats or hold NaN, or the stream is finished.
         """
         samples = reading.samples_of(Recording(samples, self.sampling_rate, self.name))
         return self._read(reading.mix_down(samples))
@@ -212,11 +203,7 @@ def timeline(
 
 
 class Envelope:
-    """The lowest and highest samples in equal intervals of time, at most `ENVELOPE_POINTS` of them.
-
-    Args:
-        seconds: the stated length of the recording; the last interval holds what lies beyond.
-    """
+    """The lowest and highest samples in up to `ENVELOPE_POINTS` equal intervals of `seconds`; the last holds the rest."""
 
     def __init__(self, seconds: float, sampling_rate: int):
         self._rate, self._step, self._n_samples = sampling_rate, max(1, sampling_rate // 100), 0
@@ -241,12 +228,9 @@ class Envelope:
 
 
 def stretches(table: pd.DataFrame) -> pd.DataFrame:
-    """A timeline in short: successive windows of one emotion joined to one row.
+    """A timeline in short, from, to and emotion (None: no speech): successive windows of one emotion joined to one row.
 
     Windows overlap, so each stands for the time around its middle, half-way to the middles of its neighbours.
-
-    Returns:
-        from and to in seconds, and emotion (None: no speech).
     """
     middles = (table["start"] + table["end"]) / 2
     begins = ((middles + middles.shift()) / 2).fillna(table["start"])

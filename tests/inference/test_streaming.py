@@ -384,8 +384,8 @@ class TestCommand:
         assert (tmp_path / "o" / "x-timeline.png").read_bytes()[:4] == b"\x89PNG"
 
     def test_its_options_alone_are_a_mistake(self, ser, files):
-        assert "--hop is about a timeline" in ser(*files, "--hop", 1)[2]
-        assert "--output is about a timeline" in ser(*files, "--output", "x")[2]
+        assert "--smoothing, --speech and --output are about a timeline" in ser(*files, "--hop", 1)[2]
+        assert "are about a timeline: give --timeline" in ser(*files, "--output", "x")[2]
 
 
 class TestPicture:
