@@ -155,10 +155,8 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
     from ser_lib.corpora import lasting_name
 
     def corpora_of(names: list[str]) -> str:
-        text = yaml.safe_dump(
-            [lasting_name(name) for name in names], default_flow_style=True, allow_unicode=True, width=1e6
-        )
-        return f"corpora={text.strip()}"
+        on_one_line = {"default_flow_style": True, "allow_unicode": True, "width": 1e6}
+        return f"corpora={yaml.safe_dump(list(map(lasting_name, names)), **on_one_line).strip()}"
 
     overrides = [corpora_of(corpus)] if corpus else []
     for override in (item for text in settings for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())):
@@ -265,14 +263,13 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
             print_error(f"{folder} is scored as it was before; a newer run still lacks the folds {folds}")
         run = ser_lib.load_run(folder)
         if run.recipe != recipe:
+            settings = f"other settings ({run.recipe.variant_label})"
             raise SerError(
-                f"{folder} was trained with other settings ({run.recipe.variant_label}): "
-                "give the same --variant and --set, or train it again."
+                f"{folder} was trained with {settings}: give the same --variant and --set, or train it again."
             )
         runs.append(run)
     rows = result_rows(runs)
-    path = update_results(rows, reports_dir)
-    print(f"{markdown(rows)}\n{path}")
+    print(f"{markdown(rows)}\n{update_results(rows, reports_dir)}")
 
 
 def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, output):
@@ -414,11 +411,10 @@ def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_
         return
     if not recipe:
         raise SerError("name a recipe, such as `ser report demo`, or ask for the index alone with --index.")
-    folders = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir}
-    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), **folders)
-    print("\nThe report is ready. Open in a browser:")
-    for page in [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]:
-        print(f"  {page}")
+    folders = (data_dir, runs_dir, reports_dir)
+    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), *folders)
+    pages = [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]
+    print("\nThe report is ready. Open in a browser:", *pages, sep="\n  ")
 
 
 def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
@@ -506,12 +502,11 @@ def export(model, to, int8, output, data_dir):
         return
     folder = to_onnx(run, folder, int8, data_dir=data_dir)
     settings = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
-    difference = f"{settings['largest_difference']:.0e}"
-    print(f"{folder}\nfloat32: {settings['megabytes']} MB, differs by at most {difference} from PyTorch")
+    megabytes, difference = settings["megabytes"], settings["largest_difference"]
+    print(f"{folder}\nfloat32: {megabytes} MB, differs by at most {difference:.0e} from PyTorch")
     if int8:
         print(f"int8: {describe_int8(settings)}")
-    print(f"use it without PyTorch: python {folder / 'run_onnx.py'} my-voice.wav")
-    print(f"what it needs is listed in {folder / 'README.md'}")
+    print(f"use it without PyTorch, as {folder / 'README.md'} says: python {folder / 'run_onnx.py'} my-voice.wav")
 
 
 def bench(bench_encoder, bench_corpus):

@@ -25,10 +25,8 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 # Audio formats that are not supported: a folder that holds such files causes a warning.
 NOT_READ = (".m4a", ".aac", ".wma", ".amr", ".opus", ".aif", ".aiff", ".au", ".webm", ".3gp")
-# One frame of the usual features; nothing shorter is speech.
-MIN_SECONDS = 0.02
-# -20 dB below full scale: loud, and most speech then peaks below 1.
-RMS_TARGET = 0.1
+# One frame of the usual features, and 20 dB below full scale: loud, and most speech then peaks below 1.
+MIN_SECONDS, RMS_TARGET = 0.02, 0.1
 
 
 class Recording(NamedTuple):
@@ -68,7 +66,7 @@ def expand(path: str | Path) -> list[Path]:
         return [path]
     files, unsupported = files_in(path), files_in(path, NOT_READ)
     if unsupported:
-        message = "%d files left out, which are not %s: %s …; convert them (`ffmpeg -i FILE out.wav`)"
+        message = "%d files left out, which are not %s: for example %s; convert them (`ffmpeg -i FILE out.wav`)"
         logger.warning(message, len(unsupported), " ".join(SUFFIXES), ", ".join(map(str, unsupported[:3])))
     if not files:
         logger.warning("%s: no audio (%s) in this folder", path, " ".join(SUFFIXES))
@@ -103,23 +101,19 @@ def blocks(source: AudioSource, seconds: float | None = None) -> Iterator[tuple[
     """
     if isinstance(source, Recording):
         samples, sampling_rate = samples_of(source), source.sampling_rate
-        _check_length(source, len(samples), sampling_rate)
+        _check(source, samples, sampling_rate)
         length = len(samples) if seconds is None else round(seconds * sampling_rate)
-        for start in range(0, len(samples), length):
-            yield samples[start : start + length], sampling_rate
+        yield from ((samples[start : start + length], sampling_rate) for start in range(0, len(samples), length))
         return
     with _open(source) as file:
         length, n_read = -1 if seconds is None else round(seconds * file.samplerate), 0
         while len(samples := file.read(length, dtype="float32", always_2d=True)) or n_read == 0:
-            if n_read == 0:
-                _check_length(source, len(samples), file.samplerate)
-            _check_finite(source, samples)
+            _check(source, samples, 0 if n_read else file.samplerate)
             n_read += len(samples)
             yield samples, file.samplerate
         # The length of an MP3 without one in its header is an estimate, so slightly fewer samples are no error.
         if file.frames - n_read > max(2304, file.frames / 100):
-            counts = f"its header states {file.frames} samples, it has {n_read}"
-            raise SerError(f"{source}: cut short: {counts}. Copy it again.")
+            raise SerError(f"{source}: cut short: it has {n_read} of {file.frames} samples of audio. Copy it again.")
 
 
 def seconds_of(source: AudioSource) -> float:
@@ -138,10 +132,10 @@ def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
     """Open an audio file; whatever fails then or while reading becomes a SerError."""
     try:
         file_or_bytes = _check_header(Path(path))
+    except SerError:
+        raise
     # ValueError: a NUL character in the path.
     except (OSError, ValueError) as error:
-        if isinstance(error, SerError):
-            raise
         reason = getattr(error, "strerror", None) or error
         raise SerError(f"{path}: cannot be read: {reason}. Check the path and its permissions.") from error
     try:
@@ -156,10 +150,7 @@ def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
 
 
 def _check_header(path: Path) -> Path | io.BytesIO:
-    """What to decode; raises for an empty file, and for a WAV file with fewer bytes than its header states.
-
-    libsndfile does not report missing bytes.
-    """
+    """What to decode; raises for an empty file, and where a WAV file lacks bytes, which libsndfile does not report."""
     with path.open("rb") as file:
         head, size = file.read(12), os.fstat(file.fileno()).st_size
         if size == 0:
@@ -184,15 +175,13 @@ def _check_header(path: Path) -> Path | io.BytesIO:
     return path
 
 
-def _check_length(source: AudioSource, n_samples: int, sampling_rate: int) -> None:
-    if n_samples < MIN_SECONDS * sampling_rate:
+def _check(source: AudioSource, samples: np.ndarray, sampling_rate: int = 0) -> None:
+    """Raise a SerError where samples are NaN or infinite, or with a sampling rate shorter than `MIN_SECONDS`."""
+    if len(samples) < MIN_SECONDS * sampling_rate:
         raise SerError(
-            f"{source}: expected at least {MIN_SECONDS} s of audio, but it holds {n_samples} samples "
-            f"({n_samples / sampling_rate:.4f} s). Was it cut short? Record it again, or leave it out."
+            f"{source}: expected at least {MIN_SECONDS} s of audio, but it holds {len(samples)} samples "
+            f"({len(samples) / sampling_rate:.4f} s). Was it cut short? Record it again, or leave it out."
         )
-
-
-def _check_finite(source: AudioSource, samples: np.ndarray) -> None:
     if not np.isfinite(samples).all():
         raise SerError(f"{source}: holds NaN or infinite samples. Export it again, or leave it out.")
 
@@ -208,7 +197,7 @@ def samples_of(recording: Recording) -> np.ndarray:
             f"got {samples.dtype} of shape {samples.shape}. Divide 16-bit integers by 32768."
         )
     samples = samples.astype(np.float32)
-    _check_finite(recording, samples)
+    _check(recording, samples)
     return samples[:, None] if samples.ndim == 1 else samples
 
 

@@ -1,7 +1,4 @@
-"""Random choices computed from hashes of names: the same on every platform and with every version of numpy.
-
-They do not depend on the order of the rows, and adding a clip changes few of the other clips' places.
-"""
+"""Random choices by hashes of names: the same on every platform, for any order of the rows, hardly changed by a clip."""
 
 import hashlib
 from collections.abc import Iterable

@@ -14,8 +14,6 @@ NOT_FOR = (
     "people show is not what they feel. And it always answers, to music and noise as well."
 )
 
-SCORES = {"accuracy": "Accuracy", "uar": "UAR", "macro_f1": "Macro F1"}
-
 
 def describe_score(score: dict, name: str) -> str:
     """`0.498 (95 % CI 0.451 to 0.545)`, marked † where the interval is over clips."""
@@ -28,36 +26,33 @@ def model_card(run: Run) -> str:
     recipe, environment, overall, leaks = run.recipe, run.environment, run.metrics["overall"], red_leaks(run.audit)
     size = environment["model"]
     audio = ", ".join(f"{name}={value!r}" for name, value in recipe.input.audio.model_dump().items() if value)
-    lines = [f"# {recipe.title}", ""]
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    lines = [f"# {recipe.title}\n"]
     corpora = {name: known_corpus(name) for name in environment["corpora"]}
     for notice in [*(corpus.notice for corpus in corpora.values() if corpus), *recipe.notices]:
-        lines += [f"> {notice}", ""] if notice else []
+        lines += [f"> {notice}\n"] if notice else []
     if len(leaks):
         counts = "; ".join(f"{row.leak}: {row.clips} test clips" for row in leaks.itertuples())
-        lines += [f"> **This protocol leaks.** {counts}. The scores below say little about new speakers.", ""]
+        lines.append(f"> **This protocol leaks.** {counts}. The scores below say little about new speakers.\n")
     lines += [
         f"- **Recipe** `{recipe.name}`, variant `{recipe.variant_label}`, seed {run.seed}",
         f"- **Protocol** `{run.protocol}`: {get_protocol(run.protocol).about}",
         f"- **Reads** {recipe.features_label}, {recipe.input_label}; **model** {recipe.model_label}, "
         f"{size['trained_parameters']:,} trained of {size['parameters']:,} parameters",
         f"- **Audio** prepared by `ser_lib.audio.reading.prepare(path, {audio})` before the model hears it",
-        *(f"- **{label}** {describe_score(overall, name)}" for name, label in SCORES.items()),
+        f"- **Accuracy** {describe_score(overall, 'accuracy')}",
+        f"- **UAR** {describe_score(overall, 'uar')}",
+        f"- **Macro F1** {describe_score(overall, 'macro_f1')}",
         f"- **Tested on** {overall['n_test']} clips of {overall['test_speakers']} speakers",
-        "- **Made with** "
-        + ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-        + f", on {environment['device']}, commit {environment['commit'] or 'unknown'}",
-        "",
-        "Intervals are bootstrapped over speakers; † marks those over clips, where there are fewer than 8 speakers.",
-        "",
-        "## Corpora",
-        "",
+        f"- **Made with** {versions}, on {environment['device']}, commit {environment['commit'] or 'unknown'}\n",
+        "Intervals are bootstrapped over speakers; † marks those over clips, where there are fewer than 8 speakers.\n",
+        "## Corpora\n",
     ]
     for name, corpus in corpora.items():
         count = environment["corpora"][name]
         about = f"{corpus.title}: {corpus.licence}. {corpus.citation}" if corpus else name
         lines.append(f"- {about} ({count['found']} of {count['expected']} clips)")
-    lines += ["", "## Not for", "", NOT_FOR, ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "\n## Not for\n", NOT_FOR, ""])
 
 
 def shareable(run: Run) -> Run:

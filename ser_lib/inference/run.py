@@ -7,9 +7,8 @@ runs/<recipe>/<protocol>/<seed>/
     history.csv       one row a fold and epoch
     predictions.csv   clip_id, truth, one probability column an emotion: every test clip of every fold
     metrics.json      scores with intervals: overall, by fold, by corpus, by emotion
-    model/            config.json and model.safetensors of the first fold; model/fold-1/ … of the other folds.
-                      `AutoModelForAudioClassification` loads a fine-tuned encoder, and the first fold's frozen encoder
-                      with its head; the other folds of a frozen encoder hold only the head
+    model/            config.json and model.safetensors of the first fold, which `AutoModelForAudioClassification`
+                      loads if it has an encoder; model/fold-1/ … of the others, of a frozen encoder only the head
     environment.json  versions, device, commit, seconds, clips found of each corpus, the size of the model
     README.md         a model card
 
@@ -70,7 +69,7 @@ class Run:
 
     @property
     def emotions(self) -> list[str]:
-        """The emotions that the model distinguishes, in the order of its outputs."""
+        """In the order of the model's outputs."""
         return list(self.predictions.columns[2:])
 
     @property
@@ -90,11 +89,7 @@ class Run:
         return self.recipe.create_model().load(folder, model_folder(self.folder, 0))
 
     def predictor(self, fold: int | str = 0, device: str = "auto") -> Predictor:
-        """The model in memory, to answer for any audio.
-
-        Args:
-            fold: "all": the mean of all folds' probabilities. The first fold's model is also the one that
-                `pipeline("audio-classification")` loads and that an export holds.
+        """The model of a fold in memory, to answer for any audio; "all": the mean of all folds' probabilities.
 
         Raises:
             SerError: the run has no such fold, a file of the model is damaged, or the protocol is transductive.
@@ -121,11 +116,10 @@ class Run:
 
 
 def load_run(folder: str | Path) -> Run:
-    """Read a run folder, or a run of the Hugging Face Hub.
+    """Read a run folder, or what `ser_lib.deploy.to_hub` made of one.
 
-    Args:
-        folder: a run folder, or what `ser_lib.deploy.to_hub` made of one; where there is none of that name,
-            "user/name" is the Hub's repository, fetched into the Hub's cache, which later answers without a network.
+    Where there is no folder of that name, "user/name" is a repository of the Hugging Face Hub, fetched into the Hub's
+    cache, which later answers without a network.
 
     Raises:
         SerError: a file is missing or cannot be read, or the Hub shows no such repository or cannot be reached.
@@ -155,7 +149,7 @@ def load_run(folder: str | Path) -> Run:
 
 
 def _fetched(name: str) -> Path:
-    """The folder of a repository in the Hub's cache, updated where there is a network."""
+    """The folder of a Hub's repository in the Hub's cache."""
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -190,10 +184,7 @@ def runs_root(runs_dir: str | Path | None = None) -> Path:
 
 
 def model_folder(run: Path, fold: int) -> Path:
-    """The folder of a fold's model; the first fold's is `model/` itself, so that tools which expect one model find it.
-
-    A folder that `ser_lib.deploy.to_hub` made holds only the first fold's model, beside the run's other files.
-    """
+    """The folder of a fold's model; the first fold's is `model/` itself, and in an export to the Hub the run folder."""
     if (run / "config.json").is_file():
         if fold == 0:
             return run

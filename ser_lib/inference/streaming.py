@@ -66,18 +66,15 @@ class Stream:
         if not 0.1 <= window_seconds < np.inf:
             raise SerError(f"a window must be 0.1 s or more, not {window_seconds} s.")
         if not 0.01 <= hop_seconds <= window_seconds:
-            raise SerError(
-                f"the hop must be 0.01 s or more, and no more than the window of {window_seconds:g} s, so that no "
-                f"audio is skipped, but is {hop_seconds} s."
-            )
+            limits = f"0.01 s or more, and no more than the window of {window_seconds:g} s"
+            raise SerError(f"the hop must be {limits}, so that no audio is skipped, but is {hop_seconds} s.")
         if not 0 <= smoothing_seconds < np.inf:
             raise SerError(f"smoothing_seconds must be 0 (none) or more, not {smoothing_seconds}.")
         if sampling_rate is not None and not sampling_rate > 0:
             raise SerError(f"a sampling rate must be above 0 Hz, not {sampling_rate}.")
-        self.predictor, self.name = predictor, "the stream"
+        self.predictor, self.name, self.smoothing_seconds = predictor, "the stream", smoothing_seconds
         self.rate = predictor.sampling_rate
         self.sampling_rate = sampling_rate or self.rate
-        self.smoothing_seconds = smoothing_seconds
         self._window, self._hop = round(window_seconds * self.rate), round(hop_seconds * self.rate)
         self._detector = vad.detector(detector, self.rate)
         # At equal rates it returns the samples unchanged and without delay.
@@ -85,19 +82,16 @@ class Stream:
         # The samples that are kept, the position of the first of them, and that of the next window.
         self._samples, self._first, self._next = np.zeros(0, np.float32), 0, 0
         # The detector's flags of all frames so far, a byte each.
-        self._flags = bytearray()
+        self._flags, self._finished = bytearray(), False
         # The smoothed probabilities, and the sample at which they were computed.
-        self._mean: np.ndarray | None = None
-        self._mean_at = 0
-        self._finished = False
+        self._mean, self._mean_at = np.zeros(0), 0
 
     def push(self, samples: np.ndarray) -> pd.DataFrame:
-        """Add the next samples, as of a `Recording`, and return the windows that are now complete.
+        """Add the next samples, as of a `Recording`, and return the windows that are now complete, often none.
 
         Returns:
-            one row a window, often none: start and end in seconds, speech (the share of it with speech, 0 to 1),
-            emotion, and one column of probabilities an emotion. With too little speech, emotion is None and the
-            probabilities are NaN.
+            start and end in seconds, speech (the share of the window with speech, 0 to 1), emotion, and one column of
+            probabilities an emotion. With too little speech, emotion is None and the probabilities are NaN.
         """
         samples = reading.samples_of(Recording(samples, self.sampling_rate, self.name))
         return self._read(reading.mix_down(samples))
@@ -105,7 +99,7 @@ class Stream:
     def finish(self) -> pd.DataFrame:
         """End the recording and return the last windows, of which the last ends at the end of the recording.
 
-        A recording shorter than a window has one row, and one below `ser_lib.audio.reading.MIN_SECONDS` none.
+        A recording shorter than a window has one row, and one below `MIN_SECONDS` none.
         """
         return self._read(np.zeros(0, np.float32), last=True)
 
@@ -153,7 +147,7 @@ class Stream:
             probabilities[batch] = self.predictor.probabilities([self._recording(*spans[row]) for row in batch])
         names = pd.Series([None] * len(spans), dtype=object)
         for row in spoken:
-            if self._mean is not None and self.smoothing_seconds > 0:
+            if len(self._mean) and self.smoothing_seconds > 0:
                 past = np.exp((self._mean_at - spans[row][1]) / self.rate / self.smoothing_seconds)
                 probabilities[row] = past * self._mean + (1 - past) * probabilities[row]
             self._mean, self._mean_at = probabilities[row].copy(), spans[row][1]
