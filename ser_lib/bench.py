@@ -60,7 +60,6 @@ def features_and_networks(folder: Path) -> None:
     for name in ("cnn", "lstm", "bilstm", "gru"):
         recipe = load_recipe("demo", overrides=[f"model.name={name}", "training.epochs=3"])
         fitting = partial(fitted, recipe, clips, inputs, folder)
-        # The first is the warm-up.
         _, seconds = fitting(), timed(fitting)[1]
         show(f"one epoch of {name}, {inputs.shape[1]} frames", len(clips), seconds / 3)
 
@@ -83,12 +82,12 @@ def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
     loaded = embeddings.load_encoder(encoder, device=device)
     paths = clips["path"].iloc[np.linspace(0, len(clips) - 1, FEW).astype(int)]
     waveforms = [prepare(path, **AUDIO) for path in paths]
+    seconds = np.mean([len(waveform) for waveform in waveforms]) / 16000
     print(
         f"\n{loaded.checkpoint.name}, {loaded.n_parameters / 1e6:.1f} M parameters, on {corpus}: {len(clips)} clips of "
-        f"{np.mean([len(waveform) for waveform in waveforms]) / 16000:.2f} s once trimmed; {device}, "
-        f"{torch.get_num_threads()} threads. The first two rows are measured on {FEW} clips, rates hold for any number."
+        f"{seconds:.2f} s once trimmed; {device}, {torch.get_num_threads()} threads; the first two rows on {FEW} clips."
     )
-    # Warm-up.
+    # The first call is the warm-up, here and below.
     huggingface(loaded, waveforms[:2])
     loop = timed(lambda: [huggingface(loaded, [prepare(path, **AUDIO)]) for path in paths])[1]
     show("one clip at a time, float32, as padded", FEW, loop)
@@ -127,7 +126,6 @@ def streaming(recipe: Recipe, folder: Path) -> None:
     rate = predictor.sampling_rate
     waveform = np.concatenate([prepare(path, sampling_rate=rate) for path in clips["path"]])[: STREAM_SECONDS * rate]
     stream = Stream(predictor)
-    # Warm-up.
     Stream(predictor).push(waveform[: STREAM_SECONDS * rate // 6])
     pushes = np.split(waveform, range(rate, len(waveform), rate))
     times = np.array([timed(partial(stream.push, push))[1] for push in pushes])

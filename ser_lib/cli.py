@@ -1,4 +1,4 @@
-"""The command line `ser …`: each command is a function, whose parameters name the options that it takes.
+"""The command line `ser …`: each command is a function, and its parameters name the options that it takes.
 
 The first line of a function's docstring is the command's help, the lines below it are examples. A function imports
 what it needs when it is called, so that `ser --help` answers at once.
@@ -22,9 +22,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {}
 def option(flag: str, help: str, parameter: str | None = None, **settings) -> None:
     """Define an option for the commands that have a parameter of its name, or of the name given.
 
-    Args:
-        flag: "--data-dir"; without dashes a positional argument, optional where the parameter has a default.
-        settings: of `ArgumentParser.add_argument`, and `group`: a heading in the help, with a description below it.
+    A flag without dashes is a positional argument, optional where the parameter has a default. The settings are those of
+    `ArgumentParser.add_argument`, and `group`: a heading in the help, with a description below it.
     """
     OPTIONS[parameter or flag.strip("-").replace("-", "_")] = (flag, {"help": help, **settings})
 
@@ -155,7 +154,7 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
     from ser_lib.corpora import lasting_name
 
     def corpora_of(names: list[str]) -> str:
-        on_one_line = {"default_flow_style": True, "allow_unicode": True, "width": 1e6}
+        on_one_line: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "width": 1e6}
         return f"corpora={yaml.safe_dump(list(map(lasting_name, names)), **on_one_line).strip()}"
 
     overrides = [corpora_of(corpus)] if corpus else []
@@ -192,9 +191,8 @@ def corpora(names, data_dir):
         print(pd.crosstab(clips["corpus"], clips["emotion"], margins=True, margins_name="all").to_string())
         return
     for corpus in CORPORA.values():
-        source = f"kagglehub {corpus.handle}" if corpus.handle else corpus.folder
-        counts = f"{corpus.clips:5} clips {corpus.speakers:3} speakers"
-        print(f"{corpus.name:8} {counts}  {corpus.title}; {corpus.licence}; {source}")
+        facts = (corpus.title, corpus.licence, f"kagglehub {corpus.handle}" if corpus.handle else str(corpus.folder))
+        print(f"{corpus.name:8} {corpus.clips:5} clips {corpus.speakers:3} speakers  {'; '.join(facts)}")
 
 
 def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
@@ -284,38 +282,32 @@ def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, 
     settings = {name: value for name, value in options.items() if value is not None}
     if (settings or output) and not timeline:
         raise SerError("--window, --hop, --smoothing, --speech and --output are about a timeline: give --timeline.")
+    n_files = n_failed = 0
     if timeline:
-        n_files, n_failed = print_timelines(run.predictor(fold), files, output or ".", json, settings)
+        from ser_lib.inference.streaming import stretches
+        from ser_lib.reports.timelines import write_timelines
+
+        for path, table, csv in write_timelines(run.predictor(fold), files, output or ".", **settings):
+            n_files += 1
+            if csv is None or isinstance(table, SerError):
+                n_failed += print_error(str(table))
+            elif json:
+                table.insert(0, "path", str(path))
+                print_json(table, run.emotions)
+            else:
+                short = stretches(table).fillna({"emotion": "(no speech)"}).round(1)
+                print(f"{path}\n{short.to_string(index=False)}\n{csv} {csv.with_suffix('.png')}\n")
     else:
         table = run.predict(files, fold=fold)
         answers = table[table["error"] == ""].drop(columns="error")
+        n_files, n_failed = len(table), len(table) - len(answers)
         if json:
             print_json(answers, run.emotions)
         elif len(answers):
             print(answers.to_string(index=False, float_format="%.3f"))
-        n_files, n_failed = len(table), len(table) - len(answers)
     # Each of them has been named already.
     if n_failed:
         raise SerError(f"{n_failed} of {n_files} files could not be answered, see above.")
-
-
-def print_timelines(predictor, files, folder, json: bool, settings: dict) -> tuple[int, int]:
-    """Write and print the timelines of all files; returns the numbers of files and of failures."""
-    from ser_lib.inference.streaming import stretches
-    from ser_lib.reports.timelines import write_timelines
-
-    n_files = n_failed = 0
-    for path, table, csv in write_timelines(predictor, files, folder, **settings):
-        n_files += 1
-        if csv is None or isinstance(table, SerError):
-            n_failed += print_error(str(table))
-        elif json:
-            table.insert(0, "path", str(path))
-            print_json(table, predictor.emotions)
-        else:
-            short = stretches(table).fillna({"emotion": "(no speech)"}).round(1)
-            print(f"{path}\n{short.to_string(index=False)}\n{csv} {csv.with_suffix('.png')}\n")
-    return n_files, n_failed
 
 
 def print_json(table, emotions: list[str]) -> None:

@@ -25,7 +25,7 @@ def augment(
 ) -> np.ndarray:
     """Apply each effect that has a range, with the same probability, at a strength drawn uniformly from its range.
 
-    The ranges are of the arguments of the functions below; only `speed` changes the length.
+    The ranges are of the arguments of the functions below, and of decibels of gain; only `speed` changes the length.
     """
     rate = sampling_rate
     # In the order of a recording: the voice, the room, the noise, the recorder's level.
@@ -34,7 +34,7 @@ def augment(
         ("pitch_semitones", pitch_semitones, lambda value: shift_pitch(waveform, rate, value)),
         ("reverberation_seconds", reverberation_seconds, lambda value: reverberate(waveform, rate, value, rng)),
         ("noise_db", noise_db, lambda value: add_noise(waveform, value, rng)),
-        ("gain_db", gain_db, lambda value: change_gain(waveform, value)),
+        ("gain_db", gain_db, lambda value: (waveform * 10 ** (value / 20)).astype(np.float32)),
     )
     for name, limits, effect in effects:
         if limits is None:
@@ -76,11 +76,6 @@ def shift_pitch(waveform: np.ndarray, sampling_rate: int, pitch_semitones: float
     window = 2 ** min(round(np.log2(0.064 * sampling_rate)), int(np.log2(len(waveform))))
     settings = {"n_steps": pitch_semitones, "n_fft": window, "hop_length": window // 4}
     return librosa.effects.pitch_shift(waveform, sr=sampling_rate, **settings)
-
-
-def change_gain(waveform: np.ndarray, gain_db: float) -> np.ndarray:
-    """Make louder (above 0) or quieter by decibels (20: ten times the amplitude)."""
-    return (waveform * 10 ** (gain_db / 20)).astype(np.float32)
 
 
 def reverberate(

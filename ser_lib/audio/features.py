@@ -73,8 +73,7 @@ def clip_features(
 
     Args:
         feature_settings: `kind`, a key of `ACOUSTIC_FEATURES` or such a function; its parameters; and `pooling`: "mean"
-            over the frames, (n_features,); "mean+std", the standard deviation behind the mean, (2 * n_features,); or
-            "sequence", all frames, (n_frames, n_features).
+            over the frames, "mean+std" with the standard deviation behind it, or "sequence", all frames.
     """
     waveform = reading.prepare(path, **audio_settings)
     settings = dict(feature_settings)
@@ -87,11 +86,9 @@ def clip_features(
 
 
 def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, progress: bool = True) -> np.ndarray:
-    """`clip_features` of every clip through the cache, aligned to the rows.
+    """`clip_features` of every clip through the cache: float32 of shape (n_clips, n_features), aligned to the rows.
 
-    Returns:
-        float32 of shape (n_clips, n_features), or for "sequence" (n_clips, n_frames, n_features), NaN behind the last
-        frame of a shorter clip.
+    For "sequence" (n_clips, n_frames, n_features), NaN behind the last frame of a shorter clip.
     """
     from importlib.metadata import version
 

@@ -230,11 +230,7 @@ def scale(waveform: np.ndarray, to: str) -> np.ndarray:
 def fit(
     waveform: np.ndarray, n_samples: int, crop: str = "start", pad: bool = True, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Crop to the "start", "centre" or a "random" part of `n_samples`, or with `pad` append zeros up to that length.
-
-    >>> fit(np.float32([1, 2, 3]), 5).tolist(), fit(np.float32([1, 2, 3]), 1, crop="centre").tolist()
-    ([1.0, 2.0, 3.0, 0.0, 0.0], [2.0])
-    """
+    """Crop to the "start", "centre" or a "random" part of `n_samples`, or with `pad` append zeros up to that length."""
     if n_samples < 1:
         raise SerError(f"a clip must be fitted to at least one sample, not {n_samples}: raise max_seconds.")
     if crop not in ("start", "centre", "random"):
@@ -265,8 +261,8 @@ def prepare(
     """Read a recording as a model expects it, in one channel: trim silence, skip, normalise, crop or pad.
 
     Args:
-        trim_below_db: cut both ends where the level stays more than so many dB (> 0) under the loudest frame of the
-            clip, in frames of 2048 samples every 512, as `librosa.effects.trim`; a silent clip stays.
+        trim_below_db: cut both ends where the level stays so many dB (> 0) under the loudest frame of the clip, by
+            `librosa.effects.trim`; a silent clip stays.
         offset_seconds: always leaves at least `MIN_SECONDS`.
         max_seconds: None: the whole clip is kept, and `pad` has no effect.
     """

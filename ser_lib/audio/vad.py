@@ -97,10 +97,8 @@ class Silero(Detector):
 
             self._network = silero_vad.load_silero_vad()
         except ImportError as error:
-            raise SerError(
-                'the detector "silero" needs the package silero-vad, which is not installed: `pip install silero-vad`, '
-                'or choose the detector "energy", which needs no package.'
-            ) from error
+            advice = '`pip install silero-vad`, or choose the detector "energy", which needs no package'
+            raise SerError(f'the detector "silero" needs the package silero-vad: {advice}.') from error
         finally:
             # The package sets the threads of the whole process to one.
             torch.set_num_threads(threads)

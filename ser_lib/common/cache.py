@@ -24,36 +24,28 @@ from ser_lib.common.files import cache_dir, replacing
 logger = logging.getLogger(__name__)
 
 MEMBER = "array.npy"
-# The errors for a damaged file: a flipped bit may also mean a password (RuntimeError) or another compression.
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, NotImplementedError)
-DAMAGE = (*ZIP_ERRORS, KeyError, ValueError, EOFError)
+# A flipped bit may also mean a password or another compression, which are RuntimeErrors.
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, KeyError, ValueError, EOFError)
 
 
 def collect(
-    clips: pd.DataFrame,
-    kind: str,
-    settings: dict,
-    compute: Callable[[str], np.ndarray],
-    progress: bool = True,
-    n_jobs: int = -1,
+    clips: pd.DataFrame, kind: str, settings: dict, compute: Callable[[str], np.ndarray], progress: bool = True
 ) -> list[np.ndarray]:
     """One array for each row of `clips`, read from the store or computed on all cores and stored.
 
-    Clips with the same `audio_hash` are computed once. After a kill or a full disk, only missing arrays are computed,
-    and several processes may fill one store.
+    Clips with the same `audio_hash` are computed once, and after a kill or a full disk only the missing arrays. Several
+    processes may fill one store.
 
     Args:
-        clips: with the columns `path` and `audio_hash`.
         kind: the name of what is computed ("mfcc"), which is the folder's name.
         settings: everything that changes the result, in types of JSON.
         compute: the function of a path that computes an array; it is pickled for other processes.
-        n_jobs: the number of processes; -1 is one a core.
     """
     paths = dict(zip(clips["audio_hash"], clips["path"], strict=True))
     arrays = {key: array for key in paths if (array := get(kind, settings, key)) is not None}
     missing = [key for key in paths if key not in arrays]
     # For a few clips, starting processes would take longer than computing.
-    parallel = Parallel(n_jobs=n_jobs if len(missing) > 16 else 1, return_as="generator")
+    parallel = Parallel(n_jobs=-1 if len(missing) > 16 else 1, return_as="generator")
     computed = parallel(delayed(compute)(paths[key]) for key in missing)
     bar = tqdm(computed, total=len(missing), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
     for key, array in zip(missing, bar, strict=True):

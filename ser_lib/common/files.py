@@ -59,9 +59,7 @@ def move_into_place(partial: Path, final: Path) -> None:
 def whole_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
     """Yield a new folder beside `folder`, and move it to `folder` if the block succeeds.
 
-    Raises:
-        SerError: `folder` exists and is not an earlier export: each holds the first of `names`, and nothing else but
-            files of the other names.
+    A folder is replaced only if it is empty, or holds the first of `names`, and no file of any other name than these.
     """
     folder = folder.absolute()
     if folder.exists():

@@ -25,6 +25,8 @@ PAUSE_DB = -30
 # Covered versions of a clip, which are in memory together.
 AT_MOST = 300
 
+Parts = tuple[pd.DataFrame, list[np.ndarray]]
+
 
 def occlusion(
     predictor: Predictor,
@@ -42,8 +44,7 @@ def occlusion(
 
     Args:
         recording: of up to `LONG_SECONDS`.
-        over: "time" or "frequency".
-        width: of a part, in seconds (default 0.25) or octaves (default 1).
+        width: of a part, in seconds (default 0.25) or, over "frequency", octaves (default 1).
         step: from the start of a part to that of the next, in the same unit, at most the width; default half of it.
         emotion: None: the predicted one.
 
@@ -65,7 +66,6 @@ def occlusion(
     if emotion not in predictor.emotions:
         raise SerError(f"unknown emotion {emotion!r}: the model predicts {', '.join(predictor.emotions)}.")
     column = predictor.emotions.index(emotion)
-
     rate = predictor.sampling_rate
     waveform = prepare(recording, **predictor.recipe.input.audio.model_dump() | {"pad": False})
     cover = _without_intervals if over == "time" else _without_bands
@@ -87,9 +87,7 @@ def surest(answers: pd.DataFrame, recordings: Sequence[Recording]) -> Recording 
     return None if highest.isna().all() else recordings[int(np.nanargmax(highest))]
 
 
-def _without_intervals(
-    waveform: np.ndarray, rate: int, width: float, step: float
-) -> tuple[pd.DataFrame, list[np.ndarray]]:
+def _without_intervals(waveform: np.ndarray, rate: int, width: float, step: float) -> Parts:
     """The intervals of time, and the waveform without each."""
     pause, time = pause_of(waveform, rate), np.arange(len(waveform)) / rate
     intervals, versions = _parts(len(waveform) / rate, width, step), []
@@ -101,7 +99,7 @@ def _without_intervals(
     return pd.DataFrame(intervals, columns=["start", "end"]), versions
 
 
-def _without_bands(waveform: np.ndarray, rate: int, width: float, step: float) -> tuple[pd.DataFrame, list[np.ndarray]]:
+def _without_bands(waveform: np.ndarray, rate: int, width: float, step: float) -> Parts:
     """The bands, from 0 Hz to half the sampling rate, and the waveform without each."""
     spectrum, pause = _spectrum(waveform, rate), _spectrum(pause_of(waveform, rate), rate)
     hertz = np.fft.rfftfreq(2 * (len(spectrum) - 1), 1 / rate)

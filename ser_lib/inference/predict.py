@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 # Recordings in memory.
 AT_ONCE = 32
-MIN_FOR_BAR = 20
 
 Source = str | Path | Recording | np.ndarray
 
@@ -45,9 +44,9 @@ def predict(
     named = list(_named(sources, sampling_rate))
     if not named:
         raise SerError(f"there is nothing to predict: expected audio files ({' '.join(reading.SUFFIXES)}).")
-    show_bar = progress and len(named) >= MIN_FOR_BAR
+    is_quick = len(named) < 20
     answers: list[np.ndarray | SerError] = []
-    with tqdm(total=len(named), desc="predict", unit="file", leave=False, disable=not show_bar) as bar:
+    with tqdm(total=len(named), desc="predict", unit="file", leave=False, disable=is_quick or not progress) as bar:
         for start in range(0, len(named), AT_ONCE):
             answers += _answers(predictor, [source for _, source in named[start : start + AT_ONCE]], bar)
     rows = []
@@ -95,7 +94,13 @@ def _answers(predictor: Predictor, sources: Sequence[str | Path | Recording], ba
     for number, source in enumerate(sources):
         try:
             if reading.seconds_of(source) > LONG_SECONDS:
-                answers[number] = _mean_of_windows(predictor, source)
+                windows = timeline(predictor, source, smoothing_seconds=0.0, progress=False)[
+                    predictor.emotions
+                ].dropna()
+                if windows.empty:
+                    advice = f"Try a shorter piece of it, of up to {LONG_SECONDS:.0f} s"
+                    raise SerError(f"{source}: no speech was detected. {advice}.")
+                answers[number] = windows.mean().to_numpy()
             else:
                 clips[number] = reading.decode_audible(source)
         except SerError as error:
@@ -111,11 +116,3 @@ def _answers(predictor: Predictor, sources: Sequence[str | Path | Recording], ba
             except SerError as error:
                 answers[number] = error
     return [answers[number] for number in range(len(sources))]
-
-
-def _mean_of_windows(predictor: Predictor, source: str | Path | Recording) -> np.ndarray:
-    """The mean probabilities over the windows of a long recording."""
-    windows = timeline(predictor, source, smoothing_seconds=0.0, progress=False).dropna(subset=predictor.emotions)
-    if windows.empty:
-        raise SerError(f"{source}: no speech was detected. Try a shorter piece of it, of up to {LONG_SECONDS:.0f} s.")
-    return windows[predictor.emotions].mean().to_numpy()

@@ -39,10 +39,7 @@ FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.cs
 # Of the first fold, in a flat folder; a network on acoustic features has no preprocessor_config.json.
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-VERSIONS = (
-    *("ser-lib", "numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr"),
-    *("torch", "transformers", "accelerate", "peft"),
-)
+LIBRARIES = ("numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "torch", "transformers", "accelerate")
 
 
 @dataclass(frozen=True)
@@ -85,8 +82,7 @@ class Run:
 
     def model(self, fold: int = 0) -> Model:
         """The model of one fold, on the CPU."""
-        folder = model_folder(self.folder, fold)
-        return self.recipe.create_model().load(folder, model_folder(self.folder, 0))
+        return self.recipe.create_model().load(model_folder(self.folder, fold), model_folder(self.folder, 0))
 
     def predictor(self, fold: int | str = 0, device: str = "auto") -> Predictor:
         """The model of a fold in memory, to answer for any audio; "all": the mean of all folds' probabilities.
@@ -95,10 +91,8 @@ class Run:
             SerError: the run has no such fold, a file of the model is damaged, or the protocol is transductive.
         """
         if get_protocol(self.protocol).is_transductive:
-            raise SerError(
-                f"{self.folder} was trained on features standardised by speaker, which one recording does not tell: "
-                "use a run under another protocol, such as speaker."
-            )
+            problem = "was trained on features standardised by speaker, which one recording does not tell"
+            raise SerError(f"{self.folder} {problem}: use a run under another protocol, such as speaker.")
         every = sorted(set(map(int, self.split["fold"])))
         folders = [model_folder(self.folder, number) for number in every if fold in (number, "all")]
         if not folders:
@@ -108,10 +102,7 @@ class Run:
     def predict(
         self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True
     ) -> pd.DataFrame:
-        """Predict the emotions of files, folders, recordings or arrays: see `ser_lib.inference.predict.predict`.
-
-        >>> load_run("runs/demo/speaker/0").predict(["a.wav", "b.mp3"])  # doctest: +SKIP
-        """
+        """Predict the emotions of files, folders, recordings or arrays: see `ser_lib.inference.predict.predict`."""
         return predict(self.predictor(fold), sources, sampling_rate, progress)
 
 
@@ -129,10 +120,8 @@ def load_run(folder: str | Path) -> Run:
     folder = Path(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise SerError(
-            f"{folder} is not a run folder: {', '.join(missing)} missing. Expected what `ser train` leaves in "
-            "runs/<recipe>/<protocol>/<seed>; make it with `ser train RECIPE --protocol PROTOCOL`."
-        )
+        advice = "Expected runs/<recipe>/<protocol>/<seed>, as `ser train RECIPE --protocol PROTOCOL` makes it"
+        raise SerError(f"{folder} is not a run folder: {', '.join(missing)} missing. {advice}.")
     try:
         return Run(
             folder=folder,
@@ -157,9 +146,9 @@ def _fetched(name: str) -> Path:
             # By name: other files of a repository, such as pickled weights, are never fetched.
             return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, "README.md"]))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        advice = "Check the name; for a private repository, `hf auth login`"
         raise SerError(
-            f"{name} is not a run folder, and the Hub shows no repository of that name. Check the name; for a private "
-            "repository, `hf auth login`."
+            f"{name} is not a run folder, and the Hub shows no repository of that name. {advice}."
         ) from error
     except (OSError, errors.HTTPError) as error:
         raise SerError(
@@ -194,10 +183,11 @@ def model_folder(run: Path, fold: int) -> Path:
 
 def environment(device: torch.device, seconds: float, corpora: dict) -> dict:
     """Versions, device, commit and time: what a score depends on besides recipe and data."""
+    packages = ("ser-lib", *LIBRARIES, "peft")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "versions": {name: importlib.metadata.version(name) for name in packages},
         "device": f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type,
         "commit": git_commit(),
         "seconds": round(seconds, 1),

@@ -21,7 +21,6 @@ from ser_lib.audio import reading, vad
 from ser_lib.audio.reading import MIN_SECONDS, Recording
 from ser_lib.common.errors import SerError
 from ser_lib.inference.predictor import Predictor
-from ser_lib.recipes import Recipe
 
 # Where the recipe takes clips of any length.
 WINDOW_SECONDS = 3.0
@@ -44,10 +43,8 @@ class Stream:
     Args:
         sampling_rate: of the audio, in Hz, which is resampled to the predictor's; None: the predictor's.
         window_seconds: length of a window, at least 0.1; None: what the recipe reads of a clip, or `WINDOW_SECONDS`.
-        hop_seconds: from the start of a window to that of the next, 0.01 to a window; None: `HOP_SECONDS`, at most a
-            window.
-        smoothing_seconds: time constant of the exponential mean over the windows so far; 0: none. After a pause, the
-            weight of earlier windows is smaller by the pause's length.
+        hop_seconds: from the start of a window to that of the next, from 0.01 to a window; None: `HOP_SECONDS`.
+        smoothing_seconds: time constant of the exponential mean over the windows so far, and pauses; 0: none.
         detector: of speech: "energy", "silero" or "none" (see `ser_lib.audio.vad`).
     """
 
@@ -61,7 +58,9 @@ class Stream:
         smoothing_seconds: float = 2.0,
         detector: str = "energy",
     ):
-        window_seconds = default_window(predictor.recipe) if window_seconds is None else window_seconds
+        audio = predictor.recipe.input.audio
+        if window_seconds is None:
+            window_seconds = WINDOW_SECONDS if audio.max_seconds is None else audio.offset_seconds + audio.max_seconds
         hop_seconds = min(HOP_SECONDS, window_seconds) if hop_seconds is None else hop_seconds
         if not 0.1 <= window_seconds < np.inf:
             raise SerError(f"a window must be 0.1 s or more, not {window_seconds} s.")
@@ -143,8 +142,11 @@ class Stream:
         spoken = np.flatnonzero(speech >= MIN_SPEECH).tolist()
         probabilities = np.full((len(spans), len(emotions)), np.nan)
         for first in range(0, len(spoken), AT_ONCE):
-            batch = spoken[first : first + AT_ONCE]
-            probabilities[batch] = self.predictor.probabilities([self._recording(*spans[row]) for row in batch])
+            batch, windows = spoken[first : first + AT_ONCE], []
+            for start, end in (spans[row] for row in batch):
+                name = f"{self.name}, {start / self.rate:g} to {end / self.rate:g} s"
+                windows.append(Recording(self._samples[start - self._first : end - self._first], self.rate, name))
+            probabilities[batch] = self.predictor.probabilities(windows)
         names = pd.Series([None] * len(spans), dtype=object)
         for row in spoken:
             if len(self._mean) and self.smoothing_seconds > 0:
@@ -155,28 +157,14 @@ class Stream:
         table = pd.DataFrame({"start": seconds[:, 0], "end": seconds[:, 1], "speech": speech, "emotion": names})
         return table.assign(**dict(zip(emotions, probabilities.T, strict=True)))
 
-    def _recording(self, start: int, end: int) -> Recording:
-        samples = self._samples[start - self._first : end - self._first]
-        return Recording(samples, self.rate, f"{self.name}, {start / self.rate:g} to {end / self.rate:g} s")
-
-
-def default_window(recipe: Recipe) -> float:
-    """The seconds that the recipe reads of a clip."""
-    settings = recipe.input.audio
-    return WINDOW_SECONDS if settings.max_seconds is None else settings.offset_seconds + settings.max_seconds
-
 
 def timeline(
     predictor: Predictor, source: str | Path | Recording, *, progress: bool = True, **settings
 ) -> pd.DataFrame:
-    """The emotions of a whole recording over time, in memory that does not grow with its length.
+    """The emotions of a whole recording over time, at least one row, as of `Stream.push`; the audio is read in blocks.
 
-    Args:
-        settings: window_seconds, hop_seconds, smoothing_seconds and detector of `Stream`.
-
-    Returns:
-        at least one row, as of `Stream.push`. For `ser_lib.reports.plots.timeline`, `attrs` holds the recording's name
-        and its waveform's envelope.
+    The settings are those of `Stream`. For `ser_lib.reports.plots.timeline`, `attrs` holds the recording's name and its
+    waveform's envelope.
     """
     seconds = reading.seconds_of(source)
     shape: dict[str, Any] = {"unit": "s", "bar_format": "{l_bar}{bar}| {n:.0f}/{total_fmt} s [{elapsed}<{remaining}]"}

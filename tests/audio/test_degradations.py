@@ -175,12 +175,6 @@ def test_mp3_says_what_it_cannot(rate, bitrate, message):
         degradations.mp3(tone(rate=rate), rate, bitrate)
 
 
-def test_mp3_says_which_libsndfile_lacks_it(monkeypatch):
-    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": ""})
-    with pytest.raises(SerError, match="has no MP3, which came with 1.1"):
-        degradations.mp3(tone(), RATE, 32)
-
-
 def test_the_first_seconds_are_the_first_and_a_short_clip_stays():
     np.testing.assert_array_equal(degradations.first_seconds(tone(), RATE, 0.25), tone()[:4000])
     np.testing.assert_array_equal(degradations.first_seconds(tone(), RATE, 5), tone())

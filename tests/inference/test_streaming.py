@@ -83,7 +83,9 @@ class TestWindows:
             (["input.audio.max_seconds=3", "input.audio.offset_seconds=0.5"], 3.5),
             (["input.audio.max_seconds=null"], 3.0),
         ):
-            assert timelines.default_window(load_recipe("demo", overrides=overrides)) == seconds
+            predictor = Loudness()
+            predictor.recipe = load_recipe("demo", overrides=overrides)
+            assert timeline(predictor, Recording(babble(5), RATE), progress=False)["end"][0] == seconds
 
     def test_shorter_than_a_second_follow_each_other(self):
         recipe = load_recipe("demo", overrides=["input.audio.max_seconds=0.8"])
@@ -356,7 +358,9 @@ class TestFiles:
 class TestCommand:
     @pytest.fixture
     def ser(self, monkeypatch, tmp_path, capsys):
-        monkeypatch.setattr(run, "load_run", lambda _: SimpleNamespace(predictor=lambda fold: Loudness()))
+        monkeypatch.setattr(
+            run, "load_run", lambda _: SimpleNamespace(predictor=lambda fold: Loudness(), emotions=EMOTIONS)
+        )
         monkeypatch.chdir(tmp_path)
 
         def command(*arguments):
