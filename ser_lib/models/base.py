@@ -64,7 +64,7 @@ class OnnxGraph:
     # "waveform" (n_clips, n_samples) or "features" (n_clips, n_features) or (n_clips, n_frames, n_features)
     input_name: str
     example: torch.Tensor
-    # The arguments of `pooled_features`, where the input is features.
+    # The `feature_settings` of `clip_features`, where the input is features.
     features: dict[str, Any] | None = None
 
 

@@ -51,7 +51,7 @@ class Input(Section):
     audio: Audio = Audio()
 
     def feature_settings(self) -> dict[str, Any]:
-        """The arguments of `ser_lib.audio.features.pooled_features`."""
+        """The `feature_settings` of `ser_lib.audio.features.clip_features`."""
         taken = {name: getattr(self, name) for name in settings_of(self.encoder) if name in Input.model_fields}
         return {"kind": self.encoder, "pooling": self.pooling, **taken}
 
