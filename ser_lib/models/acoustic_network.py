@@ -44,11 +44,8 @@ class NetworkModel(Model):
 
     def used_settings(self) -> dict[str, set[str]]:
         fitted_with = set(inspect.signature(self.head.fit).parameters) & set(type(self.training).model_fields)
-        return {
-            "input": {"encoder", "audio", "pooling", "standardise"},
-            "model": {"name", *self.head.sizes},
-            "training": fitted_with | {"device"},
-        }
+        read = {"encoder", "audio", "pooling", "standardise"}
+        return {"input": read, "model": {"name", *self.head.sizes}, "training": fitted_with | {"device"}}
 
     def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
         inputs = cast(np.ndarray, self.inputs(clips, progress))
@@ -62,20 +59,11 @@ class NetworkModel(Model):
 
     def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
         sizes = self.settings.model_dump(include={"hidden", "dense", "dropout"})
-        options = self.training.chosen(inspect.signature(self.head.fit).parameters)
+        options = self.training.model_dump(include=set(inspect.signature(self.head.fit).parameters))
+        options |= {"standardise": self.input.standardise, "progress": progress, "description": description}
         with network_training.seeded(seed):
             self.network = networks.build(self.settings.name, emotions, inputs.shape[1:], **sizes)
-            return self.head.fit(
-                self.network,
-                inputs,
-                labels,
-                train,
-                validation,
-                standardise=self.input.standardise,
-                progress=progress,
-                description=description,
-                **options,
-            )
+            return self.head.fit(self.network, inputs, labels, train, validation, **options)
 
     def probabilities(self, inputs: Inputs) -> np.ndarray:
         return network_training.probabilities(self.network, cast(np.ndarray, inputs))

@@ -1,11 +1,8 @@
 """The interface of every model, and the table that maps `model.name` of a recipe to its class.
 
-There are three kinds: a network on acoustic features (`acoustic_network`), a frozen pretrained encoder with a network on
-its layers (`frozen_encoder`), and a pretrained encoder that is fine-tuned (`finetuned_encoder`). All that differs
-between them is behind `Model`; no other package asks which kind a model is.
-
-`MODELS` holds two sorts of classes, each entered by `@register(name)`: heads (`heads.Head`), which are the variable part
-of a network and are combined with acoustic features or a frozen encoder, and whole models (`Model`).
+There are three kinds: a network on acoustic features (`acoustic_network`), a network on the layers of a frozen
+pretrained encoder (`frozen_encoder`), and a fine-tuned encoder (`finetuned_encoder`). `MODELS` holds whole models
+(`Model`), and heads (`heads.Head`), which are the variable part of a network of the first two kinds.
 """
 
 from abc import ABC, abstractmethod
@@ -71,10 +68,8 @@ class OnnxGraph:
 class Model(ABC):
     """What one recipe trains: what it reads, how it learns, what it answers and how it is stored.
 
-    A new object has settings but no weights; `fit` or `load` gives it weights. `inputs` needs none.
-
-    Args:
-        input, settings, training: the recipe's sections `input`, `model` and `training`.
+    A new object has settings (the recipe's sections `input`, `model` and `training`) but no weights; `fit` or `load`
+    gives it weights. `inputs` needs none.
     """
 
     # Whether `input.encoder` names a pretrained encoder.
@@ -88,8 +83,6 @@ class Model(ABC):
     def __init__(self, input: Input, settings: ModelSettings, training: Training):
         self.input, self.settings, self.training = input, settings, training
         self.check()
-
-    # What it is
 
     @abstractmethod
     def check(self) -> None:
@@ -114,8 +107,6 @@ class Model(ABC):
     def used_settings(self) -> dict[str, set[str]]:
         """The fields of the sections `input`, `model` and `training` that make a difference to this model."""
 
-    # What it reads
-
     @abstractmethod
     def inputs(self, clips: pd.DataFrame, progress: bool = True) -> Inputs:
         """The model's inputs for a clip table, from the cache where they are there already, aligned to the rows."""
@@ -130,13 +121,7 @@ class Model(ABC):
 
     @abstractmethod
     def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> Inputs:
-        """Inputs with zero mean and unit deviation within each speaker.
-
-        Raises:
-            SerError: the model reads waveforms.
-        """
-
-    # How it learns and answers
+        """Inputs with zero mean and unit deviation within each speaker; SerError where the model reads waveforms."""
 
     @abstractmethod
     def fit(
@@ -160,7 +145,7 @@ class Model(ABC):
             folder: for checkpoints, from which an interrupted training is resumed; the caller deletes it.
 
         Returns:
-            the history, one row an epoch or candidate: see `ser_lib.models.network_training.fit`.
+            the history: see `ser_lib.models.network_training.fit`.
         """
 
     @abstractmethod
@@ -174,8 +159,6 @@ class Model(ABC):
     def layer_weights(self) -> pd.Series | None:
         """The weight of each encoder layer, by its number, summing to 1; None where the model weighs no layers."""
         return None
-
-    # How it is stored
 
     @property
     @abstractmethod
@@ -194,11 +177,7 @@ class Model(ABC):
 
     @abstractmethod
     def save(self, folder: Path, complete: bool = True) -> None:
-        """Write the model into a folder.
-
-        Args:
-            complete: with the frozen encoder, so that transformers loads the folder; else the trained part alone.
-        """
+        """Write the model into a folder: `complete` with the frozen encoder, as transformers loads it, or without."""
 
     @abstractmethod
     def load(self, folder: Path, complete_folder: Path | None = None) -> Self:

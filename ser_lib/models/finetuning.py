@@ -9,13 +9,12 @@ import gc
 import json
 import logging
 import math
-import random
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ import pandas as pd
 import torch
 from torch import nn
 from tqdm import tqdm
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from ser_lib.audio.augmentation import augment
 from ser_lib.common import distributed
@@ -32,8 +31,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.hashing import hash_of
 from ser_lib.models import encoder_weights, finetuned_encoder
 from ser_lib.models.hidden_states import batching_mode, samples_of
-from ser_lib.models.network_training import COLUMNS, VALIDATION, balanced_weights
-from ser_lib.models.settings import Training
+from ser_lib.models.network_training import COLUMNS, NO_CLIPS, VALIDATION, balanced_weights, private_randomness
 
 logger = logging.getLogger(__name__)
 
@@ -44,60 +42,39 @@ NO_LABEL = -100
 
 @dataclass
 class Finetuning:
-    """One fine-tuning with AdamW and cross-entropy: its clips and settings. `run` trains.
+    """One fine-tuning with AdamW and cross-entropy, with the arguments of `Model.fit`. `run` trains.
 
     Killed at any moment and run again with the same arguments, it resumes from the last checkpoint that was written
-    completely. Out of GPU memory, it continues with smaller batches and more of them to a step.
+    completely. Out of GPU memory, it continues with smaller batches and more of them to a step. `training.batch_size`
+    counts the clips of all processes together; validation is computed in float32.
 
     Args:
-        encoder, revision: as of `ser_lib.models.encoder_weights.locate`.
-        waveforms: all clips at `sampling_rate`, prepared as the model is to read them.
-        labels: int, position of each clip's emotion among `emotions`.
-        train, validation: row numbers; `validation` may be empty.
-        folder: for checkpoints of these very arguments: the best epoch's, the last, and a third while it is being
-            written, each three times as large as the model. The caller deletes it.
-        training: the recipe's settings. `batch_size` counts clips over all processes together, and a step takes
-            `gradient_accumulation` batches; `weight_decay` leaves out biases and normalisations; `scheduler` is
-            "linear" or "cosine" to 0 over all epochs, or "none", each after `warmup_fraction` of all steps; validation
-            is computed in float32, whatever `precision` is.
-        seconds: the length to which Whisper's input is padded or cut; None: that of the longest clip.
-        trainable: "all"; "transformer", without the convolutions that read the signal; "head", without the encoder;
-            "lora", low-rank additions to the attention's queries and values (in WavLM to the feed-forward layers)
-            and the head, merged at the end.
+        folder: for checkpoints: the best epoch's, the last, and a third while it is being written, each three times as
+            large as the model.
     """
 
-    encoder: str
-    revision: str | None
+    owner: finetuned_encoder.FinetunedEncoder
     waveforms: list[np.ndarray]
     labels: np.ndarray
     train: np.ndarray
     validation: np.ndarray
     emotions: list[str]
+    seed: int
     folder: Path
-    training: Training
-    seconds: float | None = None
-    sampling_rate: int = 16000
-    trainable: str = "all"
-    lora_rank: int = 8
-    seed: int = 0
-    progress: bool = True
-    description: str = "fine-tuning"
+    progress: bool
+    description: str
 
     def __post_init__(self):
-        training, n_processes = self.training, distributed.world_size()
-        if training.scheduler not in SCHEDULES:
-            raise SerError(
-                f"unknown training.scheduler {training.scheduler!r}: fine-tuning has {', '.join(SCHEDULES)}."
-            )
+        training, n_processes = self.owner.training, distributed.world_size()
         if len(self.train) == 0:
-            raise SerError("there are no training clips: check the corpora, emotions and protocol.")
+            raise SerError(NO_CLIPS)
         self.clips_a_process, rest = divmod(training.batch_size, n_processes)
         if rest or not self.clips_a_process:
             raise SerError(
                 f"training.batch_size={training.batch_size} cannot be divided among {n_processes} processes: set it to a "
                 f"multiple of {n_processes}."
             )
-        self.accumulation = training.gradient_accumulation
+        self.training, self.accumulation = training, training.gradient_accumulation
         self.device = pick_device(training.device)
         self.precision = pick_precision(training.precision, self.device)
         if training.precision not in ("auto", self.precision):
@@ -105,9 +82,8 @@ class Finetuning:
                 "a %s does not train in %s: %s is used", self.device.type, training.precision, self.precision
             )
         self.checkpoints = Path(self.folder) / "checkpoints"
-        last = _last_complete(self.checkpoints)
-        self.started = time.monotonic()
-        self.seconds_before = _history(last)[-1]["seconds"] if last else 0.0
+        _, rows = _last_checkpoint(self.checkpoints)
+        self.started, self.seconds_before = time.monotonic(), rows[-1]["seconds"] if rows else 0.0
 
     def run(self) -> tuple[nn.Module, object, pd.DataFrame]:
         """Train, and return the weights of the best epoch.
@@ -118,17 +94,18 @@ class Finetuning:
             `seconds_before`: the time spent on epochs before an interruption.
 
         Raises:
-            SerError: the encoder cannot be had, an argument does not fit it or the clips, the loss became NaN or
-                infinite, or the smallest batch does not fit into the GPU's memory.
+            SerError: the encoder cannot be had or does not fit the settings, the loss became NaN or infinite, or the
+                smallest batch does not fit into the GPU's memory.
         """
         used = [self.waveforms[row] for row in [*self.train, *self.validation]]
         hide_bar = not self.progress or not distributed.is_first()
-        with _own_randomness(), tqdm(desc=self.description, unit="step", leave=False, disable=hide_bar) as bar:
+        bar = tqdm(desc=self.description, unit="step", leave=False, disable=hide_bar)
+        with private_randomness(), encoder_weights.quiet_transformers(), bar:
             while True:
                 model, feature_extractor = self._build(used)
                 finetuned_encoder.warn_of_cuts(feature_extractor, used)
                 try:
-                    trained_part = finetuned_encoder.choose_trainable(model, self.trainable, self.lora_rank)
+                    trained_part = finetuned_encoder.choose_trainable(model, self.owner.settings)
                     self._train(trained_part, feature_extractor, bar)
                     break
                 except torch.cuda.OutOfMemoryError as error:
@@ -138,13 +115,11 @@ class Finetuning:
                 gc.collect()
                 torch.cuda.empty_cache()
             distributed.wait()
-            last = _last_complete(self.checkpoints)
-            assert last is not None
-            rows = _history(last)
+            rows = _last_checkpoint(self.checkpoints)[1]
             history = pd.DataFrame(rows)
             history["best"] = history["epoch"] == self.best_epoch(rows)
             best = self.checkpoints / f"checkpoint-{history.loc[history['best'], 'step'].iloc[0]}"
-            if self.trainable == "lora":
+            if self.owner.settings.trainable == "lora":
                 from peft import PeftModel
 
                 model = PeftModel.from_pretrained(self._build(used)[0], best).merge_and_unload().eval()
@@ -158,16 +133,16 @@ class Finetuning:
 
     def _build(self, used: list[np.ndarray]) -> tuple[nn.Module, object]:
         torch.manual_seed(self.seed)
-        seconds = self.seconds or max(map(len, used)) / self.sampling_rate
-        checkpoint = encoder_weights.locate(self.encoder, self.revision)
+        audio = self.owner.input.audio
+        seconds = audio.max_seconds or max(map(len, used)) / audio.sampling_rate
+        checkpoint = encoder_weights.locate(self.owner.input.encoder, self.owner.input.revision)
         return finetuned_encoder.build(
-            checkpoint, self.emotions, self.sampling_rate, seconds, self.training.spec_augment
+            checkpoint, self.emotions, audio.sampling_rate, seconds, self.training.spec_augment
         )
 
     def _train(self, model: nn.Module, feature_extractor, bar: tqdm) -> None:
         """Run the Trainer to its end, from the last complete checkpoint if there is one; checkpoints are the result."""
-        training, last = self.training, _last_complete(self.checkpoints)
-        rows = _history(last) if last else []
+        training, (last, rows) = self.training, _last_checkpoint(self.checkpoints)
         if rows and self.is_finished(rows):
             return
         if training.gradient_checkpointing:
@@ -254,6 +229,10 @@ class _Batches:
         if batching_mode(model) != "log_mel" and model.config.apply_spec_augment:
             self.shortest = samples_of(model, model.config.mask_time_length)
 
+    def set_epoch(self, epoch: int) -> None:
+        """The Trainer calls this before each epoch."""
+        self.epoch = epoch
+
     def __len__(self) -> int:
         return math.ceil(len(self.job.train) / self.clips)
 
@@ -264,12 +243,9 @@ class _Batches:
         # Here and not before: the Trainer restores random states of its own when it resumes from a checkpoint.
         set_seed(hash_of(seed, self.epoch, distributed.rank()) % 2**32)
         with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(self._batch, batches[0])
-            for following in [*batches[1:], None]:
-                ready = coming.result()
-                if following is not None:
-                    coming = thread.submit(self._batch, following)
-                yield ready
+            submitted = (thread.submit(self._batch, rows) for rows in batches)
+            for ready, _ in pairwise(chain(submitted, [Future()])):
+                yield ready.result()
 
     def _batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         job, augmentation = self.job, self.job.training.augmentation
@@ -283,7 +259,7 @@ class _Batches:
             waveforms = [
                 augment(
                     waveform,
-                    job.sampling_rate,
+                    job.owner.input.audio.sampling_rate,
                     **augmentation.model_dump(exclude_defaults=True),
                     rng=np.random.default_rng([job.seed, self.epoch, row]),
                 )
@@ -299,6 +275,8 @@ class _Tuner(Trainer):
 
     def __init__(self, job: Finetuning, batches: _Batches, model, arguments, feature_extractor, bar: tqdm):
         self.job, self.batches, self.bar = job, batches, bar
+        # Summed loss, right answers, clips of this epoch.
+        self.sums = np.zeros(3)
         self.steps_an_epoch = math.ceil(len(batches) / job.accumulation)
         self.class_weights = None
         if job.training.class_weights:
@@ -312,7 +290,6 @@ class _Tuner(Trainer):
             compute_loss_func=self._loss,
         )
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Steps(self))
 
     def get_train_dataloader(self) -> _Batches:
         return self.batches
@@ -350,10 +327,15 @@ class _Tuner(Trainer):
             )
         right = (outputs.logits.argmax(dim=1) == truth).sum()
         self.sums += loss.item(), right.item(), (truth != NO_LABEL).sum().item()
+        # Before the schedule changes it.
+        self.rate = self.optimizer.param_groups[0]["lr"]
+        self.bar.update(self.state.global_step - self.bar.n)
         return loss / num_items_in_batch
 
     def evaluate(self, *_, **__) -> dict[str, float]:
         loss, right, n_clips = np.sum(distributed.gather([self.sums]), axis=0).tolist()
+        self.sums = np.zeros(3)
+        self.bar.update(self.state.global_step - self.bar.n)
         row = {"epoch": self.batches.epoch + 1, "step": self.state.global_step, "learning_rate": self.rate}
         row["seconds"] = self.job.seconds_before + time.monotonic() - self.job.started
         row |= {"train_loss": loss / n_clips, "train_accuracy": right / n_clips} | self._validated()
@@ -383,53 +365,16 @@ class _Tuner(Trainer):
         return dict(zip(VALIDATION, map(float, scores), strict=True))
 
 
-class _Steps(TrainerCallback):
-    """Keeps a tuner's counts: the epoch, the learning rate of a step before the schedule changes it, the bar."""
-
-    def __init__(self, tuner: _Tuner):
-        self.tuner = tuner
-
-    def on_epoch_begin(self, args, state, control, **_):
-        self.tuner.batches.epoch = state.global_step // self.tuner.steps_an_epoch
-        # Summed loss, right answers, clips.
-        self.tuner.sums = np.zeros(3)
-
-    def on_optimizer_step(self, args, state, control, optimizer, **_):
-        self.tuner.rate = optimizer.param_groups[0]["lr"]
-
-    def on_step_end(self, args, state, control, **_):
-        self.tuner.bar.update(state.global_step - self.tuner.bar.n)
-
-
-def _last_complete(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; incomplete ones are deleted."""
-    last = None
+def _last_checkpoint(folder: Path) -> tuple[Path | None, list[dict]]:
+    """The newest complete checkpoint and its history, one row an epoch; incomplete ones are deleted."""
+    last, rows = None, []
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
         try:
-            _history(checkpoint)
+            # The file that the Trainer writes last.
+            rows = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
             last = checkpoint
         except (OSError, ValueError):
             if distributed.is_first():
                 shutil.rmtree(checkpoint, ignore_errors=True)
     distributed.wait()
-    return last
-
-
-def _history(checkpoint: Path) -> list[dict]:
-    """One row an epoch so far, from the file that the Trainer writes last into a checkpoint."""
-    return json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Restore the global random states afterwards: the Trainer seeds all of them."""
-    before = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic  # noqa: NPY002
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices), finetuned_encoder.quiet():
-        torch.backends.cudnn.deterministic = True
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])  # noqa: NPY002
-            torch.backends.cudnn.deterministic = before[2]
+    return last, rows

@@ -6,8 +6,9 @@ Logistic regression is fitted by scikit-learn, and its coefficients are copied i
 import copy
 import logging
 import math
+import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,17 +25,14 @@ from ser_lib.common.errors import SerError
 SCHEDULERS = ("plateau", "cosine", "linear", "none")
 VALIDATION = ["validation_loss", "validation_accuracy", "validation_uar"]
 COLUMNS = ["epoch", "train_loss", "train_accuracy", *VALIDATION, "learning_rate", "best"]
+NO_CLIPS = "there are no training clips: check the corpora, emotions and protocol."
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one CPU thread inside the block: sums have one order, whatever the number of cores.
-
-    For networks as small as those of `ser_lib.models.heads` it is also the fastest (an epoch of the LSTM on TESS: half
-    the time of two threads).
-    """
+    """Compute on one CPU thread inside the block: sums have one order, and networks as small as ours are the fastest."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -46,17 +44,25 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch inside the block and make it repeatable, on one thread; restore all of it afterwards."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    deterministic = torch.backends.cudnn.deterministic
-    with torch.random.fork_rng(devices=devices), one_thread():
-        torch.manual_seed(seed)
+def private_randomness() -> Iterator[None]:
+    """Make cuDNN repeatable inside the block, and restore that and all global random states afterwards."""
+    before = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic  # noqa: NPY002
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.backends.cudnn.deterministic = True
         try:
             yield
         finally:
-            torch.backends.cudnn.deterministic = deterministic
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+            torch.backends.cudnn.deterministic = before[2]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch inside the block and make it repeatable, on one thread; restore all of it afterwards."""
+    with private_randomness(), one_thread():
+        torch.manual_seed(seed)
+        yield
 
 
 def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -92,18 +98,17 @@ def fit(
 ) -> pd.DataFrame:
     """Fit a network in place with AdamW and cross-entropy; it ends with the weights of its best epoch.
 
-    The best epoch is the one with the highest validation UAR, the lower loss deciding between equals. Random
-    numbers come from PyTorch's own state: build the network and call this inside `seeded`.
+    Random numbers come from PyTorch's own state: build the network and call this inside `seeded`.
 
     Args:
         features: float32 or float16, all clips, in the network's form.
         labels: int, position of each clip's emotion among the network's logits.
         train, validation: row numbers; `validation` may be empty.
-        scheduler: "plateau" halves the rate when the validation loss has not fallen for 5 epochs, "cosine" lets
-            and "linear" let it fall to 0 over all epochs, "none" leaves it.
+        scheduler: "plateau" halves the rate when the validation loss has not fallen for 5 epochs, "cosine" and
+            "linear" lower it to 0 over all epochs, "none" leaves it.
         patience: stop after that many epochs without a better one; None: never.
         keep_best: False keeps the last epoch instead of the best, as does a lack of validation clips.
-        clip_norm: largest norm of the gradient of all weights; None: no limit.
+        clip_norm: largest norm of the gradient of all weights.
         class_weights: weight the training loss by `balanced_weights`.
         standardise: fit the network's `Standardise` on the training clips first.
 
@@ -116,19 +121,18 @@ def fit(
     """
     if scheduler not in SCHEDULERS:
         raise SerError(f"unknown scheduler {scheduler!r}: training.scheduler is one of {', '.join(SCHEDULERS)}.")
-    _refuse_no_clips(train)
+    if len(train) == 0:
+        raise SerError(NO_CLIPS)
     target = pick_device(device)
     network.to(target)
-    inputs, truth = (torch.from_numpy(features).to(target), torch.from_numpy(labels.astype(np.int64)).to(target))
+    inputs, truth = torch.from_numpy(features).to(target), torch.from_numpy(labels.astype(np.int64)).to(target)
     train_rows, validation_rows = torch.tensor(train, device=target), torch.tensor(validation, device=target)
     if standardise:
         network.standardise.fit(inputs[train_rows])
-
     weight = None
     if class_weights:
-        n_classes = len(network.config["emotions"])
-        weight = torch.tensor(balanced_weights(labels[train], n_classes), dtype=torch.float32).to(target)
-    loss_of = nn.CrossEntropyLoss(weight=weight)
+        weights = balanced_weights(labels[train], len(network.config["emotions"]))
+        weight = torch.tensor(weights, dtype=torch.float32).to(target)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)  # = Adam at 0
     schedule = {
         "plateau": lambda: torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=5),
@@ -137,31 +141,69 @@ def fit(
         "none": lambda: None,
     }[scheduler]()
 
-    history, best, best_weights, best_epoch = [], (-math.inf, -math.inf), None, 0
-    bar = tqdm(range(1, epochs + 1), desc=description, unit="epoch", leave=False, disable=not progress)
-    for epoch in bar:
-        row = {"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"]}
-        row["train_loss"], row["train_accuracy"] = _one_epoch(
-            network, inputs, truth, train_rows, batch_size, loss_of, optimiser, clip_norm, epoch
-        )
-        row.update(_validated(network, inputs, truth, validation_rows, batch_size))
-        rank = _rank(row) if keep_best and len(validation) else (epoch, 0.0)
-        if schedule is not None:
-            by_loss = scheduler == "plateau"
-            schedule.step(*([row["validation_loss"] if len(validation) else row["train_loss"]] if by_loss else []))
-        history.append(row)
-        if rank > best:
-            best, best_epoch = rank, epoch
-            best_weights = copy.deepcopy(network.state_dict())
-        bar.set_postfix(loss=f"{row['train_loss']:.3f}", validation_uar=f"{row['validation_uar']:.3f}", refresh=False)
-        if patience is not None and epoch - best_epoch >= patience:
-            break
+    def one_epoch(epoch: int, rate: float) -> tuple[float, float]:
+        """Mean loss and accuracy over the training clips, as seen while the weights change."""
+        network.train()
+        total, correct = 0.0, 0
+        order = train_rows[torch.randperm(len(train)).to(target)]
+        for number, rows in enumerate(order.split(batch_size), start=1):
+            logits = network(inputs[rows])
+            loss = nn.functional.cross_entropy(logits, truth[rows], weight)
+            if not torch.isfinite(loss):
+                raise SerError(
+                    f"the training loss became {loss.item()} in epoch {epoch}, batch {number}, at learning rate "
+                    f"{rate:g}. Lower training.learning_rate, or limit the gradient with training.clip_norm=1.0; if it "
+                    "happens in the first batch, look for NaN in the features."
+                )
+            optimiser.zero_grad()
+            loss.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+            optimiser.step()
+            total += loss.item() * len(rows)
+            correct += int((logits.argmax(dim=1) == truth[rows]).sum())
+        return total / len(train), correct / len(train)
 
-    network.load_state_dict(best_weights)
+    def rows() -> Iterator[dict[str, float]]:
+        bar = tqdm(range(1, epochs + 1), desc=description, unit="epoch", leave=False, disable=not progress)
+        for epoch in bar:
+            row = {"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"]}
+            row["train_loss"], row["train_accuracy"] = one_epoch(epoch, row["learning_rate"])
+            row |= _validated(network, inputs, truth, validation_rows, batch_size)
+            if scheduler == "plateau":
+                schedule.step(row["validation_loss"] if len(validation) else row["train_loss"])
+            elif schedule is not None:
+                schedule.step()
+            scores = {"loss": f"{row['train_loss']:.3f}", "validation_uar": f"{row['validation_uar']:.3f}"}
+            bar.set_postfix(scores, refresh=False)
+            yield row
+
+    return _keep_best(network, rows(), keep_best and len(validation) > 0, patience)
+
+
+def _keep_best(
+    network: nn.Module, rows: Iterable[dict[str, float]], by_validation: bool, patience: int | None = None
+) -> pd.DataFrame:
+    """Load the weights that the network had at the best row, or at the last; the rows, with that one marked.
+
+    Args:
+        rows: computed one by one; best is the highest UAR on validation clips, then the lower loss.
+        patience: the number of rows without a better one after which no more are computed.
+    """
+    history: list[dict[str, float]] = []
+    best: tuple[float, float] | None = None
+    for row in rows:
+        history.append(row)
+        rank = (row["validation_uar"], -row["validation_loss"]) if by_validation else (row["epoch"], 0.0)
+        if best is None or rank > best:
+            best, best_epoch, weights = rank, row["epoch"], copy.deepcopy(network.state_dict())
+        if patience is not None and row["epoch"] - best_epoch >= patience:
+            break
+    network.load_state_dict(weights)
     network.eval()
-    history = pd.DataFrame(history)
-    history["best"] = history["epoch"] == best_epoch
-    return history[COLUMNS]
+    table = pd.DataFrame(history)
+    table["best"] = table["epoch"] == best_epoch
+    return table[[*COLUMNS, *table.columns.difference(COLUMNS)]]
 
 
 def fit_logistic(
@@ -180,14 +222,12 @@ def fit_logistic(
 ) -> pd.DataFrame:
     """Fit a "logistic-regression" network in place, on the CPU, with scikit-learn's LogisticRegression.
 
-    Each candidate is fitted to convergence; the network ends with the coefficients of the best, by validation
-    UAR and then the lower validation loss. One candidate needs no validation clips. Nothing here is random;
-    inside `seeded` it does not depend on the number of cores either.
+    The network ends with the coefficients of the best candidate. Nothing here is random; inside `seeded` it does not
+    depend on the number of cores either.
 
     Args:
         inverse_regularisation: the candidates, scikit-learn's C: small is strongly regularised.
-        max_iterations: of L-BFGS, for each candidate; running out of them is a logged line.
-        features, labels, train, validation, class_weights, standardise: as of `fit`.
+        max_iterations: of L-BFGS, for each candidate.
 
     Returns:
         The columns of `fit`, one row a candidate, and `inverse_regularisation`, its value: epoch counts the
@@ -200,7 +240,8 @@ def fit_logistic(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    _refuse_no_clips(train)
+    if len(train) == 0:
+        raise SerError(NO_CLIPS)
     if len(inverse_regularisation) > 1 and len(validation) == 0:
         raise SerError(
             f"there are no validation clips to choose one of {len(inverse_regularisation)} values of "
@@ -219,38 +260,33 @@ def fit_logistic(
     if standardise:
         network.standardise.fit(inputs[train])
     standardised = network.standardise(inputs[train]).double().numpy()
-    n_classes = len(network.config["emotions"])
-    weights = dict(enumerate(balanced_weights(labels[train], n_classes))) if class_weights else None
-
-    history, best, best_weights, best_epoch = [], None, None, 0
+    weights = (
+        dict(enumerate(balanced_weights(labels[train], len(network.config["emotions"])))) if class_weights else None
+    )
     # Each begins where the one before ended: a third of the iterations, to the same optimum.
     regression = LogisticRegression(class_weight=weights, max_iter=max_iterations, warm_start=True)
-    candidates = tqdm(inverse_regularisation, desc=description, leave=False, disable=not progress)
-    for epoch, strength in enumerate(candidates, start=1):
-        regression.set_params(C=strength)
-        with warnings.catch_warnings(), one_thread():
-            # A log line below states it with the name of the recipe's field.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            regression.fit(standardised, labels[train])
-        if regression.n_iter_.max() >= max_iterations:
-            logger.warning(
-                "logistic regression with training.inverse_regularisation=%g has not converged after %d iterations: "
-                "its numbers may change with more of them",
-                strength,
-                max_iterations,
-            )
-        _copy_coefficients(regression, network.head[-1])
-        row = {"epoch": epoch, "learning_rate": math.nan, "inverse_regularisation": strength}
-        row["train_loss"], row["train_accuracy"], _ = _scores(network, inputs, truth, train)
-        row.update(_validated(network, inputs, truth, validation))
-        history.append(row)
-        if best is None or _rank(row) > best:
-            best, best_epoch = _rank(row), epoch
-            best_weights = copy.deepcopy(network.state_dict())
-    network.load_state_dict(best_weights)
-    history = pd.DataFrame(history)
-    history["best"] = history["epoch"] == best_epoch
-    return history[[*COLUMNS, "inverse_regularisation"]]
+
+    def rows() -> Iterator[dict[str, float]]:
+        candidates = tqdm(inverse_regularisation, desc=description, leave=False, disable=not progress)
+        for epoch, strength in enumerate(candidates, start=1):
+            regression.set_params(C=strength)
+            with warnings.catch_warnings(), one_thread():
+                # A log line below states it with the name of the recipe's field.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                regression.fit(standardised, labels[train])
+            if regression.n_iter_.max() >= max_iterations:
+                logger.warning(
+                    "logistic regression with training.inverse_regularisation=%g has not converged after %d iterations: "
+                    "its numbers may change with more of them",
+                    strength,
+                    max_iterations,
+                )
+            _copy_coefficients(regression, network.head[-1])
+            row = {"epoch": epoch, "learning_rate": math.nan, "inverse_regularisation": strength}
+            row["train_loss"], row["train_accuracy"], _ = _scores(network, inputs, truth, train)
+            yield row | _validated(network, inputs, truth, validation)
+
+    return _keep_best(network, rows(), len(validation) > 0)
 
 
 def _copy_coefficients(regression, linear: nn.Linear) -> None:
@@ -265,45 +301,10 @@ def _copy_coefficients(regression, linear: nn.Linear) -> None:
         linear.bias[regression.classes_] = torch.from_numpy(intercepts).float()
 
 
-def _refuse_no_clips(train: np.ndarray) -> None:
-    if len(train) == 0:
-        raise SerError("there are no training clips: check the corpora, emotions and protocol.")
-
-
-def _one_epoch(network, inputs, truth, train, batch_size, loss_of, optimiser, clip_norm, epoch) -> tuple[float, float]:
-    """Mean loss and accuracy over the training clips, as seen while the weights change."""
-    network.train()
-    total, correct = 0.0, 0
-    order = train[torch.randperm(len(train)).to(train.device)]
-    for number, rows in enumerate(order.split(batch_size), start=1):
-        logits = network(inputs[rows])
-        loss = loss_of(logits, truth[rows])
-        if not torch.isfinite(loss):
-            rate = optimiser.param_groups[0]["lr"]
-            raise SerError(
-                f"the training loss became {loss.item()} in epoch {epoch}, batch {number}, at learning rate {rate:g}. "
-                "Lower training.learning_rate, or limit the gradient with training.clip_norm=1.0; if it happens in "
-                "the first batch, look for NaN in the features."
-            )
-        optimiser.zero_grad()
-        loss.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-        optimiser.step()
-        total += loss.item() * len(rows)
-        correct += int((logits.argmax(dim=1) == truth[rows]).sum())
-    return total / len(train), correct / len(train)
-
-
 def _validated(network, inputs, truth, rows, batch_size=256) -> dict[str, float]:
     """The scores on validation clips, as the history names them; NaN where there are none."""
     scores = _scores(network, inputs, truth, rows, batch_size) if len(rows) else [math.nan] * 3
     return dict(zip(VALIDATION, scores, strict=True))
-
-
-def _rank(row: dict[str, float]) -> tuple[float, float]:
-    """What is best is largest here: the UAR on validation clips, then the lower loss."""
-    return row["validation_uar"], -row["validation_loss"]
 
 
 def _scores(network, inputs, truth, rows, batch_size=256) -> tuple[float, float, float]:

@@ -35,18 +35,16 @@ def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool
     """What the recipe's model reads of clips under a protocol: see `ser_lib.models.base.Model.inputs`.
 
     Raises:
-        SerError: the encoder cannot be had, or the protocol standardises features by speaker and the model reads
-            waveforms.
+        SerError: the encoder cannot be had, or the protocol standardises features and the model reads waveforms.
     """
     model = recipe.create_model()
-    if not get_protocol(protocol).is_transductive:
-        return model.inputs(clips, progress)
-    return model.standardised_by_speaker(model.inputs(clips, progress), clips["speaker"])
+    inputs = model.inputs(clips, progress)
+    is_transductive = get_protocol(protocol).is_transductive
+    return model.standardised_by_speaker(inputs, clips["speaker"]) if is_transductive else inputs
 
 
 def overview_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True) -> np.ndarray:
     """One row of features a clip, (n_clips, n_features), for a map of the clips: see `Model.overview`."""
     overview = recipe.create_model().overview(clips, progress)
-    if get_protocol(protocol).is_transductive:
-        return standardise_by_speaker(overview, clips["speaker"])
-    return overview
+    is_transductive = get_protocol(protocol).is_transductive
+    return standardise_by_speaker(overview, clips["speaker"]) if is_transductive else overview

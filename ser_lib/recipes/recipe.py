@@ -1,7 +1,6 @@
 """One YAML file an experiment, and the typed `Recipe` that it is read into.
 
-A recipe states what its source states. What the source's notebook did otherwise is in the file's `as_run` block, which
-`variant="as-run"` applies. Any field can be overridden by "key.path=value".
+A recipe states what its source states; its `as_run` block holds what the source's notebook did otherwise.
 """
 
 import re
@@ -13,12 +12,15 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from ser_lib.audio.features import ACOUSTIC_FEATURES
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import label as corpus_label
 from ser_lib.corpora.labels import EMOTIONS, in_order
-from ser_lib.models.base import Model
-from ser_lib.models.registry import create_model, model_class
-from ser_lib.models.settings import Input, ModelSettings, Section, Training
+from ser_lib.models import finetuned_encoder  # noqa: F401  # enters "finetune" into MODELS
+from ser_lib.models.acoustic_network import AcousticNetwork
+from ser_lib.models.base import Model, registered
+from ser_lib.models.frozen_encoder import FrozenEncoder
+from ser_lib.models.settings import Input, ModelSettings, Names, Section, Training
 
 FOLDER = Path(__file__).parent
 
@@ -32,16 +34,11 @@ class Split(Section):
     stratify: bool = True
     select_on_test: bool = False
     train_on_test: bool = False
-    test_corpora: tuple[str, ...] | None = None
+    test_corpora: Names | None = None
     # Under a protocol that repeats the source only, where the source kept duplicates.
     keep_duplicates: bool = False
     # A control: labels of training and validation clips are shuffled, so that nothing can be learned.
     permute_labels: bool = False
-
-    @field_validator("test_corpora", mode="before")
-    @classmethod
-    def _one_or_many(cls, value):
-        return (value,) if isinstance(value, str) else value
 
     def split_settings(self) -> dict[str, Any]:
         """The arguments of `make_split`."""
@@ -66,19 +63,14 @@ class Recipe(Section):
     variant: Literal["stated", "as-run"] = "stated"
     overrides: tuple[str, ...] = ()
     # Registered corpora, or CSV files that list a corpus: see `ser_lib.corpora.get_corpus`.
-    corpora: tuple[str, ...]
-    emotions: tuple[str, ...] = EMOTIONS
+    corpora: Names
+    emotions: Names = EMOTIONS
     input: Input = Input()
     model: ModelSettings
     training: Training = Training()
     split: Split = Split()
     claim: Claim | None = None
     as_run_notes: str | None = None
-
-    @field_validator("corpora", "emotions", mode="before")
-    @classmethod
-    def _one_or_many(cls, value):
-        return (value,) if isinstance(value, str) else value
 
     @field_validator("emotions")
     @classmethod
@@ -91,19 +83,30 @@ class Recipe(Section):
         self.create_model()
         return self
 
+    @property
+    def _model_class(self) -> type[Model]:
+        entry = registered(self.model.name)
+        if issubclass(entry, Model):
+            return entry
+        return AcousticNetwork if self.input.encoder in ACOUSTIC_FEATURES else FrozenEncoder
+
     def create_model(self) -> Model:
-        """The recipe's model, without weights."""
-        return create_model(self.input, self.model, self.training)
+        """The recipe's model, without weights.
+
+        Raises:
+            SerError: no model has that name, or the settings do not fit together.
+        """
+        return self._model_class(self.input, self.model, self.training)
 
     @property
     def reads_encoder(self) -> bool:
-        """Whether `input.encoder` names a pretrained encoder."""
-        return model_class(self.input, self.model).reads_encoder
+        """`Model.reads_encoder`"""
+        return self._model_class.reads_encoder
 
     @property
     def trains_encoder(self) -> bool:
-        """Whether the encoder's weights are trained, which takes hours instead of seconds."""
-        return model_class(self.input, self.model).trains_encoder
+        """`Model.trains_encoder`"""
+        return self._model_class.trains_encoder
 
     @property
     def folder_name(self) -> str:
@@ -112,10 +115,8 @@ class Recipe(Section):
 
     @property
     def variant_label(self) -> str:
-        """The variant and the overrides, as the table of results shows them.
-
-        Without device and encoder, for which the table has columns of its own, and without the folders of CSV files.
-        """
+        """The variant and the overrides, as the table of results shows them, without the folders of CSV files."""
+        # The table has columns of their own for these.
         other_columns = ("training.device=", "input.encoder=", "input.revision=")
         shown = [item for item in self.overrides if not item.startswith(other_columns)]
         names = [corpus_label(name) for name in self.corpora]
@@ -125,17 +126,17 @@ class Recipe(Section):
 
     @property
     def features_label(self) -> str:
-        """What the model reads, in a word: `mfcc-40`, `mfcc-40+chroma`, `facebook/wav2vec2-base`."""
+        """`Model.features_label`"""
         return self.create_model().features_label
 
     @property
     def input_label(self) -> str:
-        """In what form the model reads it: `mean`, `mean+std of layers 1 2 3`, `waveform`."""
+        """`Model.input_label`"""
         return self.create_model().input_label
 
     @property
     def model_label(self) -> str:
-        """Which model, in a word; of a fine-tuned one, which part was trained."""
+        """`Model.label`"""
         return self.create_model().label
 
     @property
@@ -210,12 +211,10 @@ def keys_of(item: str) -> list[str]:
     (['training.epochs', 'training.patience'], ['input.audio.pad'])
     """
 
-    def leaves(fields: dict, prefix: str) -> list[str]:
-        keys = []
-        for name, value in fields.items():
-            nested = isinstance(value, dict) and value
-            keys += leaves(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
-        return keys
+    def leaves(value: Any, name: str) -> list[str]:
+        if not (isinstance(value, dict) and value):
+            return [name]
+        return [key for part, inner in value.items() for key in leaves(inner, f"{name}.{part}".removeprefix("."))]
 
     return leaves(_override(item), "")
 
@@ -249,11 +248,8 @@ def _override(item: str) -> dict:
 
 def _merged(base: dict, changes: dict) -> dict:
     """`base` with `changes` applied, section by section."""
-    merged = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+    both = {key for key in changes if isinstance(base.get(key), dict) and isinstance(changes[key], dict)}
+    return base | changes | {key: _merged(base[key], changes[key]) for key in both}
 
 
 def _readable(error: ValidationError, recipe: str) -> SerError:
