@@ -21,7 +21,7 @@ from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.streaming import Stream
-from ser_lib.recipes import Recipe, load_recipe
+from ser_lib.recipes import Input, Recipe, load_recipe
 
 AUDIO: dict[str, Any] = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
 # Clips on which the slow ways are measured.
@@ -96,7 +96,8 @@ def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
     batched = timed(lambda: huggingface(loaded, [prepare(path, **AUDIO) for path in few["path"]], 16))[1]
     show("batches of 16, float32, as padded", FEW, batched, "clips")
     most = ceiling(precision, device)
-    embed = partial(embeddings.embed, clips, encoder, audio=AUDIO, device=str(device), progress=False)
+    settings = Input(encoder=encoder, layers="all", pooling="mean+std", audio=AUDIO)
+    embed = partial(embeddings.embed, clips, settings, str(device), progress=False)
     ours = timed(embed)[1]
     most = max(most, ceiling(precision, device))  # whatever else the machine does, it did at one of both times
     show(f"ours, {precision}, model and files to load", len(clips), ours, "clips")

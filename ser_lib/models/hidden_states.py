@@ -10,7 +10,7 @@ A clip's hidden states do not depend on the other clips of its batch. There are 
   batch and the padding is masked: a tenth of the work on clips of a few seconds.
 """
 
-from itertools import groupby
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -37,6 +37,27 @@ def samples_of(model: nn.Module, n_frames: int) -> int:
     return samples
 
 
+def pooled(states: torch.Tensor, pooling: str, form: str) -> torch.Tensor:
+    """What a network of that form reads, rounded to float16 as embeddings are cached.
+
+    Args:
+        states: (..., n_layers, n_frames, n_features).
+        pooling: "mean", "mean+std", or "frames" of the first layer.
+    """
+    if pooling == "frames":
+        embeddings = states[..., 0, :, :]
+    else:
+        embeddings = states.mean(dim=-2)
+        if pooling == "mean+std":
+            # Written out: the ONNX exporter knows `std` only of a fixed number of frames.
+            deviations = (states - embeddings[..., None, :]).square().mean(dim=-2).sqrt()
+            embeddings = torch.cat([embeddings, deviations], dim=-1)
+        if form == "vector":
+            embeddings = embeddings.flatten(-2)
+    largest = torch.finfo(torch.float16).max
+    return embeddings.clamp(-largest, largest).half().float()
+
+
 def hidden_states(
     model: nn.Module, feature_extractor, waveforms: list[np.ndarray], normalise: bool = True
 ) -> list[torch.Tensor]:
@@ -44,9 +65,9 @@ def hidden_states(
 
     Args:
         model: a base model of transformers, in evaluation mode, on its device.
-        waveforms: mono, at the feature extractor's sampling rate. Longer ones than 30 s are read in windows of at most
-            30 s; shorter ones than the convolutions' receptive field are padded with zeros.
-        normalise: to zero mean and unit variance, where the feature extractor asks for it.
+        waveforms: mono, at the feature extractor's sampling rate. Longer ones than 30 s are read in windows; shorter
+            ones than the convolutions' receptive field are padded with zeros.
+        normalise: where the feature extractor asks for it.
 
     Returns:
         one tensor (n_layers, n_frames, n_features) a clip, on the model's device. Layer 0 is the input of the first
@@ -55,19 +76,19 @@ def hidden_states(
     cut = [windows(feature_extractor, waveform, normalise) for waveform in waveforms]
     pieces = [piece for clip in cut for piece in clip]
     mode = batching_mode(model)
+    states: Iterator[torch.Tensor]
     if mode == "log_mel":
-        states = _from_log_mel(model, feature_extractor, pieces)
+        states = iter(_from_log_mel(model, feature_extractor, pieces))
     elif mode == "padded":
-        states = _waveform_states(model, pieces)
+        states = iter(_waveform_states(model, pieces))
     else:
         by_number: dict[int, torch.Tensor] = {}
-        by_length = sorted(range(len(pieces)), key=lambda number: len(pieces[number]))
-        for _, group in groupby(by_length, key=lambda number: len(pieces[number])):
-            numbers = list(group)
+        for length in sorted({len(piece) for piece in pieces}):
+            numbers = [number for number, piece in enumerate(pieces) if len(piece) == length]
             by_number |= zip(numbers, _waveform_states(model, [pieces[number] for number in numbers]), strict=True)
-        states = [by_number[number] for number in range(len(pieces))]
-    remaining = iter(states)
-    joined = [[next(remaining) for _ in clip] for clip in cut]
+        states = (by_number[number] for number in range(len(pieces)))
+    # `torch.cat` would copy a clip of one window.
+    joined = [[next(states) for _ in clip] for clip in cut]
     return [parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in joined]
 
 
@@ -87,11 +108,7 @@ def normalised(feature_extractor, waveform: np.ndarray) -> np.ndarray:
 
 
 def padded(model: nn.Module, waveforms: list[np.ndarray], at_least: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """One batch of waveforms, padded with zeros to the longest, or to `at_least` samples.
-
-    Returns:
-        float32 of shape (n_clips, n_samples), and the number of samples of each clip, at least the receptive field.
-    """
+    """One batch of waveforms, padded with zeros to the longest, or to `at_least` samples, and the length of each."""
     lengths = torch.tensor([max(len(waveform), samples_of(model, 1)) for waveform in waveforms])
     batch = torch.zeros(len(waveforms), max(int(lengths.max()), at_least))
     for row, waveform in zip(batch, waveforms, strict=True):
@@ -102,11 +119,10 @@ def padded(model: nn.Module, waveforms: list[np.ndarray], at_least: int = 0) -> 
 def _waveform_states(model: nn.Module, waveforms: list[np.ndarray]) -> list[torch.Tensor]:
     """Hidden states of one batch, padded with zeros, and masked where lengths differ."""
     batch, lengths = padded(model, waveforms)
-    device = next(model.parameters()).device
-    mask = torch.arange(batch.shape[1]) < lengths[:, None] if lengths.min() < lengths.max() else None
-    output = model(
-        batch.to(device), attention_mask=None if mask is None else mask.long().to(device), output_hidden_states=True
-    )
+    device, mask = next(model.parameters()).device, None
+    if lengths.min() < lengths.max():
+        mask = (torch.arange(batch.shape[1]) < lengths[:, None]).long().to(device)
+    output = model(batch.to(device), attention_mask=mask, output_hidden_states=True)
     # For some architectures transformers 5 returns the last layer before the last normalisation.
     states = torch.stack([*output.hidden_states[:-1], output.last_hidden_state], dim=1)
     frames = lengths
@@ -124,25 +140,16 @@ def _from_log_mel(encoder: nn.Module, feature_extractor, waveforms: list[np.ndar
     samples = min(2 * hop * longest + 2 * feature_extractor.n_fft, feature_extractor.n_samples)
     # A logarithm of sums: not in half precision.
     with torch.autocast(device.type, enabled=False):
-        features = feature_extractor(
-            waveforms,
-            max_length=samples,
-            truncation=False,
-            sampling_rate=feature_extractor.sampling_rate,
-            return_tensors="pt",
-            device=str(device),
-        )["input_features"].to(device)
-    return whisper_states(encoder, features, frames)
+        settings = {"max_length": samples, "truncation": False, "return_tensors": "pt", "device": str(device)}
+        batch = feature_extractor(waveforms, sampling_rate=feature_extractor.sampling_rate, **settings)
+    return whisper_states(encoder, batch["input_features"].to(device), frames)
 
 
 def whisper_states(encoder: nn.Module, features: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
-    """Every layer's hidden states of one batch for Whisper's encoder, as long as its longest clip instead of 30 s.
-
-    Attention sees each clip's own frames only.
+    """Every layer's hidden states of one batch for Whisper's encoder; attention sees each clip's own frames only.
 
     Args:
-        features: log-mel, (n_clips, n_mels, n_mel_frames), at least one frame of silence behind each clip of less
-            than 30 s.
+        features: log-mel, (n_clips, n_mels, n_mel_frames), with silence behind each clip of less than 30 s.
         frames: frames of each clip, one for two of log-mel, rounded up.
     """
     from transformers.masking_utils import create_bidirectional_mask
@@ -158,10 +165,8 @@ def whisper_states(encoder: nn.Module, features: torch.Tensor, frames: torch.Ten
 
 
 def whisper_input(encoder: nn.Module, features: torch.Tensor, n_frames: int) -> torch.Tensor:
-    """The input of Whisper's first transformer layer for the first frames, (n_clips, n_frames, n_features).
-
-    The convolutions see the silence behind each clip that they see in the stock 30 s, so that this is the stock model's.
-    """
+    """The input of Whisper's first transformer layer for the first frames, (n_clips, n_frames, n_features)."""
+    # One frame more, so that the convolutions see the silence behind a clip as in the stock 30 s.
     hidden = nn.functional.gelu(encoder.conv1(features[:, :, : 2 * n_frames + 1]))
     hidden = nn.functional.gelu(encoder.conv2(hidden))[:, :, :n_frames].transpose(1, 2)
     return hidden + encoder.embed_positions.weight[:n_frames]

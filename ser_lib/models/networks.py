@@ -34,9 +34,7 @@ FROZEN_ENCODER = "ser-frozen-encoder"
 
 
 class Standardise(nn.Module):
-    """Subtract a mean and divide by a standard deviation, both learned from training clips by `fit`.
-
-    They are buffers and saved with the weights: a saved network needs nothing else to read raw features.
+    """Subtract a mean and divide by a standard deviation, both learned by `fit` and saved with the weights.
 
     Args:
         shape: (n_features,), or (n_layers, n_features) where each layer has a mean and deviation of its own.
@@ -75,10 +73,8 @@ class Network(nn.Module):
         emotions: the labels, in the order of the logits.
         n_features: features of a frame, a layer, or a clip.
         form: key of `FORMS`: the form of the input.
-        n_layers: layers of the encoder, for the form "layers" alone.
-        hidden: width of the head, where it has one.
-        dense: widths of the dense layers; logistic-regression has none, whatever is given.
-        dropout: probability after each dense layer, 0 to 1.
+        n_layers: for the form "layers" alone.
+        hidden, dense, dropout: of the recipe's `model`; a head takes those that it names in `sizes`.
 
     Raises:
         SerError: no head has that name, or it does not read that form.
@@ -104,16 +100,8 @@ class Network(nn.Module):
                 f"{FORMS[form]}. Change input.layers or input.pooling, or take one of {', '.join(others)}."
             )
         dense = dense if "dense" in head.sizes else ()
-        self.config: dict[str, Any] = {
-            "name": name,
-            "emotions": list(emotions),
-            "n_features": n_features,
-            "form": form,
-            "n_layers": n_layers,
-            "hidden": hidden,
-            "dense": list(dense),
-            "dropout": dropout,
-        }
+        self.config: dict[str, Any] = {"name": name, "emotions": list(emotions), "n_features": n_features, "form": form}
+        self.config |= {"n_layers": n_layers, "hidden": hidden, "dense": list(dense), "dropout": dropout}
         self.standardise = Standardise(*((n_layers, n_features) if form == "layers" else (n_features,)))
         # A head that reads sequences reads a vector as a sequence of single values.
         as_steps = form == "vector" and "sequence" in head.forms
@@ -135,19 +123,16 @@ class Network(nn.Module):
 
 
 def build(name: str, emotions: list[str], input_shape: tuple[int, ...], **sizes) -> Network:
-    """A network with random weights for inputs of a shape.
+    """A network with random weights for inputs of a shape; the other arguments and the errors are those of `Network`.
 
     Args:
         input_shape: of one clip: (n_features,), (n_layers, n_features) for heads that read layers, else (n_frames,
             n_features), where n_frames has no effect.
-        name, emotions, sizes: as of `Network`, as are the errors.
     """
-    if len(input_shape) == 1:
-        return Network(name, emotions, input_shape[0], "vector", **sizes)
-    n_steps, n_features = input_shape
-    if "layers" in getattr(registered(name), "forms", ()):
-        return Network(name, emotions, n_features, "layers", n_layers=n_steps, **sizes)
-    return Network(name, emotions, n_features, "sequence", **sizes)
+    *steps, n_features = input_shape
+    if steps and "layers" in getattr(registered(name), "forms", ()):
+        return Network(name, emotions, n_features, "layers", n_layers=steps[0], **sizes)
+    return Network(name, emotions, n_features, "sequence" if steps else "vector", **sizes)
 
 
 def save(network: Network, folder: Path) -> None:
@@ -160,14 +145,11 @@ def save(network: Network, folder: Path) -> None:
 
 
 def load(folder: Path) -> Network:
-    """Read what `save` wrote, in evaluation mode, on the CPU.
-
-    From a folder that holds a frozen encoder too, the network alone is read, without the time and memory of the encoder.
+    """Read what `save` wrote, in evaluation mode, on the CPU; of a folder with a frozen encoder, the network alone.
 
     Raises:
         SerError: a file is missing, or the weights do not fit the configuration.
     """
-    folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise SerError(f"{folder} holds no saved network: {name} is missing. Train the run again.")

@@ -40,7 +40,8 @@ def reader(encoder: str | None = None, layers: str | list[int] = "middle") -> Ca
 
     if layers == "middle":
         layers = [middle_layer(encoder)]
-    return partial(embeddings.embed, encoder=encoder, layers=layers, pooling="mean+std", audio=AUDIO, progress=False)
+    settings = Input(encoder=encoder, layers=layers, pooling="mean+std", audio=AUDIO)
+    return partial(embeddings.embed, settings=settings, progress=False)
 
 
 def middle_layer(encoder: str) -> int:
