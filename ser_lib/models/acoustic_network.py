@@ -1,6 +1,5 @@
 """Models whose trained part is a network on arrays, and the first kind of them: a network on acoustic features."""
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self, cast
@@ -43,9 +42,8 @@ class NetworkModel(Model):
             raise SerError(f"model.name={name} needs an encoder and input.layers=all, or several of them")
 
     def used_settings(self) -> dict[str, set[str]]:
-        fitted_with = set(inspect.signature(self.head.fit).parameters) & set(type(self.training).model_fields)
         read = {"encoder", "audio", "pooling", "standardise"}
-        return {"input": read, "model": {"name", *self.head.sizes}, "training": fitted_with | {"device"}}
+        return {"input": read, "model": {"name", *self.head.sizes}, "training": set(self.head.training_fields)}
 
     def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
         inputs = cast(np.ndarray, self.inputs(clips, progress))
@@ -59,11 +57,10 @@ class NetworkModel(Model):
 
     def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
         sizes = self.settings.model_dump(include={"hidden", "dense", "dropout"})
-        options = self.training.model_dump(include=set(inspect.signature(self.head.fit).parameters))
-        options |= {"standardise": self.input.standardise, "progress": progress, "description": description}
+        options = {"standardise": self.input.standardise, "progress": progress, "description": description}
         with network_training.seeded(seed):
             self.network = networks.build(self.settings.name, emotions, inputs.shape[1:], **sizes)
-            return self.head.fit(self.network, inputs, labels, train, validation, **options)
+            return self.head.fit(self.network, inputs, labels, train, validation, self.training, **options)
 
     def probabilities(self, inputs: Inputs) -> np.ndarray:
         return network_training.probabilities(self.network, cast(np.ndarray, inputs))

@@ -31,7 +31,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.hashing import hash_of
 from ser_lib.models import encoder_weights, finetuned_encoder
 from ser_lib.models.hidden_states import batching_mode, samples_of
-from ser_lib.models.network_training import COLUMNS, NO_CLIPS, VALIDATION, balanced_weights, private_randomness
+from ser_lib.models.network_training import COLUMNS, VALIDATION, balanced_weights, private_randomness
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +66,6 @@ class Finetuning:
 
     def __post_init__(self):
         training, n_processes = self.owner.training, distributed.world_size()
-        if len(self.train) == 0:
-            raise SerError(NO_CLIPS)
         self.clips_a_process, rest = divmod(training.batch_size, n_processes)
         if rest or not self.clips_a_process:
             raise SerError(

@@ -1,7 +1,6 @@
 """Heads: the variable part of a network, between its standardised input and its dense layers.
 
-To add one, write a subclass of `Head` and enter it by `@register("its-name")`: recipes, errors and the documentation
-then know it.
+To add one, write a subclass of `Head` and enter it by `@register("its-name")`.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,6 @@ class Head(nn.Module):
     Args:
         n_features: values of a clip, of a layer, or of a frame; 1 where a head that reads sequences is given vectors,
             which it reads as sequences of single values.
-        n_layers: layers of the encoder, for heads that read them.
         hidden: `model.hidden` of the recipe.
     """
 
@@ -28,8 +26,9 @@ class Head(nn.Module):
     forms: ClassVar[tuple[str, ...]] = ("vector",)
     # The fields of the recipe's `model` that the network uses.
     sizes: ClassVar[tuple[str, ...]] = ("dense", "dropout")
-    # The function that fits the network.
+    # The function that fits the network, and the fields of the recipe's `training` that it uses.
     fit: ClassVar[Callable] = staticmethod(network_training.fit)
+    training_fields: ClassVar[tuple[str, ...]] = network_training.FIELDS
     # Width of the output, (n_clips, n_outputs).
     n_outputs: int
 
@@ -68,8 +67,7 @@ class Recurrence(Head):
     """A recurrent network over the sequence: its last state, or the last states of both directions side by side.
 
     The second direction is a network of its own that reads each clip from its last frame to its first. Neither direction
-    meets padding before its last state, so that no sequence needs packing, which makes an epoch on the CPU five to ten
-    times slower.
+    meets padding before its last state: packing would make an epoch on the CPU five to ten times slower.
     """
 
     forms = ("vector", "sequence")
@@ -129,14 +127,15 @@ class LogisticRegression(Vector):
 
     sizes = ()
     fit = staticmethod(network_training.fit_logistic)
+    training_fields = ("device", "class_weights", "inverse_regularisation")
 
 
 @register("weighted-layers")
 class WeightedLayers(Head):
-    """A weighted sum of an encoder's layers, whose softmax weights are learned.
+    """A weighted sum of an encoder's layers with learned softmax weights, which start alike.
 
-    As in SUPERB (Yang et al., 2021, https://arxiv.org/abs/2105.01051). All layers start with the same weight. Each layer
-    is standardised by itself before, so that a weight says how much a layer is used, not how large its values are.
+    As in SUPERB (Yang et al., 2021, https://arxiv.org/abs/2105.01051). Each layer is standardised by itself before, so
+    that a weight says how much a layer is used, not how large its values are.
     """
 
     forms = ("layers",)

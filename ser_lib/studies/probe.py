@@ -11,6 +11,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import in_order
 from ser_lib.models import network_training
 from ser_lib.models import networks as models
+from ser_lib.models.settings import Training
 
 STRENGTHS = (0.001, 0.01, 0.1)  # of scikit-learn's C: validation clips choose
 
@@ -65,15 +66,10 @@ def probe(
             candidates = (candidates[len(candidates) // 2],)
         with network_training.seeded(0):
             network = models.build("logistic-regression", emotions, features.shape[1:])
+            training = Training(inverse_regularisation=candidates)
+            chosen_by = rows["train"], validation, training
             network_training.fit_logistic(
-                network,
-                features,
-                labels,
-                rows["train"],
-                validation,
-                inverse_regularisation=candidates,
-                standardise=standardise,
-                progress=False,
+                network, features, labels, *chosen_by, standardise=standardise, progress=False
             )
             tested = fold[fold["subset"] == "test"]
             for name, read in heard.items():

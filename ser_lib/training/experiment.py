@@ -12,6 +12,7 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -158,7 +159,7 @@ def _train_fold(
             labels[shuffled] = np.random.default_rng([seed, fold]).permutation(labels[shuffled])
     checkpoints = partial / f"fold-{fold}.checkpoints"
     # Each fold has its own seed, so that its result does not depend on the folds before it.
-    reporting = {"folder": checkpoints, "progress": progress, "description": f"fold {fold}"}
+    reporting: dict[str, Any] = {"folder": checkpoints, "progress": progress, "description": f"fold {fold}"}
     chosen_by = rows["train"], rows["validation"]
     history = model.fit(inputs, labels, *chosen_by, emotions=emotions, seed=1000 * seed + fold, **reporting)
     probabilities = model.probabilities_shared(take(inputs, rows["test"]))

@@ -8,6 +8,7 @@ import pandas as pd
 from ser_lib.common.errors import SerError
 from ser_lib.models import network_training
 from ser_lib.models import networks as models
+from ser_lib.models.settings import Training
 from ser_lib.protocols.splits import make_split
 from ser_lib.studies.leaks.folds import fold_by_fold, mean_n_train, tested
 from ser_lib.studies.leaks.tables import Condition, is_right, table_of
@@ -101,18 +102,9 @@ def epoch_chosen_on_test(
         def answer(rows, labels, emotions):
             with network_training.seeded(0):
                 network = models.build("mlp", emotions, features.shape[1:], dense=(256,), dropout=0.3)
-                network_training.fit(
-                    network,
-                    features,
-                    labels,
-                    rows["train"],
-                    rows[chooser],
-                    epochs=epochs,
-                    batch_size=16,
-                    learning_rate=learning_rate,
-                    device="cpu",
-                    progress=False,
-                )
+                settings = {"epochs": epochs, "batch_size": 16, "learning_rate": learning_rate, "device": "cpu"}
+                training = Training(**settings, patience=None)
+                network_training.fit(network, features, labels, rows["train"], rows[chooser], training, progress=False)
                 return network_training.probabilities(network, features[rows["test"]])
 
         return answer
