@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -46,11 +46,11 @@ class NetworkModel(Model):
         return {"input": read, "model": {"name", *self.head.sizes}, "training": set(self.head.training_fields)}
 
     def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
-        inputs = cast(np.ndarray, self.inputs(clips, progress))
+        inputs = np.asarray(self.inputs(clips, progress))
         return inputs if inputs.ndim == 2 else np.nanmean(inputs, axis=1)
 
     def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> np.ndarray:
-        arrays = cast(np.ndarray, inputs)
+        arrays = np.asarray(inputs)
         # Layers are not frames: each is standardised by itself.
         flat = arrays.reshape(len(arrays), -1) if self.reads_layers else arrays
         return features.standardise_by_speaker(flat, speakers).reshape(arrays.shape)
@@ -63,7 +63,7 @@ class NetworkModel(Model):
             return self.head.fit(self.network, inputs, labels, train, validation, self.training, **options)
 
     def probabilities(self, inputs: Inputs) -> np.ndarray:
-        return network_training.probabilities(self.network, cast(np.ndarray, inputs))
+        return network_training.probabilities(self.network, np.asarray(inputs))
 
     @property
     def emotions(self) -> list[str]:  # type: ignore[override]  # the network knows them
@@ -72,14 +72,6 @@ class NetworkModel(Model):
     @property
     def module(self) -> torch.nn.Module:
         return self.network
-
-    @property
-    def trained_parameters(self) -> int:
-        return sum(weight.numel() for weight in self.network.parameters() if weight.requires_grad)
-
-    @property
-    def parameters(self) -> int:
-        return self.trained_parameters
 
     def save(self, folder: Path, complete: bool = True) -> None:
         networks.save(self.network.cpu(), folder)

@@ -21,7 +21,8 @@ from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.models.settings import Input, ModelSettings, Training
 
-Inputs = np.ndarray | list[np.ndarray]
+# An array, or a list of waveforms.
+Inputs = Any
 MODELS: dict[str, type[Any]] = {}
 
 
@@ -36,11 +37,7 @@ def register(name: str) -> Callable[[type], type]:
 
 
 def registered(name: str) -> type[Any]:
-    """The class of that name.
-
-    Raises:
-        SerError: there is none; the message names the nearest.
-    """
+    """The class of that name; SerError with the nearest name where there is none."""
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -166,14 +163,14 @@ class Model(ABC):
         """The trained part as a PyTorch module."""
 
     @property
-    @abstractmethod
-    def parameters(self) -> int:
-        """Numbers in the whole model, a frozen encoder included."""
-
-    @property
-    @abstractmethod
     def trained_parameters(self) -> int:
         """Numbers that training changes."""
+        return sum(weight.numel() for weight in self.module.parameters())
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the whole model, a frozen encoder included."""
+        return sum(weight.numel() for weight in self.module.parameters())
 
     @abstractmethod
     def save(self, folder: Path, complete: bool = True) -> None:
@@ -187,7 +184,7 @@ class Model(ABC):
             complete_folder: holds the frozen encoder, where `folder` holds the trained part alone.
 
         Raises:
-            SerError: a file is missing or damaged, or does not fit this version.
+            SerError: a file is missing or damaged.
         """
 
     def to(self, device: torch.device) -> Self:

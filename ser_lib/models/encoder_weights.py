@@ -16,13 +16,7 @@ from pathlib import Path
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import cache_dir, replacing
 
-ARCHITECTURES = {
-    "wav2vec2": "wav2vec2, XLSR-53 and XLS-R",
-    "hubert": "HuBERT",
-    "wavlm": "WavLM",
-    "data2vec-audio": "data2vec-audio",
-    "whisper": "Whisper",
-}
+ARCHITECTURES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper")
 FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
 # The Hub's own converter opens a pull request that adds safetensors to a repository of pickled weights.
 CONVERTER = "SFconvertbot"
@@ -48,7 +42,7 @@ class Checkpoint:
 
 
 def label(encoder: str) -> str:
-    """The name of an encoder in tables: the whole name of a repository, the last part of a folder.
+    """The name of an encoder in tables: that of its repository, or the last part of its folder.
 
     >>> label("facebook/wav2vec2-base"), label("~/models/whisper-base/")
     ('facebook/wav2vec2-base', 'whisper-base')
@@ -72,9 +66,9 @@ def locate(encoder: str, revision: str | None = None) -> Checkpoint:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SerError(f"{folder}: expected config.json of `save_pretrained`, which cannot be read: {error}") from error
-    kind, known = config.get("model_type"), ARCHITECTURES.values()
-    if kind not in ARCHITECTURES:
-        raise SerError(f"{folder} is of the architecture {kind!r}; expected one of {', '.join(known)}.")
+    if (kind := config.get("model_type")) not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise SerError(f"{folder} is of the architecture {kind!r}; expected one of {known} (XLSR-53 is wav2vec2).")
     # The Hub's cache names its folders by the commit.
     return Checkpoint(folder, label(encoder), f"{encoder}@{folder.name}" if in_hub else _digest(folder), config)
 
@@ -95,17 +89,11 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
     if checkpoint.config.get("add_adapter"):
         settings["add_adapter"] = False
     fault = f"{checkpoint.folder}: config.json states {checkpoint.config['model_type']}, but the weights"
+    settings |= {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    settings |= {"output_loading_info": True, "ignore_mismatched_sizes": bool(new)}
     try:
         with quiet_transformers():
-            model, report = model_class.from_pretrained(
-                checkpoint.folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=bool(new),
-                **settings,
-            )
+            model, report = model_class.from_pretrained(checkpoint.folder, **settings)
     except SafetensorError as error:
         raise SerError(f"{checkpoint.folder}: the weights are damaged ({error}). Copy them again.") from error
     except RuntimeError as error:
@@ -115,10 +103,8 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
     optional = re.compile(rf"(^|\.)({'|'.join(['masked_spec_embed', *new])})")
     missing = [key for key in sorted(random) if not optional.search(key)]
     if missing:
-        raise SerError(
-            f"{fault} lack {len(missing)} of its tensors, first {missing[0]}. They are of another model: take "
-            "the config.json that belongs to them."
-        )
+        lack = f"lack {len(missing)} of its tensors, first {missing[0]}"
+        raise SerError(f"{fault} {lack}. They are of another model: take the config.json that belongs to them.")
     for name in new:
         part = getattr(model, name, None)
         if f"{name}.weight" not in random and isinstance(part, torch.nn.Linear):
@@ -127,6 +113,11 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
             torch.nn.init.normal_(part.weight, std=std)
             torch.nn.init.zeros_(part.bias)
     return model.eval()
+
+
+def labels(emotions: list[str]) -> dict[str, dict]:
+    """The names of a classification model's logits, in transformers' words."""
+    return {"id2label": dict(enumerate(emotions)), "label2id": {name: place for place, name in enumerate(emotions)}}
 
 
 def load_feature_extractor(checkpoint: Checkpoint):
@@ -141,11 +132,7 @@ def load_feature_extractor(checkpoint: Checkpoint):
 
 
 def save_model(model, feature_extractor, folder: Path) -> None:
-    """Write a model, as one file of weights, and its feature extractor: what transformers loads.
-
-    Raises:
-        OSError: the disk is full or read-only.
-    """
+    """Write a model, as one file of weights, and its feature extractor; OSError where the disk is full or read-only."""
     from safetensors import SafetensorError
 
     try:
@@ -159,11 +146,9 @@ def save_model(model, feature_extractor, folder: Path) -> None:
 
 def check_sampling_rate(checkpoint: Checkpoint, feature_extractor, sampling_rate: int) -> None:
     """Raise SerError where an encoder reads another sampling rate, in Hz, than the recipe's."""
-    reads = feature_extractor.sampling_rate
-    if sampling_rate != reads:
-        raise SerError(
-            f"{checkpoint.name} reads {reads} Hz, but input.audio.sampling_rate is {sampling_rate}: set it to {reads}."
-        )
+    if sampling_rate != (reads := feature_extractor.sampling_rate):
+        given = f"input.audio.sampling_rate is {sampling_rate}"
+        raise SerError(f"{checkpoint.name} reads {reads} Hz, but {given}: set it to {reads}.")
 
 
 @contextmanager

@@ -82,10 +82,8 @@ class FinetunedEncoder(Model):
         return arrays.reshape(len(clips), -1)
 
     def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> Inputs:
-        raise SerError(
-            "speaker-adapted standardises features by speaker, and a fine-tuned model reads waveforms: "
-            "use another protocol, or a frozen encoder."
-        )
+        text = "speaker-adapted standardises features, and a fine-tuned model reads waveforms"
+        raise SerError(f"{text}: use another protocol, or a frozen encoder.")
 
     def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
         from ser_lib.models.finetuning import Finetuning
@@ -96,24 +94,19 @@ class FinetunedEncoder(Model):
         return history
 
     def probabilities(self, inputs: Inputs) -> np.ndarray:
-        return probabilities(self.model, self.feature_extractor, cast(list[np.ndarray], inputs))
+        return probabilities(self.model, self.feature_extractor, inputs)
 
     def probabilities_shared(self, inputs: Inputs) -> np.ndarray:
-        warn_of_cuts(self.feature_extractor, cast(list[np.ndarray], inputs))
-        return shared_probabilities(self.model, self.feature_extractor, cast(list[np.ndarray], inputs))
+        warn_of_cuts(self.feature_extractor, inputs)
+        return shared_probabilities(self.model, self.feature_extractor, inputs)
 
     @property
     def emotions(self) -> list[str]:  # type: ignore[override]  # the model's configuration holds them
-        names = self.model.config.id2label
-        return [names[number] for number in range(len(names))]
+        return [name for _, name in sorted(self.model.config.id2label.items())]
 
     @property
     def module(self) -> nn.Module:
         return self.model
-
-    @property
-    def parameters(self) -> int:
-        return sum(weight.numel() for weight in self.model.parameters())
 
     @property
     def trained_parameters(self) -> int:
@@ -147,7 +140,7 @@ def build(
 
     Args:
         seconds: length of Whisper's input, rounded up to whole seconds, at most 30; the others read any length.
-        spec_augment: mask parts of the encoder's input in training; None: as the checkpoint's configuration says.
+        spec_augment: of the recipe's `training`.
 
     Raises:
         SerError: the checkpoint reads another sampling rate, or its classification model has no SpecAugment.
@@ -156,17 +149,11 @@ def build(
 
     feature_extractor = encoder_weights.load_feature_extractor(checkpoint)
     encoder_weights.check_sampling_rate(checkpoint, feature_extractor, sampling_rate)
-    model = encoder_weights.load_model(
-        checkpoint,
-        AutoModelForAudioClassification,
-        new=HEAD,
-        num_labels=len(emotions),
-        id2label=dict(enumerate(emotions)),
-        label2id={emotion: number for number, emotion in enumerate(emotions)},
-    )
+    labels = encoder_weights.labels(emotions)
+    model = encoder_weights.load_model(checkpoint, AutoModelForAudioClassification, new=HEAD, **labels)
+    if spec_augment and batching_mode(model) == "log_mel":
+        raise SerError("Whisper's classification model has no SpecAugment: leave training.spec_augment out.")
     if spec_augment is not None:
-        if spec_augment and batching_mode(model) == "log_mel":
-            raise SerError("Whisper's classification model has no SpecAugment: leave training.spec_augment out.")
         model.config.apply_spec_augment = spec_augment
     if batching_mode(model) == "log_mel":
         # The extractor takes whole seconds only.

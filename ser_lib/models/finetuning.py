@@ -46,11 +46,8 @@ class Finetuning:
 
     Killed at any moment and run again with the same arguments, it resumes from the last checkpoint that was written
     completely. Out of GPU memory, it continues with smaller batches and more of them to a step. `training.batch_size`
-    counts the clips of all processes together; validation is computed in float32.
-
-    Args:
-        folder: for checkpoints: the best epoch's, the last, and a third while it is being written, each three times as
-            large as the model.
+    counts the clips of all processes together; validation is computed in float32. `folder` holds the checkpoints of the
+    best epoch and the last, and a third while it is being written, each three times as large as the model.
     """
 
     owner: finetuned_encoder.FinetunedEncoder
@@ -68,32 +65,25 @@ class Finetuning:
         training, n_processes = self.owner.training, distributed.world_size()
         self.clips_a_process, rest = divmod(training.batch_size, n_processes)
         if rest or not self.clips_a_process:
-            raise SerError(
-                f"training.batch_size={training.batch_size} cannot be divided among {n_processes} processes: set it to a "
-                f"multiple of {n_processes}."
-            )
+            batch = f"training.batch_size={training.batch_size} cannot be divided among {n_processes} processes"
+            raise SerError(f"{batch}: set it to a multiple of {n_processes}.")
         self.training, self.accumulation = training, training.gradient_accumulation
         self.device = pick_device(training.device)
         self.precision = pick_precision(training.precision, self.device)
         if training.precision not in ("auto", self.precision):
-            logger.warning(
-                "a %s does not train in %s: %s is used", self.device.type, training.precision, self.precision
-            )
+            names = self.device.type, training.precision, self.precision
+            logger.warning("a %s does not train in %s: %s is used", *names)
         self.checkpoints = Path(self.folder) / "checkpoints"
         _, rows = _last_checkpoint(self.checkpoints)
         self.started, self.seconds_before = time.monotonic(), rows[-1]["seconds"] if rows else 0.0
 
     def run(self) -> tuple[nn.Module, object, pd.DataFrame]:
-        """Train, and return the weights of the best epoch.
+        """Train.
 
         Returns:
-            the model in float32, in evaluation mode, on the CPU; its feature extractor; and the columns of
-            `network_training.fit`, learning_rate being the encoder's in the epoch's last step. Its `attrs` hold
+            the model of the best epoch in float32, in evaluation mode, on the CPU; its feature extractor; and the columns
+            of `network_training.fit`, learning_rate being the encoder's in the epoch's last step. Its `attrs` hold
             `seconds_before`: the time spent on epochs before an interruption.
-
-        Raises:
-            SerError: the encoder cannot be had or does not fit the settings, the loss became NaN or infinite, or the
-                smallest batch does not fit into the GPU's memory.
         """
         used = [self.waveforms[row] for row in [*self.train, *self.validation]]
         hide_bar = not self.progress or not distributed.is_first()
@@ -134,9 +124,8 @@ class Finetuning:
         audio = self.owner.input.audio
         seconds = audio.max_seconds or max(map(len, used)) / audio.sampling_rate
         checkpoint = encoder_weights.locate(self.owner.input.encoder, self.owner.input.revision)
-        return finetuned_encoder.build(
-            checkpoint, self.emotions, audio.sampling_rate, seconds, self.training.spec_augment
-        )
+        masks = self.training.spec_augment
+        return finetuned_encoder.build(checkpoint, self.emotions, audio.sampling_rate, seconds, masks)
 
     def _train(self, model: nn.Module, feature_extractor, bar: tqdm) -> None:
         """Run the Trainer to its end, from the last complete checkpoint if there is one; checkpoints are the result."""
@@ -149,7 +138,13 @@ class Finetuning:
             enable({"use_reentrant": False})
         batches = _Batches(self, model, feature_extractor)
         steps = math.ceil(len(batches) / self.accumulation) * training.epochs
+        on_cpu = self.device.type == "cpu"
+        silent = {"disable_tqdm": True, "report_to": "none", "log_level": "error", "logging_strategy": "no"}
+        kept = {"eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 2, "greater_is_better": True}
         arguments = TrainingArguments(
+            **silent,
+            **kept,
+            metric_for_best_model="best_epoch",
             output_dir=str(self.checkpoints),
             num_train_epochs=training.epochs,
             per_device_train_batch_size=self.clips_a_process,
@@ -160,27 +155,18 @@ class Finetuning:
             max_grad_norm=training.clip_norm or 0,
             bf16=self.precision == "bf16",
             fp16=self.precision == "fp16",
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            logging_strategy="no",
-            save_total_limit=2,
-            metric_for_best_model="best_epoch",
-            greater_is_better=True,
             # `_loss` raises an error instead.
             logging_nan_inf_filter=False,
             # The loss is a mean over the step's clips on all devices.
             average_tokens_across_devices=True,
             # Such as those of a layer that is dropped for a step.
             ddp_find_unused_parameters=True,
-            ddp_backend="gloo" if distributed.world_size() > 1 and self.device.type == "cpu" else None,
-            use_cpu=self.device.type == "cpu",
-            disable_tqdm=True,
-            report_to="none",
-            log_level="error",
+            ddp_backend="gloo" if distributed.world_size() > 1 and on_cpu else None,
+            use_cpu=on_cpu,
         )
         # Several GPUs are for several processes.
         arguments._n_gpu = min(arguments.n_gpu, 1)
-        tuner = _Tuner(self, batches, model, arguments, feature_extractor, bar)
+        tuner = _Tuner(batches, arguments, bar)
         bar.total, bar.n = steps, rows[-1]["step"] if rows else 0
         bar.refresh()
         tuner.train(resume_from_checkpoint=str(last) if last else None)
@@ -196,12 +182,8 @@ class Finetuning:
         divisor = next(number for number in range(2, clips + 1) if clips % number == 0)
         self.clips_a_process //= divisor
         self.accumulation *= divisor
-        logger.warning(
-            "out of GPU memory with %d clips at a time: continuing from the last checkpoint with %d, %d times a step",
-            clips,
-            self.clips_a_process,
-            self.accumulation,
-        )
+        text = "out of GPU memory with %d clips at a time: continuing from the last checkpoint with %d, %d times a step"
+        logger.warning(text, clips, self.clips_a_process, self.accumulation)
 
     def best_epoch(self, history: list[dict]) -> int:
         """The epoch, from 1, whose weights are kept: the highest UAR, then the lower loss; or the last."""
@@ -254,15 +236,10 @@ class _Batches:
             part, truth = rows[:1].tolist(), torch.tensor([NO_LABEL])
         waveforms = [job.waveforms[row] for row in part]
         if augmentation is not None:
-            waveforms = [
-                augment(
-                    waveform,
-                    job.owner.input.audio.sampling_rate,
-                    **augmentation.model_dump(exclude_defaults=True),
-                    rng=np.random.default_rng([job.seed, self.epoch, row]),
-                )
-                for row, waveform in zip(part, waveforms, strict=True)
-            ]
+            rate, ranges = job.owner.input.audio.sampling_rate, augmentation.model_dump(exclude_defaults=True)
+            generators = [np.random.default_rng([job.seed, self.epoch, row]) for row in part]
+            both = zip(waveforms, generators, strict=True)
+            waveforms = [augment(waveform, rate, **ranges, rng=rng) for waveform, rng in both]
         # The length of all processes' clips, since some models read the padding.
         length = max(self.shortest, *(len(job.waveforms[row]) for row in rows))
         return finetuned_encoder.collate(self.model, self.feature_extractor, waveforms, length) | {"labels": truth}
@@ -271,8 +248,9 @@ class _Batches:
 class _Tuner(Trainer):
     """The Trainer with batches, optimiser, loss and validation of this project."""
 
-    def __init__(self, job: Finetuning, batches: _Batches, model, arguments, feature_extractor, bar: tqdm):
-        self.job, self.batches, self.bar = job, batches, bar
+    def __init__(self, batches: _Batches, arguments: TrainingArguments, bar: tqdm):
+        self.job, self.batches, self.bar = batches.job, batches, bar
+        job = self.job
         # Summed loss, right answers, clips of this epoch.
         self.sums = np.zeros(3)
         self.steps_an_epoch = math.ceil(len(batches) / job.accumulation)
@@ -280,13 +258,8 @@ class _Tuner(Trainer):
         if job.training.class_weights:
             weights = balanced_weights(job.labels[job.train], len(job.emotions))
             self.class_weights = torch.tensor(weights, dtype=torch.float32, device=job.device)
-        super().__init__(
-            model,
-            arguments,
-            eval_dataset=job.validation,
-            processing_class=feature_extractor,
-            compute_loss_func=self._loss,
-        )
+        parts = {"processing_class": batches.feature_extractor, "compute_loss_func": self._loss}
+        super().__init__(batches.model, arguments, eval_dataset=job.validation, **parts)
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> _Batches:
@@ -300,33 +273,29 @@ class _Tuner(Trainer):
             if weight.requires_grad:
                 groups.setdefault((finetuned_encoder.in_head(name), name in decayed), []).append(weight)
         rates = training.learning_rate, training.head_learning_rate or training.learning_rate
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": weights, "lr": rates[head], "weight_decay": training.weight_decay * decays}
-                for (head, decays), weights in sorted(groups.items())
-            ],
-            fused=True,
-        )
+        settings = [
+            {"params": weights, "lr": rates[head], "weight_decay": training.weight_decay * decays}
+            for (head, decays), weights in sorted(groups.items())
+        ]
+        self.optimizer = torch.optim.AdamW(settings, fused=True)
         return self.optimizer
 
     def _loss(self, outputs, truth: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-        loss = nn.functional.cross_entropy(
-            outputs.logits, truth, self.class_weights, ignore_index=NO_LABEL, reduction="sum"
-        )
+        sums = {"ignore_index": NO_LABEL, "reduction": "sum"}
+        loss = nn.functional.cross_entropy(outputs.logits, truth, self.class_weights, **sums)
+        # Before the schedule changes it.
+        self.rate = self.optimizer.param_groups[0]["lr"]
         if not torch.isfinite(loss):
             step = self.state.global_step % self.steps_an_epoch + 1
             better = {"fp16": "bf16 or float32", "bf16": "float32"}.get(self.job.precision)
+            lower = f"Set training.precision={better}, lower" if better else "Lower"
             raise SerError(
                 f"the training loss became {loss.item()} in epoch {self.batches.epoch + 1}, step {step}, at learning "
-                f"rate {self.optimizer.param_groups[0]['lr']:g}, in {self.job.precision}. "
-                + (f"Set training.precision={better}, lower" if better else "Lower")
-                + " training.learning_rate, or limit the gradient with training.clip_norm=1.0; if it happens in the "
-                "first step, look for NaN in the audio."
+                f"rate {self.rate:g}, in {self.job.precision}. {lower} training.learning_rate, or limit the gradient "
+                "with training.clip_norm=1.0; if it happens in the first step, look for NaN in the audio."
             )
         right = (outputs.logits.argmax(dim=1) == truth).sum()
         self.sums += loss.item(), right.item(), (truth != NO_LABEL).sum().item()
-        # Before the schedule changes it.
-        self.rate = self.optimizer.param_groups[0]["lr"]
         self.bar.update(self.state.global_step - self.bar.n)
         return loss / num_items_in_batch
 
@@ -352,9 +321,8 @@ class _Tuner(Trainer):
         if not rows:
             return dict.fromkeys(VALIDATION, math.nan)
         waveforms = [job.waveforms[row] for row in rows]
-        answers = finetuned_encoder.shared_probabilities(
-            self.model, self.processing_class, waveforms, batch_size=2 * job.clips_a_process
-        )
+        model = self.model, self.processing_class
+        answers = finetuned_encoder.shared_probabilities(*model, waveforms, batch_size=2 * job.clips_a_process)
         truth = job.labels[rows]
         right = answers.argmax(axis=1) == truth
         of_truth = np.maximum(answers[np.arange(len(rows)), truth], np.finfo(float).tiny)

@@ -177,8 +177,7 @@ def save_frozen(encoder, network: Network, layers: str | Sequence[int], pooling:
         layers=named[layers] if isinstance(layers, str) else [numbers[layer] for layer in layers],
         pooling="frames" if pooling == "sequence" else pooling,
         sampling_rate=encoder.sampling_rate,
-        id2label=dict(enumerate(emotions)),
-        label2id={emotion: number for number, emotion in enumerate(emotions)},
+        **encoder_weights.labels(emotions),
     )
     # Without random weights: both parts exist already.
     with torch.device("meta"):
