@@ -1,8 +1,4 @@
-"""Embeddings: clips computed once by a pretrained transformer that reads speech, and cached.
-
-Every core computes a batch of its own: a model that is spread over cores waits for the slowest core at each of its
-thousands of small operations.
-"""
+"""Embeddings: clips computed once by a pretrained transformer that reads speech, and cached."""
 
 import logging
 import os
@@ -78,8 +74,7 @@ def embed(
 ) -> np.ndarray | list[np.ndarray]:
     """Embeddings of clips by a frozen encoder, from the cache where they are there already.
 
-    One pass serves every choice of layers, since all layers are cached; a sequence is cached layer by layer. Several
-    processes share the work.
+    All layers are cached, a sequence layer by layer. Several processes share the work.
 
     Args:
         clips: clip table; rows with the same `audio_hash` are computed once.
@@ -90,8 +85,8 @@ def embed(
         its range; for a sequence, of one layer, a list of such arrays (n_frames, n_features), 20 ms a frame.
 
     Raises:
-        SerError: the encoder cannot be had, has no such layer, or reads another sampling rate; a file cannot be read;
-            a value is not finite; one clip does not fit into the GPU's memory.
+        SerError: the encoder cannot be had, or does not fit the settings; a file cannot be read; a value is not finite;
+            one clip does not fit into the GPU's memory.
     """
     checkpoint, target = encoder_weights.locate(settings.encoder, settings.revision), pick_device(device)
     numbers, layer = _layers(settings, checkpoint)
@@ -147,10 +142,8 @@ def _layers(settings: Input, checkpoint: encoder_weights.Checkpoint) -> tuple[li
     count, layers = checkpoint.n_layers, settings.layers
     wanted = {"all": range(count), "last": [-1]}[layers] if isinstance(layers, str) else layers
     if not wanted or not set(wanted) <= set(range(-count, count)):
-        raise SerError(
-            f'input.layers={layers}: {checkpoint.name} has the layers 0 to {count - 1}; -1 is the last. "all" and '
-            '"last" are understood as well.'
-        )
+        known = f"the layers 0 to {count - 1}; -1 is the last. Also understood: all, last"
+        raise SerError(f"input.layers={layers}: {checkpoint.name} has {known}.")
     numbers = [number % count for number in wanted]
     return numbers, numbers[0] if settings.pooling == "sequence" else None
 
@@ -181,10 +174,8 @@ def _compute(
                 return [_pool(window, layer) for window in states]
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
-                    raise SerError(
-                        f"{samples / encoder.sampling_rate:.1f} s of audio do not fit into the GPU's memory. Free "
-                        "some of it, or use training.device=cpu."
-                    ) from error
+                    text = f"{samples / encoder.sampling_rate:.1f} s of audio do not fit into the GPU's memory"
+                    raise SerError(f"{text}. Free some of it, or use training.device=cpu.") from error
                 logger.warning("out of GPU memory with %d clips a batch: continuing with half as many", len(batch))
                 allowed = samples / 2
             # Not above, where the error still holds the tensors that did not fit.
@@ -192,6 +183,7 @@ def _compute(
         half = len(batch) // 2
         return pooled(batch[:half]) + pooled(batch[half:])
 
+    # A batch for each core: a model that is spread over cores waits for the slowest at each of its small operations.
     threads = torch.get_num_threads()
     workers = threads if device.type == "cpu" else 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))

@@ -2,12 +2,11 @@
 
 A clip's hidden states do not depend on the other clips of its batch. There are three modes of batching:
 
-- "padded": wav2vec2, XLS-R, HuBERT and WavLM whose convolutions are normalised frame by frame ("layer") read padded
-  batches with an attention mask.
-- "same_length": where the first convolution is normalised over time ("group"), padding would change every frame, and
-  data2vec-audio sees padding through its stacked positional convolutions. Only clips of one length share a batch.
-- "log_mel": Whisper reads log-mel frames, which its own code pads to 30 s. Here clips are padded to the longest of the
-  batch and the padding is masked: a tenth of the work on clips of a few seconds.
+- "padded": models whose convolutions are normalised frame by frame ("layer") read padded batches with a mask.
+- "same_length": where the first convolution is normalised over time ("group"), and in data2vec-audio, padding would
+  change the frames of a clip. Only clips of one length share a batch.
+- "log_mel": Whisper's own code pads to 30 s. Here clips are padded to the longest of the batch, and masked: a tenth of
+  the work on clips of a few seconds.
 """
 
 from collections.abc import Iterator
@@ -22,19 +21,17 @@ MAX_SECONDS = 30.0
 
 def batching_mode(model: nn.Module) -> str:
     """How clips of different lengths share a batch: "padded", "same_length" or "log_mel"; see above."""
-    architecture = model.config.model_type
-    if architecture == "whisper":
+    if model.config.model_type == "whisper":
         return "log_mel"
-    by_frame = architecture != "data2vec-audio" and model.config.feat_extract_norm == "layer"
+    by_frame = model.config.model_type != "data2vec-audio" and model.config.feat_extract_norm == "layer"
     return "padded" if by_frame else "same_length"
 
 
 def samples_of(model: nn.Module, n_frames: int) -> int:
     """Samples that a waveform model's convolutions need for a number of frames; for one frame, the receptive field."""
-    samples = n_frames
     for kernel, stride in zip(model.config.conv_kernel[::-1], model.config.conv_stride[::-1], strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples
+        n_frames = (n_frames - 1) * stride + kernel
+    return n_frames
 
 
 def pooled(states: torch.Tensor, pooling: str, form: str) -> torch.Tensor:
@@ -70,8 +67,8 @@ def hidden_states(
         normalise: where the feature extractor asks for it.
 
     Returns:
-        one tensor (n_layers, n_frames, n_features) a clip, on the model's device. Layer 0 is the input of the first
-        transformer layer; the last is the model's output, after its last normalisation.
+        one tensor (n_layers, n_frames, n_features) a clip. Layer 0 is the input of the first transformer layer; the last
+        is the model's output, after its last normalisation.
     """
     cut = [windows(feature_extractor, waveform, normalise) for waveform in waveforms]
     pieces = [piece for clip in cut for piece in clip]
@@ -82,11 +79,11 @@ def hidden_states(
     elif mode == "padded":
         states = iter(_waveform_states(model, pieces))
     else:
-        by_number: dict[int, torch.Tensor] = {}
-        for length in sorted({len(piece) for piece in pieces}):
-            numbers = [number for number, piece in enumerate(pieces) if len(piece) == length]
-            by_number |= zip(numbers, _waveform_states(model, [pieces[number] for number in numbers]), strict=True)
-        states = (by_number[number] for number in range(len(pieces)))
+        by_length = {}
+        for length in {len(piece) for piece in pieces}:
+            batch = [piece for piece in pieces if len(piece) == length]
+            by_length[length] = iter(_waveform_states(model, batch))
+        states = (next(by_length[len(piece)]) for piece in pieces)
     # `torch.cat` would copy a clip of one window.
     joined = [[next(states) for _ in clip] for clip in cut]
     return [parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in joined]

@@ -46,8 +46,7 @@ class Normalised(nn.Module):
 class LogMel(nn.Module):
     """Whisper's log-mel frames, (n_clips, n_mels, n_samples / hop), as `WhisperFeatureExtractor` computes them.
 
-    Written again, since the extractor cannot be exported: the Fourier transform and the mel filters are convolutions,
-    which any runtime has and which int8 does not change.
+    The extractor cannot be exported. Here Fourier transform and mel filters are convolutions, as any runtime has them.
     """
 
     def __init__(self, feature_extractor):
@@ -122,10 +121,7 @@ class FinetunedGraph(nn.Module):
 
 
 class _Recurrence(nn.Module):
-    """A `Recurrence` as one ONNX operator with the length of each clip; the exporter would unroll every step.
-
-    In PyTorch the operator returns zeros.
-    """
+    """A `Recurrence` as one ONNX operator, which returns zeros in PyTorch; the exporter would unroll every step."""
 
     # Positions of ONNX's gates among PyTorch's.
     ORDER = {"GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}

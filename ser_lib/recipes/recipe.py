@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -91,22 +91,15 @@ class Recipe(Section):
         return AcousticNetwork if self.input.encoder in ACOUSTIC_FEATURES else FrozenEncoder
 
     def create_model(self) -> Model:
-        """The recipe's model, without weights.
-
-        Raises:
-            SerError: no model has that name, or the settings do not fit together.
-        """
+        """The recipe's model, without weights; SerError where no model has that name or the settings do not fit."""
         return self._model_class(self.input, self.model, self.training)
 
-    @property
-    def reads_encoder(self) -> bool:
-        """`Model.reads_encoder`"""
-        return self._model_class.reads_encoder
-
-    @property
-    def trains_encoder(self) -> bool:
-        """`Model.trains_encoder`"""
-        return self._model_class.trains_encoder
+    # What the model states of itself: see `ser_lib.models.base.Model`.
+    reads_encoder: ClassVar[property] = property(lambda self: self._model_class.reads_encoder)
+    trains_encoder: ClassVar[property] = property(lambda self: self._model_class.trains_encoder)
+    features_label: ClassVar[property] = property(lambda self: self.create_model().features_label)
+    input_label: ClassVar[property] = property(lambda self: self.create_model().input_label)
+    model_label: ClassVar[property] = property(lambda self: self.create_model().label)
 
     @property
     def folder_name(self) -> str:
@@ -123,21 +116,6 @@ class Recipe(Section):
         if names != list(self.corpora):
             shown = [f"corpora=[{', '.join(names)}]" if item.startswith("corpora=") else item for item in shown]
         return "; ".join([self.variant, *shown])
-
-    @property
-    def features_label(self) -> str:
-        """`Model.features_label`"""
-        return self.create_model().features_label
-
-    @property
-    def input_label(self) -> str:
-        """`Model.input_label`"""
-        return self.create_model().input_label
-
-    @property
-    def model_label(self) -> str:
-        """`Model.label`"""
-        return self.create_model().label
 
     @property
     def notices(self) -> list[str]:
@@ -175,10 +153,8 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     if not path.is_file():
         near = get_close_matches(str(name), recipe_names(), n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise SerError(
-            f"unknown recipe {str(name)!r}. {hint}The recipes are {', '.join(recipe_names())}; "
-            "a path to a .yaml file of your own works too."
-        )
+        known = ", ".join(recipe_names())
+        raise SerError(f"unknown recipe {str(name)!r}. {hint}Give one of {known}, or a path to your own .yaml file.")
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -186,10 +162,10 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     if not isinstance(fields, dict):
         raise SerError(f"{path} holds no recipe: expected keys such as title, corpora, model.")
     as_run = fields.pop("as_run", None)
+    if variant == "as-run" and as_run is None:
+        reason = fields.get("as_run_notes") or "none is known."
+        raise SerError(f"recipe {path.stem} has no as-run variant: {reason}")
     if variant == "as-run":
-        if as_run is None:
-            reason = fields.get("as_run_notes") or "none is known."
-            raise SerError(f"recipe {path.stem} has no as-run variant: {reason}")
         fields = _merged(fields, as_run)
     overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
     for item in overrides:

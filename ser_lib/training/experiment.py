@@ -45,9 +45,7 @@ def train(
     progress: bool = True,
     folds: list[int] | None = None,
 ) -> Run | None:
-    """Train and test every fold, and write the run folder.
-
-    An earlier run of the same recipe, protocol and seed is replaced, once this one is finished.
+    """Train and test every fold, and write the run folder; it replaces that of an earlier run when it is finished.
 
     Args:
         folds: train only these, as one of several jobs, on this machine or on others that share the disk. The job
@@ -113,10 +111,9 @@ def refuse_idle_overrides(recipe: Recipe) -> None:
     for key in (key for item in recipe.overrides for key in keys_of(item)):
         section, _, name = key.partition(".")
         if name and section in used and name.split(".")[0] not in used[section]:
-            raise SerError(
-                f"{key} has no effect on model.name={recipe.model.name} with input.encoder={recipe.input.encoder}, "
-                f"where {section} has {', '.join(sorted(used[section]))}. Leave it out."
-            )
+            model = f"model.name={recipe.model.name} with input.encoder={recipe.input.encoder}"
+            known = ", ".join(sorted(used[section]))
+            raise SerError(f"{key} has no effect on {model}, where {section} has {known}. Leave it out.")
 
 
 def _warn_of_another(final: Path, recipe: Recipe) -> None:
@@ -125,11 +122,9 @@ def _warn_of_another(final: Path, recipe: Recipe) -> None:
     with suppress(SerError, OSError):
         before = read_resolved(final / "recipe.yaml")
         if before != recipe and distributed.is_first():
-            logger.warning(
-                "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, "
-                "stop now and use another --runs-dir",
-                *(final, before.variant_label, recipe.variant_label),
-            )
+            text = "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, "
+            text += "stop now and use another --runs-dir"
+            logger.warning(text, final, before.variant_label, recipe.variant_label)
 
 
 def _train_fold(
@@ -221,12 +216,10 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
 
 def _link(source, target) -> None:
     """Link a file instead of copying it, where the disk allows links: fine-tuned models are large."""
+    # One may be left by an interrupted assembly.
+    Path(target).unlink(missing_ok=True)
     try:
         os.link(source, target)
-    except FileExistsError:
-        # Left by an interrupted assembly.
-        Path(target).unlink()
-        _link(source, target)
     except OSError:
         shutil.copy2(source, target)
 

@@ -76,10 +76,7 @@ def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
     """Keep the folder of an interrupted run of the same identity; else make an empty one.
 
     Args:
-        alone: this job trains all folds. One of several jobs does not delete what others have trained.
-
-    Raises:
-        SerError: another job trained folds of another identity.
+        alone: this job trains all folds; else SerError in place of deleting what other jobs have trained.
     """
     with locked(partial.with_suffix(".lock"), str(partial), wait=True):
         before = identity_of(partial)
@@ -88,9 +85,8 @@ def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
             changed = " and ".join(key for key in identity if before.get(key) != identity[key])
             if trained and not alone:
                 raise SerError(
-                    f"{partial} holds {', '.join(trained)}, trained by a job of this run that differs in: {changed}. "
-                    "All jobs of a run need the same settings, data, versions and kind of device. To discard those "
-                    "folds, delete that folder."
+                    f"{partial} holds {', '.join(trained)}, trained by a job of this run that differs in: {changed}. All "
+                    "jobs of a run need the same of it. To discard those folds, delete that folder."
                 )
             with ExitStack() as locks:
                 for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
@@ -106,26 +102,16 @@ def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
 
 
 def is_trained(partial: Path, fold: int, identity: dict) -> bool:
-    """Whether a fold is finished; the caller holds its lock.
-
-    Raises:
-        SerError: another job has started the run anew, or finished it.
-    """
+    """Whether a fold is finished; the caller holds its lock. SerError where another job has started the run anew."""
     if identity_of(partial) != identity:
-        raise SerError(
-            f"another job has started {partial.stem[1:]} in {partial.parent} anew, or finished it, while this one was "
-            "about to train. Wait for it, then run this again if it is still needed."
-        )
+        job = f"another job has started {partial.stem[1:]} in {partial.parent} anew, or finished it, meanwhile"
+        raise SerError(f"{job}. Wait for it, then run this again if it is still needed.")
     return (partial / f"fold-{fold}").is_dir()
 
 
 @contextmanager
 def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold a lock; of several processes that train together, the first holds it for all.
-
-    Raises:
-        SerError: another process holds it, unless `wait`.
-    """
+    """Hold a lock, the first process for all that train together; SerError where another has it, unless `wait`."""
     if not distributed.is_first():
         yield
         return
