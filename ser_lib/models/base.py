@@ -1,8 +1,8 @@
 """The interface of every model, and the table that maps `model.name` of a recipe to its class.
 
-There are three kinds: a network on acoustic features (`acoustic_network`), a network on the layers of a frozen
-pretrained encoder (`frozen_encoder`), and a fine-tuned encoder (`finetuned_encoder`). `MODELS` holds whole models
-(`Model`), and heads (`heads.Head`), which are the variable part of a network of the first two kinds.
+There are three kinds: a network on acoustic features or on the layers of a frozen pretrained encoder (`network_models`),
+and a fine-tuned encoder (`finetuned_encoder`). `MODELS` holds whole models (`Model`), and heads (`heads.Head`), which are
+the variable part of a network.
 """
 
 from abc import ABC, abstractmethod

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,10 @@ FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetens
 # The Hub's own converter opens a pull request that adds safetensors to a repository of pickled weights.
 CONVERTER = "SFconvertbot"
 REFUSED = "can run any program while they are loaded, and are refused"
-CONVERT = "https://huggingface.co/spaces/safetensors/convert"
+CONVERT = (
+    "Have them converted at https://huggingface.co/spaces/safetensors/convert, or convert them once, where you trust "
+    "them, with `model.save_pretrained(folder)`"
+)
 
 
 @dataclass(frozen=True)
@@ -188,21 +191,17 @@ def _folder(encoder: str) -> Path:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         if not pickled:
             raise SerError(f"{folder} holds no weights: expected model.safetensors beside config.json.")
-        raise SerError(
-            f"{folder} holds only pickled weights ({', '.join(pickled)}), which {REFUSED}. Convert them once, where you "
-            "trust them, with `model.save_pretrained(folder)`, or take the safetensors of the same model from the Hub "
-            f"({CONVERT} makes them)."
-        )
+        held = f"{folder} holds only pickled weights ({', '.join(pickled)})"
+        raise SerError(f"{held}, which {REFUSED}. {CONVERT}, or take the safetensors of the same model from the Hub.")
     return folder
 
 
 def _weights(folder: Path) -> list[Path]:
     """The files with weights; [] where one of them is missing."""
     index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return [path for path in [folder / "model.safetensors"] if path.is_file()]
-    shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    return [folder / name for name in shards] if all((folder / name).is_file() for name in shards) else []
+    shards = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ["model.safetensors"]
+    files = [folder / name for name in sorted(set(shards))]
+    return files if all(file.is_file() for file in files) else []
 
 
 def _digest(folder: Path) -> str:
@@ -223,11 +222,8 @@ def _repository(name: str, revision: str) -> Path:
     if not _weights(folder):
         converted = _find_conversion(name, folder.name)
         if converted is None:
-            raise SerError(
-                f"{name} at {revision} holds no safetensors, and the Hub has not converted its weights. Pickled "
-                f"weights {REFUSED}. Have them converted at {CONVERT}, or convert them once, where you trust them, "
-                "with `model.save_pretrained(folder)`, and name that folder with input.encoder=…"
-            )
+            held = f"{name} at {revision} holds no safetensors, and the Hub has not converted its weights"
+            raise SerError(f"{held}. Pickled weights {REFUSED}. {CONVERT}, and name that folder with input.encoder=…")
         folder = _snapshot(name, converted)
         with replacing(path) as part:
             part.write_text(json.dumps(known | {f"{name}@{revision}": converted}, indent=1))
@@ -238,21 +234,18 @@ def _snapshot(name: str, revision: str) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     wanted = {"revision": revision, "allow_patterns": FILES}
-    try:
+    with suppress(errors.LocalEntryNotFoundError, errors.HFValidationError):
         cached = Path(snapshot_download(name, local_files_only=True, **wanted))
         # An interrupted download leaves a folder without its weights.
         if _weights(cached) and (cached / "config.json").is_file():
             return cached
-    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
-        pass
     try:
         with quiet_hub():
             fetched = Path(snapshot_download(name, **wanted))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-        raise SerError(
-            f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here. Check "
-            "input.encoder and input.revision; for a private repository, `hf auth login`."
-        ) from error
+        text = f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here"
+        advice = "Check input.encoder and input.revision; for a private repository, `hf auth login`."
+        raise SerError(f"{text}. {advice}") from error
     except (OSError, errors.HTTPError) as error:
         raise _unreachable(name, revision) from error
     # Without a network: the part that an interrupted download left.
@@ -277,9 +270,9 @@ def quiet_hub():
 
 def _unreachable(name: str, revision: str) -> SerError:
     return SerError(
-        f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. "
-        "There are three ways: a folder that holds it, with input.encoder=/path/to/it; the caches, filled by running "
-        "the same once where there is a network, and named in HF_HOME and SER_CACHE_DIR; or a network."
+        f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. Use a "
+        "folder that holds it, with input.encoder=/path/to/it; the caches of a machine with a network, named in HF_HOME "
+        "and SER_CACHE_DIR; or a network."
     )
 
 

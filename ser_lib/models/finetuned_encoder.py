@@ -27,6 +27,7 @@ from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.models import embeddings, encoder_weights
 from ser_lib.models.base import Inputs, Model, OnnxGraph, register
+from ser_lib.models.encoder_weights import Checkpoint
 from ser_lib.models.hidden_states import MAX_SECONDS, batching_mode, normalised, padded
 from ser_lib.models.settings import ModelSettings
 
@@ -130,11 +131,7 @@ class FinetunedEncoder(Model):
 
 
 def build(
-    checkpoint: encoder_weights.Checkpoint,
-    emotions: list[str],
-    sampling_rate: int,
-    seconds: float,
-    spec_augment: bool | None = None,
+    checkpoint: Checkpoint, emotions: list[str], sampling_rate: int, seconds: float, spec_augment: bool | None = None
 ) -> tuple[nn.Module, object]:
     """An encoder with a new head, random by PyTorch's own state, in float32 on the CPU, and its feature extractor.
 
@@ -203,11 +200,10 @@ def in_head(name: str) -> bool:
 
 def warn_of_cuts(feature_extractor, waveforms: list[np.ndarray]) -> None:
     """Log how many clips are longer than the input of a Whisper model."""
-    limit = getattr(feature_extractor, "n_samples", math.inf)
-    longer = sum(len(waveform) > limit for waveform in waveforms)
+    longer = sum(len(waveform) > getattr(feature_extractor, "n_samples", math.inf) for waveform in waveforms)
     if longer:
-        seconds = feature_extractor.chunk_length
-        logger.warning("%d of %d clips are cut to the %d s that this model reads", longer, len(waveforms), seconds)
+        numbers = longer, len(waveforms), feature_extractor.chunk_length
+        logger.warning("%d of %d clips are cut to the %d s that this model reads", *numbers)
 
 
 def collate(
@@ -230,7 +226,7 @@ def probabilities(model: nn.Module, feature_extractor, waveforms: list[np.ndarra
 
     Args:
         waveforms: prepared as in training. A Whisper model cuts longer ones to its input length.
-        batch_size: most clips at a time; fewer where they are long, or where the GPU's memory is short.
+        batch_size: most clips at a time.
     """
     model.eval()
     target = next(model.parameters()).device
@@ -266,11 +262,7 @@ def _logits(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def load(folder: Path) -> tuple[nn.Module, object]:
-    """Read what `FinetunedEncoder.save` wrote; SerError where a file is missing or damaged.
-
-    Returns:
-        the model in float32, in evaluation mode, on the CPU, and its feature extractor.
-    """
+    """The model that `FinetunedEncoder.save` wrote, in float32, and its feature extractor; SerError if it is damaged."""
     from transformers import AutoModelForAudioClassification
 
     checkpoint = encoder_weights.locate(str(Path(folder).absolute()))

@@ -1,8 +1,7 @@
 """Fine-tune a pretrained encoder with a classification head, through the Trainer of transformers.
 
-Random numbers (order, dropout, augmentation) depend on (seed, epoch, clip or process) only, never on what was computed
-before. On a CPU a seed therefore repeats every digit for the same number of threads and processes, whether the training
-was interrupted and resumed or not. On a GPU sums have no fixed order, and the last digits differ.
+Random numbers depend on (seed, epoch, clip or process) only. On a CPU a seed therefore repeats every digit for the same
+number of threads and processes, whether the training was interrupted or not; on a GPU the last digits differ.
 """
 
 import gc
@@ -175,10 +174,9 @@ class Finetuning:
         """Fewer clips at a time, as many in a step as before."""
         clips = self.clips_a_process
         if clips == 1 or distributed.world_size() > 1:
-            raise SerError(
-                f"{clips} clips at a time do not fit into the GPU's memory: lower training.batch_size or "
-                "input.audio.max_seconds, or set training.gradient_checkpointing=true."
-            ) from error
+            text = f"{clips} clips at a time do not fit into the GPU's memory: lower training.batch_size or"
+            advice = "input.audio.max_seconds, or set training.gradient_checkpointing=true."
+            raise SerError(f"{text} {advice}") from error
         divisor = next(number for number in range(2, clips + 1) if clips % number == 0)
         self.clips_a_process //= divisor
         self.accumulation *= divisor

@@ -45,19 +45,11 @@ class SpeechEmotionConfig(PretrainedConfig):
     model_type = FROZEN_ENCODER
 
     def __init__(
-        self,
-        encoder_config: dict[str, Any] | None = None,
-        network_config: dict[str, Any] | None = None,
-        layers: list[int] | None = None,
-        pooling: str = "mean",
-        sampling_rate: int = 16000,
-        **kwargs,
+        self, encoder_config=None, network_config=None, layers=None, pooling="mean", sampling_rate=16000, **kwargs
     ):
         self.encoder_config: dict[str, Any] = encoder_config or {}
         self.network_config: dict[str, Any] = network_config or {}
-        self.layers = layers
-        self.pooling = pooling
-        self.sampling_rate = sampling_rate
+        self.layers, self.pooling, self.sampling_rate = layers, pooling, sampling_rate
         super().__init__(**kwargs)
 
 
@@ -85,13 +77,7 @@ class SpeechEmotionModel(PreTrainedModel):
         self.encoder.eval()
         return self
 
-    def forward(
-        self,
-        input_values: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-    ) -> SequenceClassifierOutput:
+    def forward(self, input_values=None, input_features=None, attention_mask=None, labels=None):
         """Logits of shape (n_clips, n_emotions), and the loss where there are labels.
 
         Args:

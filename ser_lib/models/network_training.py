@@ -35,10 +35,7 @@ FIELDS = (
 )
 # Of L-BFGS, for each candidate of logistic regression.
 MAX_ITERATIONS = 1000
-NOT_CONVERGED = (
-    "logistic regression with training.inverse_regularisation=%g has not converged after %d iterations: its numbers may "
-    "change with more of them"
-)
+NOT_CONVERGED = "training.inverse_regularisation=%g has not converged after %d iterations: more may change its numbers"
 
 logger = logging.getLogger(__name__)
 
@@ -174,11 +171,9 @@ def fit(
 def _keep_best(
     network: nn.Module, rows: Iterable[dict[str, float]], by_validation: bool, patience: int | None = None
 ) -> pd.DataFrame:
-    """Load the weights that the network had at the best row, or at the last; the rows, with that one marked.
+    """Compute row after row, until `patience` rows bring no better one, and load the weights of the best.
 
-    Args:
-        rows: computed one by one; best is the highest UAR on validation clips, then the lower loss.
-        patience: the number of rows without a better one after which no more are computed.
+    The best row has the highest UAR on validation clips, then the lowest loss; without `by_validation` it is the last.
     """
     history: list[dict[str, float]] = []
     best: tuple[float, float] | None = None
@@ -197,49 +192,36 @@ def _keep_best(
 
 
 def fit_logistic(
-    network: nn.Module,
-    features: np.ndarray,
-    labels: np.ndarray,
-    train: np.ndarray,
-    validation: np.ndarray,
-    training: Training,
-    *,
-    standardise: bool = True,
-    progress: bool = True,
-    description: str = "candidates",
+    network, features, labels, train, validation, training: Training, *, standardise=True, progress=True, description=""
 ) -> pd.DataFrame:
     """Fit a "logistic-regression" network in place, on the CPU, with scikit-learn's LogisticRegression.
 
-    It ends with the coefficients of the best of `training.inverse_regularisation`. Nothing here is random; inside
-    `seeded` it does not depend on the number of cores either.
+    It ends with the coefficients of the best of `training.inverse_regularisation`. The arguments are those of `fit`.
 
     Returns:
         The columns of `fit`, one row a candidate, and `inverse_regularisation`, its value: epoch counts the
         candidates from 1, learning_rate is NaN, the training loss is unweighted, without the penalty.
 
     Raises:
-        SerError: NaN or infinite features, fewer than two classes to learn, or several candidates without
-            validation clips to choose by.
+        SerError: NaN or infinite features, fewer than two classes, or candidates without validation clips to choose by.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     strengths = training.inverse_regularisation
     if len(strengths) > 1 and len(validation) == 0:
-        raise SerError(
-            f"there are no validation clips to choose one of {len(strengths)} values of "
-            "training.inverse_regularisation by: give one value, or a split.validation_fraction above 0."
+        text = (
+            f"there are no validation clips to choose one of {len(strengths)} values of training.inverse_regularisation"
         )
+        raise SerError(f"{text} by: give one value, or a split.validation_fraction above 0.")
     if len(np.unique(labels[train])) < 2:
         raise SerError("the training clips are all of one emotion: logistic regression needs two or more.")
     network.cpu().eval()
     inputs, truth = torch.from_numpy(features), torch.from_numpy(labels.astype(np.int64))
     broken = (~torch.isfinite(inputs)).any(dim=1).nonzero()[:, 0].tolist()
     if broken:
-        raise SerError(
-            f"the features of {len(broken)} clips hold NaN or infinite values, first in row {broken[0]}: "
-            "logistic regression cannot be fitted to them. Look at those clips' audio."
-        )
+        text = f"the features of {len(broken)} clips hold NaN or infinite values, first in row {broken[0]}"
+        raise SerError(f"{text}: logistic regression cannot be fitted to them. Look at those clips' audio.")
     if standardise:
         network.standardise.fit(inputs[train])
     standardised = network.standardise(inputs[train]).double().numpy()

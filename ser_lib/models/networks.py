@@ -1,12 +1,10 @@
 """Networks that learn from features: standardised input, a head, dense layers, logits.
 
-The input of a network has one of three forms:
+The input, float32 or float16, has one of three forms:
 
 - "vector", (n_clips, n_features): a clip's pooled features, or its embedding.
 - "layers", (n_clips, n_layers, n_features): an embedding from each layer of an encoder.
 - "sequence", (n_clips, n_frames, n_features): one vector a frame, padded with NaN. Padding never changes a result.
-
-Values may be float16, as embeddings are cached: each batch becomes float32 when it is read.
 """
 
 import json
@@ -71,8 +69,8 @@ class Network(nn.Module):
     Args:
         name: of a head in `ser_lib.models.base.MODELS`.
         emotions: the labels, in the order of the logits.
-        n_features: features of a frame, a layer, or a clip.
-        form: key of `FORMS`: the form of the input.
+        n_features: of a frame, a layer, or a clip.
+        form: key of `FORMS`.
         n_layers: for the form "layers" alone.
         hidden, dense, dropout: of the recipe's `model`; a head takes those that it names in `sizes`.
 
@@ -94,11 +92,9 @@ class Network(nn.Module):
         super().__init__()
         head = registered(name)
         if form not in head.forms:
-            others = [other for other, entry in MODELS.items() if form in getattr(entry, "forms", ())]
-            raise SerError(
-                f"model.name={name} reads {' or '.join(FORMS[read] for read in head.forms)}, but its input is "
-                f"{FORMS[form]}. Change input.layers or input.pooling, or take one of {', '.join(others)}."
-            )
+            others = ", ".join(other for other, entry in MODELS.items() if form in getattr(entry, "forms", ()))
+            text = f"model.name={name} reads {' or '.join(FORMS[read] for read in head.forms)}, but its input is"
+            raise SerError(f"{text} {FORMS[form]}. Change input.layers or input.pooling, or take one of {others}.")
         dense = dense if "dense" in head.sizes else ()
         self.config: dict[str, Any] = {"name": name, "emotions": list(emotions), "n_features": n_features, "form": form}
         self.config |= {"n_layers": n_layers, "hidden": hidden, "dense": list(dense), "dropout": dropout}

@@ -17,9 +17,8 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora import label as corpus_label
 from ser_lib.corpora.labels import EMOTIONS, in_order
 from ser_lib.models import finetuned_encoder  # noqa: F401  # enters "finetune" into MODELS
-from ser_lib.models.acoustic_network import AcousticNetwork
 from ser_lib.models.base import Model, registered
-from ser_lib.models.frozen_encoder import FrozenEncoder
+from ser_lib.models.network_models import AcousticNetwork, FrozenEncoder
 from ser_lib.models.settings import Input, ModelSettings, Names, Section, Training
 
 FOLDER = Path(__file__).parent

@@ -128,14 +128,7 @@ def _warn_of_another(final: Path, recipe: Recipe) -> None:
 
 
 def _train_fold(
-    recipe: Recipe,
-    clips: pd.DataFrame,
-    fold_split: pd.DataFrame,
-    inputs: Inputs,
-    emotions: list[str],
-    seed: int,
-    partial: Path,
-    progress: bool,
+    recipe: Recipe, clips, fold_split, inputs: Inputs, emotions, seed: int, partial: Path, progress
 ) -> None:
     """Fit and test one fold, and write `fold-<k>/` completely or not at all.
 
