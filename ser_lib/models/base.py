@@ -134,15 +134,12 @@ class Model(ABC):
         progress: bool = True,
         description: str = "",
     ) -> pd.DataFrame:
-        """Learn from the training rows; the model ends with the weights of its best epoch or setting on validation.
+        """Learn, and return the history of `ser_lib.models.network_training.fit`; the best epoch's weights are kept.
 
         Args:
             labels: int, position of each clip's emotion among `emotions`.
             train, validation: row numbers; `validation` may be empty.
             folder: for checkpoints, from which an interrupted training is resumed; the caller deletes it.
-
-        Returns:
-            the history: see `ser_lib.models.network_training.fit`.
         """
 
     @abstractmethod
@@ -178,13 +175,10 @@ class Model(ABC):
 
     @abstractmethod
     def load(self, folder: Path, complete_folder: Path | None = None) -> Self:
-        """Read what `save` wrote, on the CPU, in evaluation mode; returns the model itself.
+        """Read what `save` wrote, on the CPU, in evaluation mode; SerError where a file is missing or damaged.
 
         Args:
             complete_folder: holds the frozen encoder, where `folder` holds the trained part alone.
-
-        Raises:
-            SerError: a file is missing or damaged.
         """
 
     def to(self, device: torch.device) -> Self:

@@ -151,10 +151,9 @@ def _layers(settings: Input, checkpoint: encoder_weights.Checkpoint) -> tuple[li
 def _compute(
     encoder: Encoder, rows: pd.DataFrame, audio: dict, precision: str, layer: int | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each clip's key and the array to be cached, in no fixed order.
+    """Yield the key and the array to be cached of each row; the rows are sorted by length.
 
     Args:
-        rows: clips sorted by length, indexed by key.
         layer: whose frames to keep, (n_frames, n_features); None: mean and deviation of every layer.
     """
     device = next(encoder.model.parameters()).device
@@ -237,11 +236,7 @@ def _read_ahead(rows: pd.DataFrame, read) -> Iterator[list[tuple[str, list[np.nd
 
 
 def _pool(states: torch.Tensor, layer: int | None) -> np.ndarray:
-    """The frames of one layer of a window, or (3, n_layers, n_features): count, mean and variance over its frames.
-
-    Args:
-        states: (n_layers, n_frames, n_features).
-    """
+    """The frames of one layer of a window, or (3, n_layers, n_features): count, mean and variance over its frames."""
     if layer is not None:
         return states[layer].float().cpu().numpy()
     states = states.float()

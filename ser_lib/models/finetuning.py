@@ -10,6 +10,7 @@ import logging
 import math
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -200,15 +201,13 @@ class _Batches:
 
     def __init__(self, job: Finetuning, model: nn.Module, feature_extractor):
         self.job, self.model, self.feature_extractor = job, model, feature_extractor
-        self.epoch = 0
-        self.clips = job.clips_a_process * distributed.world_size()
+        self.epoch, self.clips = 0, job.clips_a_process * distributed.world_size()
         # Samples. SpecAugment refuses a batch that is shorter than one masked part.
-        self.shortest = 0
-        if batching_mode(model) != "log_mel" and model.config.apply_spec_augment:
-            self.shortest = samples_of(model, model.config.mask_time_length)
+        masked = batching_mode(model) != "log_mel" and model.config.apply_spec_augment
+        self.shortest = samples_of(model, model.config.mask_time_length) if masked else 0
 
+    # The Trainer calls this before each epoch.
     def set_epoch(self, epoch: int) -> None:
-        """The Trainer calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -252,10 +251,8 @@ class _Tuner(Trainer):
         # Summed loss, right answers, clips of this epoch.
         self.sums = np.zeros(3)
         self.steps_an_epoch = math.ceil(len(batches) / job.accumulation)
-        self.class_weights = None
-        if job.training.class_weights:
-            weights = balanced_weights(job.labels[job.train], len(job.emotions))
-            self.class_weights = torch.tensor(weights, dtype=torch.float32, device=job.device)
+        weights = torch.from_numpy(balanced_weights(job.labels[job.train], len(job.emotions))).float().to(job.device)
+        self.class_weights = weights if job.training.class_weights else None
         parts = {"processing_class": batches.feature_extractor, "compute_loss_func": self._loss}
         super().__init__(batches.model, arguments, eval_dataset=job.validation, **parts)
         self.remove_callback(PrinterCallback)
@@ -265,11 +262,11 @@ class _Tuner(Trainer):
 
     def create_optimizer(self, *_):
         training = self.job.training
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
         decayed = set(self.get_decay_parameter_names(self.model))
         for name, weight in self.model.named_parameters():
             if weight.requires_grad:
-                groups.setdefault((finetuned_encoder.in_head(name), name in decayed), []).append(weight)
+                groups[finetuned_encoder.in_head(name), name in decayed].append(weight)
         rates = training.learning_rate, training.head_learning_rate or training.learning_rate
         settings = [
             {"params": weights, "lr": rates[head], "weight_decay": training.weight_decay * decays}
@@ -315,8 +312,8 @@ class _Tuner(Trainer):
 
     def _validated(self) -> dict[str, float]:
         """Unweighted cross-entropy, accuracy and UAR on the validation clips, divided among the processes."""
-        job, rows = self.job, list(map(int, self.job.validation))
-        if not rows:
+        job, rows = self.job, self.job.validation
+        if len(rows) == 0:
             return dict.fromkeys(VALIDATION, math.nan)
         waveforms = [job.waveforms[row] for row in rows]
         model = self.model, self.processing_class

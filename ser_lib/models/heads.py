@@ -145,7 +145,6 @@ class WeightedLayers(Head):
         self.scores = nn.Parameter(torch.zeros(n_layers))
 
     def weights(self) -> torch.Tensor:
-        """Weight of each layer; they sum to 1."""
         return torch.softmax(self.scores, dim=0)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -156,8 +155,7 @@ class WeightedLayers(Head):
 class AttentivePooling(Head):
     """Mean and standard deviation over a clip's frames, each frame weighted by a small network.
 
-    Attentive statistics pooling (Okabe et al., 2018, https://arxiv.org/abs/1803.10963), equations 1 to 5: a
-    frame's score is v·tanh(W frame + b), a softmax over the clip's own frames makes it a weight.
+    Attentive statistics pooling (Okabe et al., 2018, https://arxiv.org/abs/1803.10963), equations 1 to 5.
     """
 
     forms = ("sequence",)
@@ -180,12 +178,8 @@ class AttentivePooling(Head):
 
 
 def read_sequence(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A sequence with its NaN padding set to 0, and the number of frames of each clip.
-
-    Args:
-        features: (n_clips, n_frames, n_features), or (n_clips, n_steps) with one value a step: the "(40, 1) input" of
-            many student projects, whose recurrence runs over coefficients, not over time.
-    """
+    """A sequence with its NaN padding set to 0, and the number of frames of each clip."""
+    # One value a step: the "(40, 1) input" of many student projects, where a recurrence runs over coefficients.
     if features.ndim == 2:
         features = features[:, :, None]
     return features.nan_to_num(), (~features[:, :, 0].isnan()).sum(dim=1)

@@ -36,10 +36,8 @@ class SpeechEmotionConfig(PretrainedConfig):
     """Configuration of `SpeechEmotionModel`.
 
     Args:
-        encoder_config: of the encoder, as its own `config.json` holds it.
-        network_config: the arguments of `ser_lib.models.networks.Network`.
-        layers: numbers of the encoder's layers that the network reads.
-        pooling: as of `ser_lib.models.hidden_states.pooled`.
+        encoder_config, network_config: the encoder's own, and the arguments of `ser_lib.models.networks.Network`.
+        layers, pooling: numbers of the encoder's layers, and how `ser_lib.models.hidden_states.pooled` pools them.
     """
 
     model_type = FROZEN_ENCODER
@@ -108,7 +106,7 @@ class SpeechEmotionModel(PreTrainedModel):
         # As many windows at a time as clips: an hour of audio needs no more memory than half a minute.
         for start in range(0, len(pieces), len(waveforms)):
             clips, batch = zip(*pieces[start : start + len(waveforms)], strict=True)
-            # Of the feature extractor only the sampling rate is needed here, which the configuration holds too.
+            # Of the feature extractor only the sampling rate is needed, which the configuration holds too.
             batch_states = hidden_states(self.encoder, self.config, list(batch), normalise=False)
             for clip, layers in zip(clips, batch_states, strict=True):
                 states[clip].append(layers[self.config.layers])
@@ -145,7 +143,7 @@ def save_frozen(encoder, network: Network, layers: str | Sequence[int], pooling:
     """Write encoder, network and feature extractor into a folder, from which transformers loads them.
 
     Args:
-        encoder, network: on the CPU; `ser_lib.models.networks.load` reads the network alone from the folder.
+        encoder, network: on the CPU.
         layers, pooling: of the recipe's `input`.
 
     Raises:

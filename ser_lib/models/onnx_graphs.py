@@ -83,17 +83,15 @@ class FrozenEncoderGraph(nn.Module):
         self.front = LogMel(feature_extractor) if self.whisper else Normalised(encoder, feature_extractor)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        every = self._of_whisper(waveform) if self.whisper else self._of_waveform(waveform)
+        every = self._hidden_states(waveform)
         states = torch.stack([every[number] for number in self.layers], dim=1)
         return torch.softmax(self.network(pooled(states, self.pooling, self.form)), dim=1)
 
-    def _of_waveform(self, waveform: torch.Tensor) -> list[torch.Tensor]:
-        """As `ser_lib.models.hidden_states.hidden_states` for waveform models."""
-        output = self.encoder(self.front(waveform), output_hidden_states=True)
-        return [*output.hidden_states[:-1], output.last_hidden_state]
-
-    def _of_whisper(self, waveform: torch.Tensor) -> list[torch.Tensor]:
-        """As `whisper_states`, for clips of one length."""
+    def _hidden_states(self, waveform: torch.Tensor) -> list[torch.Tensor]:
+        """As `ser_lib.models.hidden_states.hidden_states`, for clips of one length."""
+        if not self.whisper:
+            output = self.encoder(self.front(waveform), output_hidden_states=True)
+            return [*output.hidden_states[:-1], output.last_hidden_state]
         hop = self.front.hop
         frames = (waveform.shape[1] + 2 * hop - 1) // (2 * hop)
         # Enough silence behind the clip that no used frame sees its end.
@@ -148,13 +146,10 @@ class _Recurrence(nn.Module):
         if self.kind == "GRU":
             attributes["linear_before_reset"] = 1
         last = (n_directions, n_clips, self.width)
-        _, states, *_ = torch.onnx.ops.symbolic_multi_out(
-            self.kind,
-            (sequence.transpose(0, 1), self.inputs, self.states, self.biases, lengths.int()),
-            attributes,
-            dtypes=[torch.float32] * (2 if self.kind == "GRU" else 3),
-            shapes=[(n_frames, n_directions, n_clips, self.width), last] + [last] * (self.kind == "LSTM"),
-        )
+        shapes = [(n_frames, n_directions, n_clips, self.width), last] + [last] * (self.kind == "LSTM")
+        inputs = sequence.transpose(0, 1), self.inputs, self.states, self.biases, lengths.int()
+        kinds = {"dtypes": [torch.float32] * len(shapes), "shapes": shapes}
+        _, states, *_ = torch.onnx.ops.symbolic_multi_out(self.kind, inputs, attributes, **kinds)
         return states.transpose(0, 1).flatten(1)
 
 

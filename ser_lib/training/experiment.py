@@ -203,8 +203,7 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     predictions.to_csv(partial / "predictions.csv", index=False, float_format="%.8f")
     (partial / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n")
     (partial / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
-    card = model_card(recipe, protocol, seed, scores, leaks, about)
-    (partial / "README.md").write_text(card, encoding="utf-8")
+    (partial / "README.md").write_text(model_card(recipe, protocol, seed, scores, leaks, about), encoding="utf-8")
 
 
 def _link(source, target) -> None:
