@@ -79,11 +79,7 @@ def locate(encoder: str, revision: str | None = None) -> Checkpoint:
 def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), **settings):
     """`model_class.from_pretrained(**settings)` in float32, in evaluation mode, from safetensors only, without messages.
 
-    Args:
-        new: parts that get random weights, even if the checkpoint has weights for them: ("classifier",).
-
-    Raises:
-        SerError: the weights are damaged, or not those of the architecture that config.json states.
+    The parts `new` get random weights, even if the checkpoint has some. SerError where weights are damaged or do not fit.
     """
     import torch
     from safetensors import SafetensorError

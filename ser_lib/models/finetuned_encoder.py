@@ -5,8 +5,8 @@ The model is a stock class of transformers, AutoModelForAudioClassification:
     model, feature_extractor = load("runs/tess-wav2vec2-finetune/speaker/0/model")
     probabilities(model, feature_extractor, [waveform])
 
-A clip's probabilities do not depend on the other clips of its batch: see `ser_lib.models.hidden_states`. Whisper's stock
-class reads input of one length only, so clips are padded to as few whole seconds as they need instead of 30.
+A clip's probabilities do not depend on its batch: see `ser_lib.models.hidden_states`. Whisper's stock class reads input
+of one length only, so clips are padded to as few whole seconds as they need instead of 30.
 """
 
 import logging
@@ -137,10 +137,9 @@ def build(
 
     Args:
         seconds: length of Whisper's input, rounded up to whole seconds, at most 30; the others read any length.
-        spec_augment: of the recipe's `training`.
 
     Raises:
-        SerError: the checkpoint reads another sampling rate, or its classification model has no SpecAugment.
+        SerError: the encoder reads another sampling rate, or has no SpecAugment.
     """
     from transformers import AutoModelForAudioClassification
 
@@ -182,13 +181,10 @@ def choose_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     # WavLM's attention reads the weights of its layers without calling them, so additions to them have no effect.
-    attention = model.config.model_type != "wavlm"
-    config = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=2 * settings.lora_rank,
-        target_modules=["q_proj", "v_proj"] if attention else ["intermediate_dense", "output_dense"],
-        modules_to_save=["projector", "classifier"],
-    )
+    wavlm, rank = model.config.model_type == "wavlm", settings.lora_rank
+    targets = ["intermediate_dense", "output_dense"] if wavlm else ["q_proj", "v_proj"]
+    kept = ["projector", "classifier"]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, modules_to_save=kept)
     with encoder_weights.quiet_transformers():
         return get_peft_model(model, config)
 
@@ -222,12 +218,7 @@ def collate(
 
 
 def probabilities(model: nn.Module, feature_extractor, waveforms: list[np.ndarray], batch_size: int = 32) -> np.ndarray:
-    """Softmax probabilities, float64 of shape (n_clips, n_emotions), computed in the precision of the weights.
-
-    Args:
-        waveforms: prepared as in training. A Whisper model cuts longer ones to its input length.
-        batch_size: most clips at a time.
-    """
+    """Softmax probabilities, float64 of shape (n_clips, n_emotions), of waveforms prepared as in training."""
     model.eval()
     target = next(model.parameters()).device
     exact = batching_mode(model) == "same_length"

@@ -28,7 +28,7 @@ class Head(nn.Module):
     sizes: ClassVar[tuple[str, ...]] = ("dense", "dropout")
     # The function that fits the network, and the fields of the recipe's `training` that it uses.
     fit: ClassVar[Callable] = staticmethod(network_training.fit)
-    training_fields: ClassVar[tuple[str, ...]] = network_training.FIELDS
+    training_fields: ClassVar[tuple[str, ...]] = (*network_training.FIELDS, "class_weights", "device")
     # Width of the output, (n_clips, n_outputs).
     n_outputs: int
 

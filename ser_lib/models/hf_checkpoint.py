@@ -33,12 +33,7 @@ from ser_lib.models.networks import FROZEN_ENCODER, Network
 
 
 class SpeechEmotionConfig(PretrainedConfig):
-    """Configuration of `SpeechEmotionModel`.
-
-    Args:
-        encoder_config, network_config: the encoder's own, and the arguments of `ser_lib.models.networks.Network`.
-        layers, pooling: numbers of the encoder's layers, and how `ser_lib.models.hidden_states.pooled` pools them.
-    """
+    """The encoder's own configuration, the arguments of `Network`, and the layers and pooling that the network reads."""
 
     model_type = FROZEN_ENCODER
 
@@ -140,10 +135,9 @@ def load_frozen_encoder(folder: Path, device: str | torch.device = "cpu") -> Enc
 
 
 def save_frozen(encoder, network: Network, layers: str | Sequence[int], pooling: str, folder: Path) -> None:
-    """Write encoder, network and feature extractor into a folder, from which transformers loads them.
+    """Write an encoder and its network, both on the CPU, into a folder, from which transformers loads them.
 
     Args:
-        encoder, network: on the CPU.
         layers, pooling: of the recipe's `input`.
 
     Raises:

@@ -28,11 +28,8 @@ from ser_lib.models.settings import Training
 
 VALIDATION = ["validation_loss", "validation_accuracy", "validation_uar"]
 COLUMNS = ["epoch", "train_loss", "train_accuracy", *VALIDATION, "learning_rate", "best"]
-# The fields of the recipe's `training` that `fit` uses.
-FIELDS = (
-    *("epochs", "batch_size", "learning_rate", "weight_decay", "scheduler", "patience"),
-    *("keep_best", "clip_norm", "class_weights", "device"),
-)
+# The fields of the recipe's `training` that `fit` uses, beside class_weights and device.
+FIELDS = ("epochs", "batch_size", "learning_rate", "weight_decay", "scheduler", "patience", "keep_best", "clip_norm")
 # Of L-BFGS, for each candidate of logistic regression.
 MAX_ITERATIONS = 1000
 NOT_CONVERGED = "training.inverse_regularisation=%g has not converged after %d iterations: more may change its numbers"
@@ -99,9 +96,8 @@ def fit(
 ) -> pd.DataFrame:
     """Fit a network in place with AdamW and cross-entropy; it ends with the weights of its best epoch.
 
-    Random numbers come from PyTorch's own state: build the network and call this inside `seeded`.
-
     Args:
+        network: built inside `seeded`, in which this is called too: random numbers come from PyTorch's own state.
         features: float32 or float16, all clips, in the network's form.
         labels: int, position of each clip's emotion among the network's logits.
         train, validation: row numbers; without validation clips the last epoch is the best.

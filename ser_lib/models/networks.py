@@ -67,12 +67,10 @@ class Network(nn.Module):
     """Standardised features, a head, then dense layers with ReLU and dropout, and the logits.
 
     Args:
-        name: of a head in `ser_lib.models.base.MODELS`.
         emotions: the labels, in the order of the logits.
         n_features: of a frame, a layer, or a clip.
-        form: key of `FORMS`.
-        n_layers: for the form "layers" alone.
-        hidden, dense, dropout: of the recipe's `model`; a head takes those that it names in `sizes`.
+        form: key of `FORMS`; `n_layers` is for the form "layers" alone.
+        name, hidden, dense, dropout: of the recipe's `model`; a head takes those sizes that it names in `sizes`.
 
     Raises:
         SerError: no head has that name, or it does not read that form.
@@ -122,8 +120,7 @@ def build(name: str, emotions: list[str], input_shape: tuple[int, ...], **sizes)
     """A network with random weights for inputs of a shape; the other arguments and the errors are those of `Network`.
 
     Args:
-        input_shape: of one clip: (n_features,), (n_layers, n_features) for heads that read layers, else (n_frames,
-            n_features), where n_frames has no effect.
+        input_shape: of one clip: (n_features,), (n_layers, n_features) or, with any number of frames, (n_frames, n_features).
     """
     *steps, n_features = input_shape
     if steps and "layers" in getattr(registered(name), "forms", ()):

@@ -7,10 +7,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ser_lib.audio.features import settings_of
 
 # A tuple, for which a recipe may also give its only item.
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
-Numbers = Annotated[
-    tuple[float, ...], BeforeValidator(lambda value: (value,) if isinstance(value, int | float) else value)
-]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda one: (one,) if isinstance(one, str) else one)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(lambda one: (one,) if isinstance(one, int | float) else one)]
 
 
 class Section(BaseModel):

@@ -161,10 +161,10 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     if not isinstance(fields, dict):
         raise SerError(f"{path} holds no recipe: expected keys such as title, corpora, model.")
     as_run = fields.pop("as_run", None)
-    if variant == "as-run" and as_run is None:
-        reason = fields.get("as_run_notes") or "none is known."
-        raise SerError(f"recipe {path.stem} has no as-run variant: {reason}")
     if variant == "as-run":
+        if as_run is None:
+            reason = fields.get("as_run_notes") or "none is known."
+            raise SerError(f"recipe {path.stem} has no as-run variant: {reason}")
         fields = _merged(fields, as_run)
     overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
     for item in overrides:

@@ -48,11 +48,8 @@ def train(
     """Train and test every fold, and write the run folder; it replaces that of an earlier run when it is finished.
 
     Args:
-        folds: train only these, as one of several jobs, on this machine or on others that share the disk. The job
-            that finishes last assembles the run folder.
-
-    Returns:
-        the run; None where `folds` are given and other folds are not finished.
+        folds: train only these, as one of several jobs on machines that share the disk. The job that finishes last
+            assembles the run; the others return None.
 
     Raises:
         SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, there is no such
