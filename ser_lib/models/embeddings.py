@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import source_hash
 from ser_lib.models import encoder_weights
 from ser_lib.models import hidden_states as hidden_states_module
+from ser_lib.models.base import Inputs
 from ser_lib.models.hidden_states import hidden_states, windows
 from ser_lib.models.settings import Input
 
@@ -69,9 +70,7 @@ def load_encoder(encoder: str, revision: str | None = None, device: str | torch.
     return Encoder(checkpoint, model, encoder_weights.load_feature_extractor(checkpoint))
 
 
-def embed(
-    clips: pd.DataFrame, settings: Input, device: str = "auto", progress: bool = True
-) -> np.ndarray | list[np.ndarray]:
+def embed(clips: pd.DataFrame, settings: Input, device: str = "auto", progress: bool = True) -> Inputs:
     """Embeddings of clips by a frozen encoder, from the cache where they are there already.
 
     All layers are cached, a sequence layer by layer. Several processes share the work.
@@ -114,12 +113,10 @@ def embed(
             cache.put(kind, cached_with, key, array)
     distributed.wait()
     arrays |= {key: cache.get(kind, cached_with, key) for key in missing}
-    return _chosen([cast(np.ndarray, arrays[key]) for key in clips["audio_hash"]], numbers, settings.pooling)
+    return _chosen([arrays[key] for key in clips["audio_hash"]], numbers, settings.pooling)
 
 
-def embed_with(
-    loaded: Encoder, recordings: Sequence[str | Path | Recording], settings: Input
-) -> np.ndarray | list[np.ndarray]:
+def embed_with(loaded: Encoder, recordings: Sequence[str | Path | Recording], settings: Input) -> Inputs:
     """As `embed`, without the cache, by a loaded encoder; its weights are rounded to the precision."""
     numbers, layer = _layers(settings, loaded.checkpoint)
     precision = pick_precision(settings.precision, next(loaded.model.parameters()).device)
@@ -129,7 +126,7 @@ def embed_with(
     return _chosen([arrays[row] for row in rows.index], numbers, settings.pooling)
 
 
-def _chosen(arrays: list[np.ndarray], numbers: list[int], pooling: str) -> np.ndarray | list[np.ndarray]:
+def _chosen(arrays: list[Any], numbers: list[int], pooling: str) -> Inputs:
     """The wanted layers and pooling of each clip's cached array."""
     if pooling == "sequence":
         return [array.astype(np.float32) for array in arrays]
@@ -188,7 +185,7 @@ def _compute(
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
         for chunk in _read_ahead(rows, read):
-            parts: dict[str, list[np.ndarray | None]] = {key: [None] * len(pieces) for key, pieces in chunk}
+            parts: dict[str, list[Any]] = {key: [None] * len(pieces) for key, pieces in chunk}
             waiting = [(key, number, piece) for key, pieces in chunk for number, piece in enumerate(pieces)]
             # Windows of similar length share a batch.
             waiting.sort(key=lambda item: len(item[2]), reverse=True)
@@ -201,9 +198,8 @@ def _compute(
             for batch, results in zip(batches, computed, strict=True):
                 for (key, number, _), result in zip(batch, results, strict=True):
                     parts[key][number] = result
-                    arrays = [array for array in parts[key] if array is not None]
-                    if len(arrays) == len(parts[key]):
-                        yield key, _join(arrays, layer, rows.loc[key, "path"], precision)
+                    if all(part is not None for part in parts[key]):
+                        yield key, _join(parts.pop(key), layer, rows.loc[key, "path"], precision)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

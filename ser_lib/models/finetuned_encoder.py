@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -79,8 +79,7 @@ class FinetunedEncoder(Model):
     def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
         """The last layer of the encoder as it was before fine-tuning, averaged over each clip."""
         last = self.input.model_copy(update={"layers": "last", "pooling": "mean"})
-        arrays = cast(np.ndarray, embeddings.embed(clips, last, self.training.device, progress))
-        return arrays.reshape(len(clips), -1)
+        return embeddings.embed(clips, last, self.training.device, progress).reshape(len(clips), -1)
 
     def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> Inputs:
         text = "speaker-adapted standardises features, and a fine-tuned model reads waveforms"

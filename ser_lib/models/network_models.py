@@ -47,14 +47,13 @@ class NetworkModel(Model):
         return {"input": read, "model": {"name", *self.head.sizes}, "training": set(self.head.training_fields)}
 
     def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
-        inputs = np.asarray(self.inputs(clips, progress))
+        inputs = self.inputs(clips, progress)
         return inputs if inputs.ndim == 2 else np.nanmean(inputs, axis=1)
 
     def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> np.ndarray:
-        arrays = np.asarray(inputs)
         # Layers are not frames: each is standardised by itself.
-        flat = arrays.reshape(len(arrays), -1) if self.reads_layers else arrays
-        return features.standardise_by_speaker(flat, speakers).reshape(arrays.shape)
+        flat = inputs.reshape(len(inputs), -1) if self.reads_layers else inputs
+        return features.standardise_by_speaker(flat, speakers).reshape(inputs.shape)
 
     def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
         sizes = self.settings.model_dump(include={"hidden", "dense", "dropout"})
@@ -64,7 +63,7 @@ class NetworkModel(Model):
             return self.head.fit(self.network, inputs, labels, train, validation, self.training, **options)
 
     def probabilities(self, inputs: Inputs) -> np.ndarray:
-        return network_training.probabilities(self.network, np.asarray(inputs))
+        return network_training.probabilities(self.network, inputs)
 
     @property
     def emotions(self) -> list[str]:  # type: ignore[override]  # the network knows them

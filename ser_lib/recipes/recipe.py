@@ -120,13 +120,11 @@ class Recipe(Section):
     def notices(self) -> list[str]:
         """Sentences for readers where an override replaced something that the title names."""
         changed = {key for item in self.overrides for key in keys_of(item)}
-        notices = []
-        if "corpora" in changed:
-            corpora = ", ".join(map(corpus_label, self.corpora))
-            notices.append(f"Trained on other corpora than the recipe's own: {corpora}.")
-        if "input.encoder" in changed:
-            notices.append(f"Another encoder than the recipe's own: {self.features_label}.")
-        return notices
+        notices = {
+            "corpora": f"Trained on other corpora than the recipe's own: {', '.join(map(corpus_label, self.corpora))}.",
+            "input.encoder": f"Another encoder than the recipe's own: {self.features_label}.",
+        }
+        return [text for key, text in notices.items() if key in changed]
 
 
 def recipe_names() -> list[str]:

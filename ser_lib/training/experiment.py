@@ -58,7 +58,13 @@ def train(
     started = time.monotonic()
     refuse_idle_overrides(recipe)
     final = run_folder(recipe, protocol, seed, runs_dir)
-    _warn_of_another(final, recipe)
+    # With a damaged one nothing is lost.
+    with suppress(SerError, OSError):
+        before = read_resolved(final / "recipe.yaml")
+        if before != recipe and distributed.is_first():
+            text = "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, "
+            text += "stop now and use another --runs-dir"
+            logger.warning(text, final, before.variant_label, recipe.variant_label)
     clips = distributed.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
     split = split_of(recipe, clips, protocol, seed)
     # Cross-corpus splits keep fewer emotions than the recipe names.
@@ -111,17 +117,6 @@ def refuse_idle_overrides(recipe: Recipe) -> None:
             model = f"model.name={recipe.model.name} with input.encoder={recipe.input.encoder}"
             known = ", ".join(sorted(used[section]))
             raise SerError(f"{key} has no effect on {model}, where {section} has {known}. Leave it out.")
-
-
-def _warn_of_another(final: Path, recipe: Recipe) -> None:
-    """Warn that a run of other overrides, which uses the same folder, will be replaced."""
-    # With a damaged one nothing is lost.
-    with suppress(SerError, OSError):
-        before = read_resolved(final / "recipe.yaml")
-        if before != recipe and distributed.is_first():
-            text = "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, "
-            text += "stop now and use another --runs-dir"
-            logger.warning(text, final, before.variant_label, recipe.variant_label)
 
 
 def _train_fold(
