@@ -148,11 +148,7 @@ def _layers(settings: Input, checkpoint: encoder_weights.Checkpoint) -> tuple[li
 def _compute(
     encoder: Encoder, rows: pd.DataFrame, audio: dict, precision: str, layer: int | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the key and the array to be cached of each row; the rows are sorted by length.
-
-    Args:
-        layer: whose frames to keep, (n_frames, n_features); None: mean and deviation of every layer.
-    """
+    """Yield the key and array of each row: frames of one layer, or mean and deviation of every layer (None)."""
     device = next(encoder.model.parameters()).device
     allowed = BATCH_SECONDS.get(device.type, 20.0) * encoder.sampling_rate
     _quicken(encoder.model, precision, device)

@@ -19,7 +19,6 @@ class Head(nn.Module):
     Args:
         n_features: values of a clip, of a layer, or of a frame; 1 where a head that reads sequences is given vectors,
             which it reads as sequences of single values.
-        hidden: `model.hidden` of the recipe.
     """
 
     # The forms of input that the head reads: keys of `networks.FORMS`.

@@ -35,11 +35,9 @@ def samples_of(model: nn.Module, n_frames: int) -> int:
 
 
 def pooled(states: torch.Tensor, pooling: str, form: str) -> torch.Tensor:
-    """What a network of that form reads, rounded to float16 as embeddings are cached.
+    """What a network of that form reads of (..., n_layers, n_frames, n_features), rounded to float16 as embeddings are.
 
-    Args:
-        states: (..., n_layers, n_frames, n_features).
-        pooling: "mean", "mean+std", or "frames" of the first layer.
+    The pooling is "mean", "mean+std", or "frames", which keeps those of the first layer.
     """
     if pooling == "frames":
         embeddings = states[..., 0, :, :]

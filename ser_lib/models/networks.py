@@ -117,11 +117,7 @@ class Network(nn.Module):
 
 
 def build(name: str, emotions: list[str], input_shape: tuple[int, ...], **sizes) -> Network:
-    """A network with random weights for inputs of a shape; the other arguments and the errors are those of `Network`.
-
-    Args:
-        input_shape: of one clip: (n_features,), (n_layers, n_features) or, with any number of frames, (n_frames, n_features).
-    """
+    """A network with random weights for clips of a shape: (n_features,), (n_layers, n_features), (n_frames, n_features)."""
     *steps, n_features = input_shape
     if steps and "layers" in getattr(registered(name), "forms", ()):
         return Network(name, emotions, n_features, "layers", n_layers=steps[0], **sizes)

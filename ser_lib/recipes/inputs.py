@@ -32,11 +32,7 @@ def split_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, seed: int) -> p
 
 
 def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True) -> Inputs:
-    """What the recipe's model reads of clips under a protocol: see `ser_lib.models.base.Model.inputs`.
-
-    Raises:
-        SerError: the encoder cannot be had, or the protocol standardises features and the model reads waveforms.
-    """
+    """What the recipe's model reads of clips under a protocol: see `Model.inputs` and `Model.standardised_by_speaker`."""
     model = recipe.create_model()
     inputs = model.inputs(clips, progress)
     is_transductive = get_protocol(protocol).is_transductive

@@ -52,8 +52,8 @@ def train(
             assembles the run; the others return None.
 
     Raises:
-        SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, there is no such
-            fold, or another process trains this very fold.
+        SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, or a fold does not exist
+            or is trained by another process.
     """
     started = time.monotonic()
     refuse_idle_overrides(recipe)

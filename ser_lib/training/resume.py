@@ -75,8 +75,7 @@ def identity_of(partial: Path) -> dict:
 def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
     """Keep the folder of an interrupted run of the same identity; else make an empty one.
 
-    Args:
-        alone: this job trains all folds; else SerError in place of deleting what other jobs have trained.
+    SerError in place of deleting what other jobs have trained, unless this job is `alone`: trains all folds.
     """
     with locked(partial.with_suffix(".lock"), str(partial), wait=True):
         before = identity_of(partial)
