@@ -9,13 +9,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report audit results test lint format notebooks sample bench lock clean
+.PHONY: help report audit results test lint format notebooks sample bench address lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@echo "  Options of report: RECIPE=$(RECIPE) PROTOCOL=$(PROTOCOL) SEED=$(SEED) VARIANT=$(VARIANT) SET=\"training.epochs=3 …\" DATA_DIR=…"
 
-# The stamp, not the folder, is the target: an installation that was cut off is begun again.
+# The stamp, not the folder, is the target: an installation that was interrupted starts again.
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
@@ -23,44 +23,53 @@ help: ## List these commands
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+# README and docs hold tables between markers; `ser results --readme` writes them anew.
+define write_tables
+	@for page in $$(grep -l ': begin -->' README.md docs/*.md); do $(BIN)/ser results --readme "$$page" || exit 1; done
+endef
+
 report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write reports/RECIPE/PROTOCOL/*.html
 	@$(BIN)/ser report "$(RECIPE)" --protocol $(PROTOCOL) --seed $(SEED) --variant $(VARIANT) $(if $(SET),--set "$(SET)") $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
-	@$(BIN)/ser results --readme README.md
+	$(write_tables)
 
-audit: .venv/installed ## Measure every claim again, with its leaks closed, and write reports/Claims_Audit.html (ENCODER=… BUNDLED=1)
+audit: .venv/installed ## Measure every published claim again without its leaks: reports/Claims_Audit.html (ENCODER=… BUNDLED=1)
 	@$(BIN)/ser claims $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(BUNDLED),--bundled) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
-	@$(BIN)/ser results --readme README.md
+	$(write_tables)
 
-results: .venv/installed ## Write reports/index.html and the README's table from reports/results.csv
+results: .venv/installed ## Write reports/index.html and the tables of README and docs from reports/results.csv
 	@$(BIN)/ser report --index
-	@$(BIN)/ser results --readme README.md
+	$(write_tables)
 
-test: .venv/installed ## Run all tests; those of a real corpus skip, with a reason, where it is not there
-	@# One thread a process: more of them would fight over the same cores. Files with few tests hold the longest: not last.
+test: .venv/installed ## Run all tests; those of a corpus that is not at hand are skipped, with the reason
+	@# One thread a process: more would compete for the same cores. Files with few tests take longest: not last.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs
 
-lint: .venv/installed ## Check format, style, and that the notebooks' two sides agree
+lint: .venv/installed ## Check format, style, the order of the packages, types, and that both sides of each notebook agree
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/python scripts/pair_notebooks.py --check
 
 format: .venv/installed ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-notebooks: .venv/installed ## Make notebooks/*.ipynb anew from notebooks/*.py, the side that is edited
+notebooks: .venv/installed ## Write notebooks/*.ipynb from notebooks/*.py, the side to edit
 	$(BIN)/python scripts/pair_notebooks.py
 
-bench: .venv/installed ## Measure features, embedding, store, training and streams on the bundled corpus
+bench: .venv/installed ## Measure features, embedding, the cache, training and streaming on the bundled corpus
 	@$(BIN)/ser bench
 
 sample: .venv/installed ## Make the bundled corpus anew (needs espeak-ng)
 	$(BIN)/python scripts/make_sample_corpus.py
 
-lock: ## Make requirements.lock anew from pyproject.toml's ranges
+address: ## Replace the repository's address in every file: URL=https://github.com/me/fork
+	$(PYTHON) scripts/set_address.py "$(URL)"
+
+lock: ## Make requirements.lock anew from the version ranges in pyproject.toml
 	$(PYTHON) scripts/make_lock.py
 
-clean: ## Remove .venv and what tests and tools left; runs, reports and corpora stay
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info
+clean: ## Remove .venv and the caches of tests and tools; runs, reports and corpora stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis _site *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

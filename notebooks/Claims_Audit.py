@@ -15,25 +15,30 @@
 # # Claims audit
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Claims_Audit.ipynb)
 #
-# Five public projects claim 86 to 100 % accuracy in hearing emotions. Here each claim is reproduced as it is stated, and
-# then measured again with one leak after the other closed. After that come the leaks themselves, one at a time; what
-# survives in another room; and what a careful reader asks of any such number.
+# Five public projects claim 86 to 100 % accuracy in speech emotion recognition. This notebook measures each claim as it
+# is stated, and again with one leak after another closed. Then it measures the leaks one at a time, the scores on other
+# corpora and in noise, and what else a reader should know about such a number.
 
 # %%
-# In Colab this fetches the project and installs it; everywhere else it does nothing.
+# In Colab, download and install the project. Elsewhere this cell does nothing.
+import pathlib
 import sys
 
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
-    get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not project.is_dir():
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not (project / "pyproject.toml").is_file():
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
     get_ipython().system("pip install --quiet -e /content/ser-lib")
     sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
-encoder = None  # read in place of the recipes' pretrained encoders, such as "openai/whisper-base" or a folder
-bundled = False  # in small, on the bundled synthetic corpus alone: it shows that everything runs
+encoder = None  # replaces the recipes' pretrained encoders, such as "openai/whisper-base" or a folder
+bundled = False  # use only the bundled synthetic corpus, with few epochs: a test that everything runs
 data_dir = None  # a folder with one folder a corpus, such as "/content/drive/MyDrive/archive"
-runs_dir = None  # where run folders go; None: runs/ in the checkout
-reports_dir = None  # where results.csv lies; None: reports/ in the checkout
+runs_dir = None  # the folder of all runs; None: runs/ in the checkout
+reports_dir = None  # the folder of results.csv; None: reports/ in the checkout
 
 # %%
 if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
@@ -51,7 +56,7 @@ from ser_lib.protocols.splits import make_split
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import notebook_display as show
 from ser_lib.reports import plots
-from ser_lib.studies import claims, leaks, probe_inputs, robustness
+from ser_lib.studies import claims, leaks, probe, robustness
 
 overrides = list(claims.BUNDLED) if bundled else []
 corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
@@ -59,22 +64,21 @@ corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
 # %% [markdown]
 # ## The claims
 #
-# What is missing is trained; runs that are finished are read. A recipe whose encoder or corpus cannot be had is left
-# out, and said to be.
+# Missing runs are trained, finished runs are read. A recipe is left out, with the reason, if its encoder or corpus cannot
+# be loaded.
 
 # %% tags=["log"]
-runs = claims.measure(
+runs = claims.measure_claims(
     encoder=encoder, overrides=overrides, data_dir=data_dir, runs_dir=runs_dir, reports_dir=reports_dir
 )
 
 # %% [markdown]
-# Accuracy, because that is what is claimed, with its 95 % interval: over speakers, or, marked †, over clips where fewer
-# than eight speakers are tested, which is too narrow. *As stated* follows the source's README, *as its notebook ran* its
-# code where that differs. *Without copies* drops files that stand in the archive twice. *New speakers* are never trained
-# on. *Strictest*: neither voice nor sentence was heard in training, or, for several corpora at once, not one clip of the
-# tested corpus. *Labels shuffled*: the same training on labels that mean nothing. *People* named the emotion from the
-# audio alone. In brackets is what was made smaller for want of a GPU: the fewer epochs, the less is learned, with leaks
-# and without.
+# Accuracy, as in the claims, with its 95 % interval over speakers; † marks intervals over clips, where fewer than eight
+# speakers are tested: they are too narrow. *As stated* follows the source's README, *as its notebook ran* its code where
+# the two differ. *Without copies* drops files that the archive holds twice. *New speakers* are never in training.
+# *Strictest*: neither speaker nor sentence is in training; of several corpora, no clip of the tested corpus. *Labels
+# shuffled*: the same training with labels in random order. *People*: human listeners, from audio only. Brackets: settings
+# reduced because no GPU was at hand, which lowers scores.
 
 # %%
 table = claims.claims_table(read_results(reports_dir), overrides)
@@ -89,103 +93,102 @@ shown = ["protocol", "encoder", *scores, "n_test", "test_speakers", "seeds"]
 table.set_index(["recipe", "column"])[shown].map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell)
 
 # %% [markdown]
-# Black strokes are claims. Red is measured with leaks, blue without.
+# Black lines: claims. Red: measured with leaks. Blue: measured without them.
 
 # %%
 claimed = {name: load_recipe(name).claim.accuracy for name in table["recipe"]}
 plots.claims_ladder(table, claimed)
 
 # %% [markdown]
-# ### What the difference is made of
+# ### Where the difference comes from
 
 # %%
 for name in dict.fromkeys(name for name, _ in runs):
-    own = {key: seeds[0] for (recipe, key), seeds in runs.items() if recipe == name}
-    display(
-        Markdown(f"**{name}** ([source]({load_recipe(name).claim.source})). {claims.explained(name, own, data_dir)}")
-    )
+    by_column = {key: seeds[0] for (recipe, key), seeds in runs.items() if recipe == name}
+    text = claims.explain_difference(name, by_column, data_dir)
+    display(Markdown(f"**{name}** ([source]({load_recipe(name).claim.source})). {text}"))
 
 # %% [markdown]
-# ## The mechanisms, one at a time
+# ## One leak at a time
 #
-# A small model, logistic regression on one layer of an encoder or on MFCC, fitted to its optimum without any chance, so
-# that two scores differ by the leak alone. Dots are honest, diamonds leak; hollow marks are some of the test clips of
-# the condition above them.
+# The model is a logistic regression on one layer of an encoder or on MFCC, fitted to its optimum without randomness: two
+# scores differ only by the leak. Dots: honest. Diamonds: leaky. Hollow marks: a part of the test clips of the condition
+# above.
 
 # %%
-archive = probe_inputs.corpora_at_hand(corpora, data_dir)
+archive = probe.load_available(corpora, data_dir)
 clips = archive.drop_duplicates("audio_hash").reset_index(drop=True)
-read = probe_inputs.reader(encoder)
+read = probe.feature_reader(encoder)
 main = clips[clips["corpus"] == corpora[0]].reset_index(drop=True)
 features = read(main).reshape(len(main), -1)
 print(f"{corpora[0]}: {len(main)} clips of {main['speaker'].nunique()} speakers, {features.shape[1]} features a clip")
 measured = []
 
 # %% [markdown]
-# **The same recording twice.** Kaggle's archives of RAVDESS and TESS hold every file two times. Split at random, most
-# test files have a twin in training, and a model that remembers it answers right.
+# **Duplicate files.** Kaggle's archives of RAVDESS and TESS hold every file twice. In a random split most test files have
+# a duplicate in training, and a model that memorises it predicts the right label.
 
 # %%
 files = archive[archive["corpus"] == corpora[0]].reset_index(drop=True)
 if files["audio_hash"].duplicated().any():
-    measured.append(show.mechanism(leaks.twins(files, read(files).reshape(len(files), -1))))
+    measured.append(show.mechanism(leaks.duplicate_files(files, read(files).reshape(len(files), -1))))
 else:
-    print(f"{corpora[0]} holds no copies: every clip is doubled here, to show what copies would do.")
-    measured.append(show.mechanism(leaks.twins(*leaks.doubled(main, features))))
+    print(f"{corpora[0]} holds no duplicates: every clip is duplicated here, to show their effect.")
+    measured.append(show.mechanism(leaks.duplicate_files(*leaks.with_duplicates(main, features))))
 
 # %% [markdown]
-# **The same speaker.** A random split lets the model know each test speaker's way of being angry.
+# **The same speaker.** In a random split the model is trained on other clips of every test speaker.
 
 # %%
 measured.append(show.mechanism(leaks.same_speaker(main, features)))
 
 # %% [markdown]
-# **Choosing on test clips.** The best epoch, or the best layer of an encoder, picked by the test score.
+# **Choosing on test clips.** The best epoch, or the best layer of an encoder, is chosen by the test score.
 
 # %%
 measured.append(show.mechanism(leaks.epoch_chosen_on_test(main, features)))
 
 # %%
-layers = probe_inputs.reader(encoder, "all")(main)
+layers = probe.feature_reader(encoder, "all")(main)
 if layers.ndim == 3:
     measured.append(show.mechanism(leaks.layer_chosen_on_test(main, layers)))
 else:
     print("MFCC have no layers to choose from.")
 
 # %% [markdown]
-# The more settings are tried, the more the luckiest is worth, even where none of them is better than another: here each
-# sees the features through noise of its own.
+# The best of many settings scores higher by chance, the more of them are tried, even if all are equally good: here they
+# differ only in the noise added to the features.
 
 # %%
 measured.append(show.mechanism(leaks.best_of_many(main, features)))
 
 # %% [markdown]
-# **Augmentation before the split.** Altered copies of test clips get into training.
+# **Augmentation before the split.** Altered copies of test clips are in training.
 
 # %%
-copies = leaks.features_of_copies(main, read, probe_inputs.AUDIO)
+copies = leaks.features_of_copies(main, read, probe.AUDIO)
 measured.append(show.mechanism(leaks.copies_before_split(main, features, copies)))
 
 # %% [markdown]
-# **Normalising with test clips.** Mean and deviation taken before the split, or of each speaker by themselves. The
-# latter is a protocol of its own, transductive: it needs many clips of the new speaker, though no labels.
+# **Normalising with test clips.** Mean and deviation are computed before the split, or for each speaker. The latter is a
+# protocol of the package, and transductive: it needs many clips of a new speaker, without labels.
 
 # %%
 measured.append(show.mechanism(leaks.normalised_with_test(main, features)))
 
 # %% [markdown]
-# **Labels decided by corpus.** Joined corpora do not share all emotions, and hearing the room narrows the answer.
+# **Labels decided by corpus.** Joined corpora do not share all emotions: recognising the corpus excludes some of them.
 
 # %%
 everything = read(clips).reshape(len(clips), -1)
 if clips["corpus"].nunique() > 1:
     measured.append(show.mechanism(leaks.label_decided_by_corpus(clips, everything)))
 else:
-    print("One corpus alone decides no labels.")
+    print("This needs two corpora or more.")
 
 # %% [markdown]
-# **Speakers as labels.** One source reads SAVEE's file names wrongly, so that a speaker's initials become the emotion.
-# Telling four voices apart is easy; it says nothing about emotion.
+# **Speakers as labels.** One source misreads SAVEE's file names, so that a speaker's initials become the label.
+# Recognising four speakers is easy, and unrelated to emotion.
 
 # %%
 few = clips["corpus"] == ("savee" if "savee" in set(clips["corpus"]) else corpora[0])
@@ -193,48 +196,48 @@ few &= clips["speaker"].isin(sorted(clips.loc[few, "speaker"].unique())[:8])
 measured.append(show.mechanism(leaks.speaker_as_label(clips[few].reset_index(drop=True), everything[few])))
 
 # %% [markdown]
-# All of them, and what each is worth in points of UAR.
+# All leaks, with the points of UAR that each adds.
 
 # %%
 worth = leaks.worth(pd.concat(measured, ignore_index=True))
 display(plots.worth_of_mechanisms(worth), worth.round(3))
 
 # %% [markdown]
-# ## What survives
+# ## Other corpora and other recordings
 #
 # ### Another corpus
 #
-# Trained on all speakers of the row, tested on the column, on the emotions that both have. The diagonal is folds by
-# speaker within one corpus.
+# Trained on all speakers of the row's corpus, tested on the column's, with the emotions that both have. The diagonal:
+# folds by speaker within one corpus.
 
 # %%
 if clips["corpus"].nunique() > 1:
     matrix = robustness.cross_corpus_matrix(clips, everything, progress=False)
     display(plots.cross_corpus_heatmap(matrix), matrix.round(3))
 else:
-    print("One corpus alone has no other to be tested on.")
+    print("This needs two corpora or more.")
 
 # %% [markdown]
-# ### Noise, rooms, lines, and the first seconds
+# ### Noise, reverberation, telephone, and the first seconds
 #
-# Trained on clean clips, tested on the same test clips, degraded. Babble is mixed from training speakers.
+# Trained on clean clips, tested on degraded versions of the test clips. Babble is mixed from training speakers.
 
 # %%
 split = make_split(main, "speaker", 0)
 conditions = robustness.CONDITIONS
-survived = robustness.under_conditions(main, split, read, conditions, audio=probe_inputs.AUDIO, progress=False)
-display(plots.noise_curves(survived))
+degraded = robustness.under_conditions(main, split, read, conditions, audio=probe.AUDIO, progress=False)
+display(plots.noise_curves(degraded))
 
 # %%
-plots.condition_points(survived)
+plots.condition_points(degraded)
 
 # %%
-survived[["condition", "uar", "uar_low", "uar_high", "chance", "n_test"]].round(3).set_index("condition")
+degraded[["condition", "uar", "uar_low", "uar_high", "chance", "n_test"]].round(3).set_index("condition")
 
 # %% [markdown]
 # ## What a careful reader asks
 #
-# Of one run on new speakers, read closely: that of a single corpus with the most speakers.
+# One run on new speakers in detail: the run of a single corpus with the most test speakers.
 
 # %%
 honest = {name: seeds[0] for (name, key), seeds in runs.items() if key == "new-speakers"}
@@ -244,25 +247,25 @@ tested = run.test_clips()
 print(f"{run.recipe.name}: {len(tested)} test clips of {tested['speaker'].nunique()} speakers")
 
 # %% [markdown]
-# **Can its probabilities be believed?** One temperature a fold, fitted on validation speakers, moves confidence towards
-# accuracy and changes no decision.
+# **Is it calibrated?** One temperature a fold, fitted on validation speakers, moves confidence towards accuracy and
+# changes no decision.
 
 # %%
 before = run_analysis.test_predictions(run)
 validation = run_analysis.validation_predictions(run, data_dir=data_dir, progress=False)
 after = calibration.calibrated(before, validation)
-reliability = [calibration.reliability_table(told, tested["speaker"]) for told in (run.predictions, after)]
+reliability = [calibration.reliability_table(table, tested["speaker"]) for table in (run.predictions, after)]
 display(plots.temperature_reliability(*reliability))
 calibration.calibration_change(run.predictions, after, tested["speaker"]).round(3)
 
 # %% [markdown]
-# **May it keep silent?** Accuracy when the least sure answers are left out.
+# **Is it more accurate where it is confident?** Accuracy when the least confident predictions are left out.
 
 # %%
 plots.coverage(calibration.coverage_curve(run.predictions, tested["speaker"]))
 
 # %% [markdown]
-# **For whom does it work?** By sex, speaker, sentence and intensity, where they are known.
+# **For whom does it work?** UAR by sex, speaker, sentence and intensity, where they are known.
 
 # %%
 groups = comparison.by_attributes(run.predictions, tested)
@@ -272,39 +275,40 @@ for attribute in dict.fromkeys(groups.index.get_level_values(0)):
         display(plots.scores_by_group(groups.loc[attribute], title, groups.loc[attribute, "chance"].max()))
 
 # %% [markdown]
-# **What does it confuse?**
+# **Which emotions does it confuse?**
 
 # %%
 plots.confused_pairs(comparison.confused_pairs(run.predictions, tested["speaker"]))
 
 # %% [markdown]
-# **Is one better than another?** Only on the same test clips, and in pairs: speakers are drawn for both at once, and the
-# p values are corrected for their number (Holm).
+# **Is one run better than another?** Compared in pairs, on the same test clips: each resample holds the same speakers for
+# both runs. The p values are corrected for the number of pairs (Holm).
 
 # %%
-alike = claims.on_the_same_clips(honest)
-for group in alike:
+comparable = claims.comparable_groups(honest)
+for group in comparable:
     pairs = run_analysis.compare_runs(group)
     shown = ["first", "second", "uar_difference", "uar_p_holm", "mcnemar_p_holm", "n_test", "interval_over"]
     display(plots.paired_differences(pairs), pairs[shown].round(4))
-if not alike:
+if not comparable:
     print("No two recipes were tested on the same clips.")
 
 # %% [markdown]
-# **How much is luck?** The same recipe with other seeds: other folds, other weights to begin with.
+# **How much depends on the seed?** The same recipe with three seeds, which determine folds and initial weights.
 
 # %%
-seeds = [claims.again(run, seed, data_dir, runs_dir) for seed in (0, 1, 2)]
+seeds = [claims.run_with_seed(run, seed, data_dir, runs_dir) for seed in (0, 1, 2)]
 run_analysis.seed_spread(seeds).round(3)
 
 # %% [markdown]
 # ## How to read a number in speech emotion recognition
 #
-# 1. **Who was tested?** If a test speaker was trained on, the number is about that speaker. A random split does that.
-# 2. **How many speakers, how many clips?** An interval over clips of two speakers is not one over speakers.
-# 3. **Which score?** Accuracy flatters where emotions are uneven; UAR does not. Both against chance, and against people.
-# 4. **What was chosen on what?** Epoch, layer, threshold: each choice on test clips is a little training on them.
-# 5. **Are there copies?** Two files with other names may hold the same sound. `ser audit` looks.
-# 6. **Which corpora, acted or not, one room or many?** A model that knows one corpus knows one room.
-# 7. **What happens in noise, in two seconds, on a telephone?** See above.
-# 8. **Can it be made again?** A commit, a seed, a split as a file, and a command.
+# 1. **Are test speakers in training?** Then the score does not hold for new speakers. A random split has this leak.
+# 2. **How many speakers and clips?** An interval over the clips of two speakers does not hold for other speakers.
+# 3. **Which score?** Accuracy is too favourable where emotions differ in frequency; UAR is not. Compare both with chance
+#    and with human listeners.
+# 4. **What was chosen on which clips?** An epoch, layer or threshold chosen on test clips raises the score.
+# 5. **Are there duplicates?** Files of different names may hold the same recording. `ser audit` finds them.
+# 6. **Which corpora: acted or spontaneous, one recording room or several?** Scores drop on other corpora.
+# 7. **What about noise, short clips and telephone?** See above.
+# 8. **Can it be reproduced?** It needs a commit, a seed, the split as a file, and a command.

@@ -15,28 +15,32 @@
 # # Data preparation
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Data_Preparation.ipynb)
 #
-# Before a model learns anything: which clips are there, who speaks in them, how they are split into training and
-# test, and **what that split gives away**. Most claims of 99 % in speech emotion recognition are decided on this
-# page, not in the model.
+# This notebook shows the data before training: the clips, their speakers, the split into training and test, and **what
+# that split leaks**. Scores of 99 % in speech emotion recognition mostly come from the split, not from the model.
 
 # %%
-# In Colab this fetches the project and installs it; everywhere else it does nothing.
+# In Colab, download and install the project. Elsewhere this cell does nothing.
+import pathlib
 import sys
 
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
-    get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not project.is_dir():
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not (project / "pyproject.toml").is_file():
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
     get_ipython().system("pip install --quiet -e /content/ser-lib")
     sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
-recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or a path to your own recipe.yaml
-protocol = "speaker"  # how train and test are split; the table of protocols is in the README
-variant = "stated"  # "as-run": what the source's notebook did otherwise
+recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or the path of your own recipe.yaml
+protocol = "speaker"  # how clips are split into training and test: a name in `ser_lib.protocols.splits.PROTOCOLS`
+variant = "stated"  # "as-run": with the settings of the source's notebook where they differ from its README
 seed = 0
 # Fields of the recipe to change, such as ["training.epochs=3", "corpora=[ravdess]"].
 overrides = []
-data_dir = None  # a folder with one folder a corpus, such as "/content/drive/MyDrive/archive"
-runs_dir = None  # where run folders go; None: runs/ in the checkout
+data_dir = None  # a folder with one folder per corpus, such as "/content/drive/MyDrive/archive"
+runs_dir = None  # the folder of run folders; None: runs/ in the checkout
 
 # %%
 if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
@@ -54,7 +58,7 @@ from ser_lib.audio import features, reading
 from ser_lib.corpora import find_corpus, get_corpus
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.protocols.leak_audit import audit
-from ser_lib.recipes import dump_recipe, load_recipe
+from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import clips_of, inputs_of, overview_of, split_of
 from ser_lib.reports import notebook_display as show
 from ser_lib.reports import plots
@@ -64,25 +68,25 @@ pd.set_option("display.max_colwidth", None)
 # %% [markdown]
 # ## The recipe
 #
-# One YAML file holds the whole experiment. Any line of it can be changed with `overrides` above, or
-# `--set key.path=value` in a shell.
+# One YAML file states the whole experiment; other fields have their default. Change any field with `overrides` above,
+# or with `--set key.path=value` in a shell.
 
 # %%
 recipe = load_recipe(recipe_name, variant, overrides)
-Markdown(f"```yaml\n{dump_recipe(recipe)}```")
+Markdown(f"```yaml\n{show.stated_recipe(recipe)}```")
 
 # %% [markdown]
 # ## The clips
 #
-# One table, one row a clip. Files that cannot be read, silent clips and copies of the same audio are left out,
-# each with a line that counts them; only the protocol `published` keeps copies, where its source kept them.
+# The clip table has one row per clip. It leaves out unreadable files, silent clips and copies of the same audio, and
+# prints how many. Only the protocol `published` keeps copies, where the source kept them.
 
 # %%
 clips = clips_of(recipe, protocol, data_dir)
 clips.drop(columns=["path", "audio_hash"]).sample(5, random_state=seed).set_index("clip_id").round(2)
 
 # %% [markdown]
-# Where they are, and how much there is:
+# Folder, size and licence of each corpus:
 
 # %%
 summary = clips.groupby("corpus", sort=False).agg(
@@ -97,14 +101,15 @@ summary["licence"] = [get_corpus(name).licence for name in summary.index]
 summary
 
 # %% [markdown]
-# How often each emotion occurs, by corpus. Where a bar is much shorter than the others, accuracy flatters the
-# model; the unweighted average recall (UAR) does not.
+# Clips of each emotion, by corpus. Recall is the share of an emotion's clips that is recognised, and UAR (unweighted
+# average recall) is the mean of the emotions' recalls. If some emotions are rare, accuracy can be high although these
+# are never recognised; UAR cannot.
 
 # %%
 plots.class_counts(clips)
 
 # %% [markdown]
-# The same by speaker. A blank field means that a speaker never shows that emotion.
+# Clips of each speaker. Where a field is blank, the speaker has no clip of that emotion.
 
 # %%
 plots.speaker_counts(clips)
@@ -115,8 +120,8 @@ plots.durations(clips)
 # %% [markdown]
 # ## Listen and look
 #
-# One clip of each emotion, all from one speaker, as the model gets it. Look at how far the pitch lines lie apart
-# (anger, surprise), how fast they move, and how much energy there is above 3 kHz.
+# One clip of each emotion from one speaker, as the model reads it. Compare the distance between the pitch lines (anger,
+# surprise), how fast they move, and the energy above 3 kHz.
 
 # %%
 speaker = clips.groupby("speaker")["emotion"].nunique().idxmax()
@@ -133,7 +138,7 @@ show.audio_players(examples, waveforms, rate)
 # %% [markdown]
 # ## The split
 #
-# Who is learned from, who chooses the best epoch (validation), and who is tested.
+# Training clips fit the model, validation clips choose its settings, and test clips give the score.
 
 # %%
 split = split_of(recipe, clips, protocol, seed)
@@ -144,10 +149,10 @@ counts = split.groupby(["fold", "subset"]).agg(clips=("clip_id", "count"), speak
 counts.unstack("subset").reindex(columns=["train", "validation", "test"], level="subset")
 
 # %% [markdown]
-# ## The audit: what does this split leak?
+# ## The leak audit
 #
-# For each kind of leak: how many test clips a model could answer for the wrong reason. Red invalidates a score;
-# amber limits what it means.
+# For each kind of leak: the number of test clips that a model could get right for a wrong reason. Red leaks invalidate
+# a score; amber leaks limit its meaning.
 
 # %%
 leaks = audit(split)
@@ -157,14 +162,14 @@ show.audit_verdict(leaks)
 show.audit_counts(leaks)
 
 # %%
-found = leaks[leaks["clips"].fillna(0) > 0].set_index("leak")["examples"].str.split("; ")
-pd.DataFrame(found.explode()) if len(found) else "No examples: nothing was found."
+examples_of_leaks = leaks[leaks["clips"].fillna(0) > 0].set_index("leak")["examples"].str.split("; ")
+pd.DataFrame(examples_of_leaks.explode()) if len(examples_of_leaks) else "No examples, because there is no leak."
 
 # %% [markdown]
 # ## What the model reads
 #
-# MFCC, the layers of a pretrained encoder, or the waveform itself. Arrays are computed once and kept in the store: the
-# next run, and the next notebook, read them.
+# A model reads MFCC, layers of a pretrained encoder, or the waveform. These arrays are computed once and cached for the
+# next run and the next notebook.
 
 # %%
 started = time.monotonic()
@@ -172,24 +177,24 @@ inputs = inputs_of(recipe, clips, protocol)
 seconds = time.monotonic() - started
 size = " × ".join(map(str, (len(inputs), *getattr(inputs, "shape", ())[1:])))
 print(f"{size}: {recipe.features_label}, {recipe.input_label}")
-print(f"{seconds:.1f} s, {len(clips) / seconds:,.0f} clips a second; what lay in the store cost no more than reading")
+print(f"{seconds:.1f} s, {len(clips) / seconds:,.0f} clips per second; cached arrays were only read")
 
 # %% [markdown]
-# ## Who lies beside whom
+# ## Similar clips
 #
-# Each point is a clip, and clips that these features take for alike lie together. If the groups on the right are clearer
-# than those on the left, the features tell first of all who speaks: a split that shares speakers is then easy. (For a
-# model that is fine-tuned, this is its encoder before that.)
+# Each point is a clip, and clips with similar features lie close together. Clearer groups on the right than on the left
+# mean that the features show the speaker more than the emotion; a split that shares speakers is then easy. (For
+# fine-tuning, these are features of the encoder before training.)
 
 # %%
 overview = overview_of(recipe, clips, protocol)
-shown = clips.sample(min(2000, len(clips)), random_state=seed).index
-points = features.project(overview[shown])
-plots.embedding_map(points, clips.loc[shown, "emotion"], clips.loc[shown, "speaker"])
+rows = clips.sample(min(2000, len(clips)), random_state=seed).index
+points = features.project(overview[rows])
+plots.embedding_map(points, clips.loc[rows, "emotion"], clips.loc[rows, "speaker"])
 
 # %% [markdown]
-# The mean of each MFCC for each emotion, in standard deviations from the mean over all clips. Rows that look alike are
-# emotions that these features can hardly tell apart.
+# The mean of each MFCC for each emotion, in standard deviations from the mean of all clips. Emotions with similar rows
+# are hard to distinguish by these features.
 
 # %%
 plots.feature_heatmap(overview, clips["emotion"]) if not recipe.reads_encoder else "Not drawn: no acoustic features."

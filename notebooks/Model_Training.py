@@ -15,28 +15,33 @@
 # # Model training
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Model_Training.ipynb)
 #
-# The recipe's network learns on the training clips of every fold, and keeps its best epoch on the validation clips;
-# then the test clips are scored. Under `published` a source may have done otherwise: what that leaks, the audit says.
-# All that training leaves is one run folder.
+# The recipe's model is trained on the training clips of each fold, and validation clips choose its epoch or settings;
+# then the test clips are scored. Under the protocol `published`, a source may have used test clips earlier: the audit
+# names these leaks. The result of training is one run folder.
 
 # %%
-# In Colab this fetches the project and installs it; everywhere else it does nothing.
+# In Colab, download and install the project. Elsewhere this cell does nothing.
+import pathlib
 import sys
 
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
-    get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not project.is_dir():
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not (project / "pyproject.toml").is_file():
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
     get_ipython().system("pip install --quiet -e /content/ser-lib")
     sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
-recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or a path to your own recipe.yaml
-protocol = "speaker"  # how train and test are split; the table of protocols is in the README
-variant = "stated"  # "as-run": what the source's notebook did otherwise
+recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or the path of your own recipe.yaml
+protocol = "speaker"  # how clips are split into training and test: a name in `ser_lib.protocols.splits.PROTOCOLS`
+variant = "stated"  # "as-run": with the settings of the source's notebook where they differ from its README
 seed = 0
 # Fields of the recipe to change, such as ["training.epochs=3", "corpora=[ravdess]"].
 overrides = []
-data_dir = None  # a folder with one folder a corpus, such as "/content/drive/MyDrive/archive"
-runs_dir = None  # where run folders go; None: runs/ in the checkout
+data_dir = None  # a folder with one folder per corpus, such as "/content/drive/MyDrive/archive"
+runs_dir = None  # the folder of run folders; None: runs/ in the checkout
 
 # %%
 if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
@@ -56,24 +61,23 @@ from ser_lib.reports import plots
 from ser_lib.training import experiment
 
 recipe = load_recipe(recipe_name, variant, overrides)
-print(f"{recipe.title}\n{protocol}: {get_protocol(protocol).about}")
 
 # %% [markdown]
 # ## Train
 #
-# The longest cell. Each finished fold is kept, so a run that was interrupted goes on where it stopped. With the
-# same seed, clips and versions it gives the same numbers to the last digit on a CPU.
+# This is the longest cell. Finished folds are saved, so an interrupted run resumes with the next fold. On a CPU, the
+# same seed, clips and versions reproduce all digits.
 
 # %%
 run = experiment.train(recipe, protocol, seed, data_dir, runs_dir)
+print(f"{recipe.title}\n{protocol}: {get_protocol(protocol).about}")
 print(f"{len(run.metrics['by_fold'])} folds in {run.environment['seconds']:.0f} s on {run.environment['device']}")
 
 # %% [markdown]
 # ## The model
 #
-# How much of it there is, and how much of that learned. Even a small network holds many times as many numbers as there
-# are clips: enough to remember voices, which is why only speakers that it never heard can tell whether it learned
-# emotions.
+# Its size, and the share of it that was trained. Even a small network has many more numbers than there are clips,
+# enough to memorise voices. Only speakers outside training therefore show whether it learned emotions.
 
 # %%
 show.model_size(run)
@@ -82,26 +86,26 @@ show.model_size(run)
 show.model_summary(run.model().module)
 
 # %% [markdown]
-# Where a model weighs the layers of its encoder (`model.name=weighted-layers`), this shows which ones it found useful.
+# For a model with a weight for each layer of its encoder (`model.name=weighted-layers`): these weights.
 
 # %%
 weights = show.layer_weights(run)
-Markdown("This model weighs no layers.") if weights is None else plots.layer_weights(weights)
+Markdown("This model has no layer weights.") if weights is None else plots.layer_weights(weights)
 
 # %% [markdown]
 # ## Epoch by epoch
 #
-# The first fold's table; the dot marks the epoch whose weights were kept.
+# The first fold. The dot marks the epoch of the weights that were kept.
 
 # %%
 first = run.history[run.history["fold"] == 0].drop(columns="fold").set_index("epoch")
 first.insert(0, "kept", first.pop("best").map({True: "●", False: ""}))
-shown = pd.concat([first.iloc[:5], first[first["kept"] != ""], first.iloc[-3:]]).round(4)
-shown[~shown.index.duplicated()].sort_index()
+excerpt = pd.concat([first.iloc[:5], first[first["kept"] != ""], first.iloc[-3:]]).round(4)
+excerpt[~excerpt.index.duplicated()].sort_index()
 
 # %% [markdown]
-# All folds. Where the training line goes on rising and the validation line does not, the network has begun to
-# learn the training speakers instead of the emotions.
+# All folds. Where the training score rises and the validation score does not, the model learns the training speakers
+# instead of the emotions.
 
 # %%
 plots.learning_curves(run.history)
@@ -114,8 +118,9 @@ best[["epoch", "train_accuracy", "validation_accuracy"]].join(scores).round(3)
 # %% [markdown]
 # ## The result
 #
-# All test clips of all folds together, with 95 % intervals. UAR is the mean of the emotions' recalls: what a model
-# that always says the same would reach is one divided by the number of emotions.
+# All test clips of all folds together, with 95 % intervals. UAR (unweighted average recall) is the mean over the
+# emotions of the share of their clips that was recognised. Chance, the UAR of a model that always gives the same
+# answer, is one divided by the number of emotions.
 
 # %%
 overall = run.metrics["overall"]
@@ -132,4 +137,4 @@ table.assign(chance=metrics.chance_level(len(run.emotions))).round(3)
 pd.DataFrame(run.metrics["by_corpus"]).T[["uar", "uar_low", "uar_high", "n_test", "test_speakers"]].round(3)
 
 # %% [markdown]
-# **Next:** `Run_Model` looks at what the model gets right and wrong, for whom, and how sure it is.
+# **Next:** `Run_Model` shows the model's answers: correct and wrong ones, scores by speaker, and their confidence.

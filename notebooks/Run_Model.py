@@ -15,28 +15,34 @@
 # # Run the model
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Run_Model.ipynb)
 #
-# What the trained model says of the test clips: which emotions it hears, which it confuses, for whom it works, and
-# whether its probabilities can be believed. Where the audit is red, it knew some of these clips or voices before.
-# Then **your own voice**: what it hears in that, moment by moment, and on what its answer rests.
+# This notebook shows the trained model's answers on the test clips: recognised and confused emotions, scores by
+# speaker, and whether its probabilities can be trusted. If the audit is red, test clips or their speakers were in
+# training. Then it predicts **your own voice**, over time, and shows the parts of a recording on which the answer
+# depends.
 
 # %%
-# In Colab this fetches the project and installs it; everywhere else it does nothing.
+# In Colab, download and install the project. Elsewhere this cell does nothing.
+import pathlib
 import sys
 
+project = pathlib.Path("/content/ser-lib")
 if "google.colab" in sys.modules:
-    get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not project.is_dir():
+        get_ipython().system("git clone --depth 1 https://github.com/ser-lib/ser-lib.git /content/ser-lib")
+    if not (project / "pyproject.toml").is_file():
+        sys.exit(f"The project is not reachable. Upload its folder to {project}, and run this cell again.")
     get_ipython().system("pip install --quiet -e /content/ser-lib")
     sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
-recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or a path to your own recipe.yaml
-protocol = "speaker"  # how train and test are split; the table of protocols is in the README
-variant = "stated"  # "as-run": what the source's notebook did otherwise
+recipe_name = "demo"  # one of `ser_lib.recipes.recipe_names()`, or the path of your own recipe.yaml
+protocol = "speaker"  # how clips are split into training and test: a name in `ser_lib.protocols.splits.PROTOCOLS`
+variant = "stated"  # "as-run": with the settings of the source's notebook where they differ from its README
 seed = 0
 # Fields of the recipe to change, such as ["training.epochs=3", "corpora=[ravdess]"].
 overrides = []
-data_dir = None  # a folder with one folder a corpus, such as "/content/drive/MyDrive/archive"
-runs_dir = None  # where run folders go; None: runs/ in the checkout
+data_dir = None  # a folder with one folder per corpus, such as "/content/drive/MyDrive/archive"
+runs_dir = None  # the folder of run folders; None: runs/ in the checkout
 
 # %%
 if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
@@ -59,33 +65,34 @@ from ser_lib.training import experiment
 # %%
 recipe = load_recipe(recipe_name, variant, overrides)
 folder = run_folder(recipe, protocol, seed, runs_dir)
-if not folder.is_dir():  # opened before Model_Training, or in a fresh Colab
+if not folder.is_dir():  # Model_Training has not run, as in a new Colab session
     experiment.train(recipe, protocol, seed, data_dir, runs_dir)
 run = load_run(folder)
 predictions, tested = run.predictions, run.test_clips()
 show.audit_verdict(run.audit)
 
 # %% [markdown]
-# ## Emotion by emotion
+# ## Scores of each emotion
 #
-# Precision: of the clips called so, how many were so. Recall: of the clips that were so, how many were called so.
+# Precision: the share of clips predicted as this emotion that are of it. Recall: the share of clips of this emotion
+# that are predicted as it. UAR, the unweighted average recall, is the mean of the recalls.
 
 # %%
 metrics.per_class(predictions).round(3)
 
 # %% [markdown]
-# ## What is taken for what
+# ## Confusions
 #
-# Each row is a true emotion. Left the counts, right the shares of the row: the diagonal on the right is the recall
-# of each emotion, and its mean is the UAR.
+# Each row is a true emotion: on the left in clips, on the right in per cent of the row. The diagonal on the right is
+# the recall of each emotion.
 
 # %%
 plots.confusion_matrices(metrics.confusion(predictions))
 
 # %% [markdown]
-# ## How sure is it?
+# ## Probabilities
 #
-# The mean probability that each emotion is given, by true emotion; then twelve clips, drawn at random.
+# The mean probability of each emotion by true emotion; then twelve random clips.
 
 # %%
 plots.probability_by_truth(predictions)
@@ -94,34 +101,34 @@ plots.probability_by_truth(predictions)
 plots.probability_plot(predictions.sample(min(12, len(predictions)), random_state=seed))
 
 # %% [markdown]
-# Of all clips for which the model was 80 % sure, were 80 % right? Points under the diagonal: it is too sure.
+# Confidence is the highest probability. Of the clips with a confidence of 80 %, 80 % should be correct. Below the
+# dashed line, the model is overconfident.
 
 # %%
-plots.reliability(predictions)
+plots.reliability(predictions, tested["speaker"])
 
 # %% [markdown]
-# ## The ten worst
-#
-# Wrong, and most certain of it.
+# ## Ten wrong answers with the highest confidence
 
 # %%
 decisions = metrics.decisions(predictions)
-decisions["actual → predicted"] = decisions["truth"] + " → " + decisions["prediction"]
-columns = ["actual → predicted", "confidence", "truth_probability"]
+decisions["truth → prediction"] = decisions["truth"] + " → " + decisions["prediction"]
+columns = ["truth → prediction", "confidence", "truth_probability"]
 decisions = decisions.set_index("clip_id")
 wrong = decisions[decisions["truth"] != decisions["prediction"]]
 wrong.nlargest(10, "confidence")[columns].round(3)
 
 # %% [markdown]
-# ## Ten at random
+# ## Ten random answers
 
 # %%
 decisions.sample(min(10, len(decisions)), random_state=seed)[columns].round(3)
 
 # %% [markdown]
-# ## For whom does it work?
+# ## Scores by speaker and sex
 #
-# A mean over speakers hides those for whom the model fails. Whiskers are 95 % intervals over that group's clips.
+# The mean over all speakers hides speakers for whom the model fails. Intervals are 95 % intervals over each group's
+# clips.
 
 # %%
 chance = metrics.chance_level(len(run.emotions))
@@ -133,78 +140,76 @@ by_sex = metrics.by_group(predictions, tested["sex"], tested["speaker"]).rename_
 plots.scores_by_group(by_sex, "UAR by sex", chance)
 
 # %% [markdown]
-# ## Try your own
+# ## Your own voice
 #
-# In the notebook, set `own` in the next cell, and run it and those below again:
+# Open this notebook in Colab or Jupyter, set `source` in the next cell, and run it and the cells below again:
 #
-# - `"microphone"`: a recorder in the page. In Colab its recording comes straight back; in Jupyter save it as a WAV
-#   beside this notebook, and set `own = "recording.wav"`. Some editors, such as VS Code, let no page record: there, use
-#   a path.
+# - `"microphone"`: a recorder in the page. In Colab, Python receives the recording; in Jupyter, save it as a WAV file
+#   beside this notebook, and set `source = "recording.wav"`. Some editors, such as VS Code, do not let a page record;
+#   there, use a path.
 # - `"upload"`: files from your computer, in Colab.
 # - a path: a file (WAV, FLAC, OGG or MP3), or a folder of them.
 #
-# While it is `None`, clips of the bundled corpus stand in, one for each emotion. **Their voices are synthetic**, made by
-# a speech synthesiser from rules: they show how to read what follows, not how well people are understood.
+# While `source` is `None`, one clip of the bundled corpus for each emotion is shown. **These voices are synthetic**,
+# made from rules by a speech synthesiser: they show how to read the pictures, not how well people are recognised.
 #
-# The players below hold their sound: clear the outputs before you pass on a notebook with your own voice in it.
+# The players below contain their audio: clear the outputs before you share a notebook with your own voice.
 
 # %%
-own = None
-mine = notebook_recorder.own_audio(own)
-heard = notebook_recorder.bundled_clips(run) if mine is None else mine
-show.Html(f'<div class="players">{"".join(show.audio_player(*recording) for recording in heard)}</div>')
+source = None
+recordings = notebook_recorder.read_source(source) or notebook_recorder.bundled_clips(run)
+show.Html(f'<div class="players">{"".join(show.audio_player(*recording) for recording in recordings)}</div>')
 
 # %% [markdown]
-# What the first fold's model hears in each: all probabilities, and the highest by name. It has no answer but these
-# emotions, not even "none of them": in a cough, or in music, it hears one as well. Nor does it know your microphone and
-# your room, since it learned from others.
+# The first fold's model predicts each recording. It always names one of its emotions, for a cough or music too, and it
+# was not trained on your microphone or room.
 
 # %%
-no_answer = "Not shown: a model of speaker-adapted needs many clips of a speaker at once."
+no_answer = "Not shown: a speaker-adapted model needs many clips of a speaker at once."
 predictor = None if get_protocol(run.protocol).is_transductive else run.predictor()
 if predictor:
-    answers = predict(predictor, heard, progress=False).rename(columns={"path": "clip_id"})
+    answers = predict(predictor, recordings, progress=False).rename(columns={"path": "clip_id"})
 plots.probability_plot(answers[answers["error"] == ""]) if predictor else no_answer
 
 # %% [markdown]
-# ## Moment by moment
+# ## Emotion over time
 #
-# A longer recording changes its tone, so it is heard window by window, each averaged with those before it: a change shows
-# with some delay. Grey: nobody speaks. Here it is all of the recordings above, one after the other, with three seconds
-# of silence between.
+# A longer recording is predicted in overlapping windows. Each answer is averaged with the answers before it, so a
+# change appears with a delay. Grey: no speech. Here all recordings above follow each other, with three seconds of
+# silence between them.
 
 # %%
-plots.timeline(timeline(predictor, notebook_recorder.joined(heard), progress=False)) if predictor else no_answer
+plots.timeline(timeline(predictor, notebook_recorder.joined(recordings), progress=False)) if predictor else no_answer
 
 # %% [markdown]
-# ## Why?
+# ## Parts on which the answer depends
 #
-# One short recording, the one that the model is surest of. A quarter of a second of it is covered with the sound of its own
-# pauses, and the model is asked again; then the next quarter. Where the line falls far below 0, the answer rests on that
-# stretch; where it rises, the stretch spoke against it.
+# This uses the short recording with the highest confidence. A quarter of a second of it is covered with the sound of
+# its own pauses, and predicted again; then the next quarter. Where the line falls far below 0, the covered part speaks
+# for the answer; where it rises, the part speaks against it.
 
 # %%
-surest = explain.surest(answers, heard) if predictor else None
+surest = explain.surest(answers, recordings) if predictor else None
 plots.occlusion(explain.occlusion(predictor, surest)) if surest else "Not shown: no short recording has an answer."
 
 # %% [markdown]
-# The same for frequencies: the line shows what becomes of the answer without the octave around it. The pitch of a voice
-# lies below 500 Hz, what tells its vowels apart between 300 and 3,000 Hz, breath and hiss above that.
+# The same for frequencies: the line shows the change without the octave around each frequency. Pitch lies below 500 Hz,
+# vowels differ between 300 and 3,000 Hz, and breath and hiss lie above that.
 
 # %%
 plots.occlusion(explain.occlusion(predictor, surest, over="frequency")) if surest else "Not shown, as above."
 
 # %% [markdown]
-# **Do not read too much into it.** A covered clip is unlike anything that the model learned from, so a part of each
-# change is its surprise at that. What matters to this model need not be what people hear the emotion by. And what a clip
-# says twice is not missed once: a flat line does not mean that nothing matters.
+# **Limits.** The model was not trained on covered clips, so a part of each change comes from the covering itself. The
+# parts that matter to this model need not matter to people. If a clip shows its emotion twice, covering one place
+# changes little: a flat line does not mean that nothing matters.
 
 # %% [markdown]
 # ## What to read next
 #
-# - **How was this measured?** The header of this page names the protocol; the README says what each is good for.
-#   Only scores under the same protocol, on the same corpus, may be compared.
-# - **Is the difference to another model real?** If the intervals overlap, this page cannot tell.
-# - **Another protocol:** `make report RECIPE=… PROTOCOL=leave-one-speaker-out`, or `published` to see the claim.
-# - **Your own corpus:** a CSV with the columns path, emotion and speaker stands wherever a corpus does; the README shows
-#   it.
+# - **How was this measured?** The header of this page names the protocol, and the project's documentation explains it.
+#   Compare only scores of the same protocol on the same corpus.
+# - **Is one model better than another?** `ser compare` tests both on the same clips. Two overlapping intervals do not
+#   answer this question.
+# - **Another protocol:** `make report RECIPE=… PROTOCOL=leave-one-speaker-out`, or `published` to repeat the claim.
+# - **Your own corpus:** a CSV file with the columns path, emotion and speaker works in place of a corpus.

@@ -484,27 +484,18 @@ def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
 
 @command
 def results(readme, reports_dir):
-    """Print the table of results as Markdown, or write it into the README.
+    """Print the table of results as Markdown, or write every table for which a file has markers.
 
     ser results
     ser results --readme README.md
     """
-    from ser_lib.evaluation import unseen_corpora
-    from ser_lib.evaluation.results import markdown, read_results, results_path, write_into_readme
-    from ser_lib.inference.run import read_table
-    from ser_lib.studies import claims
+    from ser_lib.evaluation.results import markdown, read_results
+    from ser_lib.reports.doc_tables import fill_tables
 
-    table = read_results(reports_dir)
-    if not readme:
-        print(markdown(table))
-        return
-    # Scores on synthetic voices only show that the code works.
-    write_into_readme(Path(readme), "results", markdown(table[table["corpus"] != "sample"]))
-    write_into_readme(Path(readme), "claims", claims.markdown(claims.claims_table(table)))
-    # Written by `ser score … --csv reports/unheard.csv`.
-    unseen = results_path(reports_dir).with_name("unheard.csv")
-    if unseen.is_file():
-        write_into_readme(Path(readme), "unheard", unseen_corpora.markdown(read_table(unseen)))
+    if readme:
+        fill_tables(Path(readme), reports_dir)
+    else:
+        print(markdown(read_results(reports_dir)))
 
 
 @command

@@ -1,4 +1,4 @@
-"""Tables as studies give them, of invented numbers, for tests of pictures."""
+"""Tables of invented numbers in the form of the studies, for tests of pictures."""
 
 import numpy as np
 import pandas as pd
@@ -38,10 +38,10 @@ def matrix_table(corpora):
 def timeline_table(seconds=20.0, silent=(), hop=1.0, name=HOSTILE):
     """A timeline of invented probabilities, three seconds a window; rows in `silent` are without speech."""
     start = np.arange(0, seconds - 3 + 1e-9, hop)
-    told = np.random.default_rng(0).dirichlet([1, 1, 1], len(start))
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], len(start))
     table = pd.DataFrame({"start": start, "end": start + 3, "speech": 0.8})
-    table["emotion"] = pd.Series([EMOTIONS[i] for i in told.argmax(axis=1)], dtype=object)
-    table[EMOTIONS] = told
+    table["emotion"] = pd.Series([EMOTIONS[i] for i in probabilities.argmax(axis=1)], dtype=object)
+    table[EMOTIONS] = probabilities
     silent = list(silent)
     table.loc[silent, ["speech", *EMOTIONS]] = [0.0, *[np.nan] * 3]
     table["emotion"] = pd.Series([None if i in silent else e for i, e in enumerate(table["emotion"])], dtype=object)
@@ -53,13 +53,13 @@ def timeline_table(seconds=20.0, silent=(), hop=1.0, name=HOSTILE):
 
 
 def drawn_predictions(n, sharpness=1.0, seed=0):
-    """Answers whose truth is drawn from their own probabilities, which are then made surer or less sure."""
+    """Predictions with a truth drawn from their probabilities, which are then sharpened or flattened."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, (n, 4))
     honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     truth = (honest.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
-    told = np.exp(sharpness * logits) / np.exp(sharpness * logits).sum(axis=1, keepdims=True)
-    table = pd.DataFrame(told, columns=list(EMOTION_NAMES[:4]))
+    probabilities = np.exp(sharpness * logits) / np.exp(sharpness * logits).sum(axis=1, keepdims=True)
+    table = pd.DataFrame(probabilities, columns=list(EMOTION_NAMES[:4]))
     table.insert(0, "truth", np.array(list(EMOTION_NAMES[:4]))[truth])
     table.insert(0, "clip_id", [f"clip-{seed}-{i}" for i in range(n)])
     return table

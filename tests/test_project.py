@@ -1,28 +1,24 @@
-"""What holds the repository together: the lock, the environments, the notebooks' two sides, the README, the Makefile."""
+"""What holds the repository together: lock, environments, notebooks, workflows, hooks, the address, the website."""
 
 import ast
+import importlib.metadata
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
-import soundfile
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from ser_lib.corpora import CORPORA
-from ser_lib.corpora.clips import load_clips
-from ser_lib.protocols.splits import PROTOCOLS
-from ser_lib.recipes import load_recipe, recipe_names
-
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -63,6 +59,19 @@ class TestEnvironments:
     def test_the_lock_holds_plain_pins_that_any_index_has(self):
         for name, version in pins().items():
             assert re.fullmatch(r"[0-9][0-9a-z.]*", version), (name, version)
+
+    def test_the_lock_holds_what_its_packages_need(self):
+        locked, missing = pins(), set()
+        for name in locked:
+            for text in importlib.metadata.requires(name) or []:
+                requirement = Requirement(text)
+                needed = canonicalize_name(requirement.name)
+                # CUDA's libraries come with PyPI's build of torch alone, and setuptools with Python.
+                if needed.startswith(("nvidia-", "cuda-", "triton", "setuptools")) or needed in locked:
+                    continue
+                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                    missing.add((name, text))
+        assert not missing
 
     def test_every_import_of_the_package_is_a_dependency(self):
         modules = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
@@ -134,53 +143,6 @@ class TestNotebooks:
             assert "google.colab" not in sys.modules
 
 
-class TestReadme:
-    def test_names_every_recipe_protocol_and_corpus(self):
-        for name in [*recipe_names(), *PROTOCOLS, *CORPORA]:
-            assert f"`{name}`" in README, name
-
-    def test_links_lead_somewhere(self):
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", README):
-            assert (ROOT / target).exists(), target
-
-    def test_its_commands_exist(self):
-        targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-        assert set(re.findall(r"^make ([a-z]+)", README, re.M)) <= targets
-        from ser_lib.cli import COMMANDS
-
-        assert set(re.findall(r"(?:^|bin/|`)ser ([a-z]+)", README, re.M)) <= set(COMMANDS)
-
-    def test_its_corpus_of_ones_own_is_loaded_as_it_stands_there(self, tmp_path, monkeypatch):
-        (source,) = re.findall(r"```python\n(\"\"\"My corpus.*?)```", README, re.S)
-        assert source.count("\n") < 60
-        scope = {}
-        exec(compile(source, "mine.py", "exec"), scope)
-        monkeypatch.setitem(CORPORA, "mine", scope["CORPUS"])
-        rng = np.random.default_rng(0)
-        for name in ("anna_03_happy", "bert_03_sadness"):
-            path = tmp_path / "mine" / f"{name}.wav"
-            path.parent.mkdir(exist_ok=True)
-            soundfile.write(path, rng.normal(0, 0.1, 8000), 16000)
-        clips = load_clips("mine", tmp_path)
-        assert clips["speaker"].tolist() == ["mine-anna", "mine-bert"]
-        assert clips["emotion"].tolist() == ["happy", "sad"] and clips["sex"].tolist() == ["female", "male"]
-
-    def test_its_recipe_of_ones_own_is_complete(self, tmp_path):
-        (source,) = re.findall(r"```yaml\n(title: My corpus.*?)```", README, re.S)
-        (tmp_path / "mine.yaml").write_text(source)
-        recipe = load_recipe(tmp_path / "mine.yaml")
-        assert (recipe.name, recipe.model.name, recipe.input.pooling) == ("mine", "gru", "sequence")
-
-    def test_its_python_runs(self, tmp_path):
-        (source,) = re.findall(r"```python\n(from ser_lib.*?)```", README, re.S)
-        source = source.replace('["ravdess", "tess"]', '"sample"').replace(
-            'load_recipe("demo"), "speaker"',
-            f'load_recipe("demo", overrides=["training.epochs=1"]), "speaker", runs_dir={str(tmp_path)!r}',
-        )
-        exec(compile(source, "README.md", "exec"), {})
-        assert (tmp_path / "demo" / "speaker" / "0" / "metrics.json").is_file()
-
-
 def test_make_help_lists_every_target():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True)
     documented = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
@@ -189,7 +151,151 @@ def test_make_help_lists_every_target():
         assert f"make {target}" in done.stdout
 
 
+class TestAddress:
+    @pytest.fixture
+    def copy(self, tmp_path):
+        """The repository's files, in a repository of their own."""
+        for name in TRACKED:
+            if (ROOT / name).is_file():
+                (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, tmp_path / name)
+        for arguments in (["init", "--quiet"], ["add", "--all"]):
+            subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+        return tmp_path
+
+    @staticmethod
+    def texts(folder):
+        return {name: (folder / name).read_bytes() for name in TRACKED if (folder / name).is_file()}
+
+    def set_address(self, folder, url):
+        command = ["make", "--silent", "address", f"URL={url}", f"PYTHON={sys.executable}"]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+    def test_is_replaced_everywhere_and_only_once(self, copy):
+        old = PROJECT["urls"]["Repository"].removeprefix("https://github.com/")
+        owner, name = old.split("/")
+        new = "/".join(["some-one", "fork.two"])  # in parts, since the way back would rewrite this file too
+        done = self.set_address(copy, f"https://github.com/{new}")
+        assert done.returncode == 0, done.stderr
+        for file in (
+            "README.md",
+            "pyproject.toml",
+            "CITATION.cff",
+            "notebooks/Run_Model.py",
+            "notebooks/Run_Model.ipynb",
+        ):
+            assert file in done.stdout.splitlines()
+            assert new in (copy / file).read_text(encoding="utf-8")
+        after = self.texts(copy)
+        for form in (old, f"{owner}.github.io/{name}"):
+            assert [name for name, text in after.items() if re.search(rb"(?<![\w.-])" + form.encode(), text)] == []
+        again = self.set_address(copy, f"https://github.com/{new}.git")
+        assert (again.returncode, again.stdout) == (0, "") and self.texts(copy) == after
+        # And back: every file as it was.
+        assert self.set_address(copy, PROJECT["urls"]["Repository"]).returncode == 0
+        assert self.texts(copy) == self.texts(ROOT)
+
+    @pytest.mark.parametrize("url", ["", "me/fork", "https://example.org/me/fork", "https://github.com/me"])
+    def test_that_is_no_address_of_a_repository_is_refused(self, url):
+        done = subprocess.run([sys.executable, "scripts/set_address.py", url], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and done.stdout == ""
+        assert "make address URL=https://github.com/me/fork" in done.stderr
+
+
+class TestWorkflows:
+    FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+    @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+    def test_pin_every_action_by_commit_and_name_its_version(self, path):
+        text = path.read_text()
+        yaml.safe_load(text)
+        used = re.findall(r"uses: (.+)", text)
+        assert used
+        for action in used:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+    def test_run_every_python_that_the_package_names(self):
+        jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+        named = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if "Python :: 3." in text]
+        assert jobs["newcomer"]["strategy"]["matrix"]["python"] == named
+        assert f">={named[0]}" == PROJECT["requires-python"]
+
+    def test_the_website_holds_readme_docs_and_reports_and_its_links_lead_somewhere(self, tmp_path):
+        from bs4 import BeautifulSoup
+
+        subprocess.run([sys.executable, "scripts/make_site.py", tmp_path], cwd=ROOT, check=True)
+        sources = ["index", "CONTRIBUTING", "CHANGELOG", "data/README"]
+        sources += [f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")]
+        assert (tmp_path / "reports" / "index.html").is_file()
+        for source in sources:
+            path = tmp_path / f"{source}.html"
+            page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+            assert page.title.text and page.find("h1")
+            for tag in page.find_all(["a", "img"]):
+                link = tag.get("href") or tag.get("src")
+                if not re.match(r"https?:", link):
+                    target, _, fragment = link.partition("#")
+                    target = path.parent / target if target else path
+                    assert target.is_file(), (source, link)
+                    if fragment:
+                        assert f'id="{fragment}"' in target.read_text(encoding="utf-8"), (source, link)
+                elif "/blob/main/" in link:
+                    assert (ROOT / link.partition("/blob/main/")[2]).exists(), (source, link)
+
+
+class TestHooks:
+    HOOKS = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+
+    @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook["id"])
+    def test_accept_the_repository_as_it_is(self, hook):
+        # As `make lint` runs them: a hook may change files, a test may not.
+        entry = hook["entry"].replace(" format", " format --check").replace(" --fix", "")
+        program, *arguments = entry.replace(".venv/bin", str(Path(sys.executable).parent)).split()
+        files = [name for name in TRACKED if (ROOT / name).is_file()]
+        if hook.get("types") == ["python"]:
+            files = [name for name in files if name.endswith(".py")]
+        files = [] if hook.get("pass_filenames") is False else files
+        done = subprocess.run([program, *arguments, *files], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_refuse_large_files_outputs_and_audio(self, tmp_path):
+        cell = {"cell_type": "code", "outputs": [{"output_type": "stream"}], "execution_count": None}
+        (tmp_path / "ran.ipynb").write_text(json.dumps({"cells": [cell]}))
+        (tmp_path / "large.csv").write_text("0" * 1_000_001)
+        (tmp_path / "voice.wav").write_text("")
+        (tmp_path / "small.csv").write_text("0")
+        command = [
+            sys.executable,
+            ROOT / "scripts" / "check_files.py",
+            *sorted(path.name for path in tmp_path.iterdir()),
+        ]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["large.csv", "ran.ipynb", "voice.wav"]
+
+
+def test_the_citation_agrees_with_the_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0" and citation["message"] and citation["authors"]
+    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
+
+
+def test_the_changelog_is_in_the_form_of_keep_a_changelog():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", text, re.M)
+    assert versions[0] == ("Unreleased", "") and PROJECT["version"] in [version for version, _ in versions]
+    assert all(date for version, date in versions if version != "Unreleased")
+    assert set(re.findall(r"^### (.+)$", text, re.M)) <= {
+        "Added",
+        "Changed",
+        "Deprecated",
+        "Removed",
+        "Fixed",
+        "Security",
+    }
+
+
 def test_no_audio_is_in_git_but_the_bundled_corpus():
-    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    audio = [name for name in done.stdout.splitlines() if name.endswith((".wav", ".flac", ".mp3", ".ogg"))]
+    audio = [name for name in TRACKED if name.endswith((".wav", ".flac", ".mp3", ".ogg"))]
     assert all(name.startswith("data/sample/") for name in audio)

@@ -9,22 +9,21 @@ from pathlib import Path
 class Corpus:
     """One corpus. Its module's docstring is its data card; this object holds what code reads.
 
-    `parse` reads a file's path, never the audio, and returns its `speaker`, `sex`, `emotion`, `intensity` and
-    `sentence`, or None where the name is not one of this corpus. The speaker has no corpus prefix, which the clip table
-    adds; the sentence is None where the name does not state it. Where files in several folders have the same name,
-    `parse` also returns a `name` for the clip's id.
+    `parse` reads a file's path, never the audio, and returns its `speaker` (without the prefix of the corpus), `sex`,
+    `emotion`, `intensity` and `sentence` (None where the name does not state it), or None where the name is not one of
+    this corpus. Where files in several folders have the same name, it also returns a `name` for the clip's id.
     """
 
     name: str  # "ravdess": the prefix of its clip ids and speakers
     title: str  # "RAVDESS (speech, audio only)"
-    handle: str | None  # kagglehub handle that pins its version; None: never downloaded
     example: str  # a file name as it must look, for error messages
     parse: Callable[[Path], dict | None]
     clips: int  # distinct file names in the whole corpus
     speakers: int
     licence: str
     citation: str
-    url: str
+    url: str = ""
+    handle: str | None = None  # kagglehub handle that pins its version; None: never downloaded
     human_accuracy: float | None = None  # of listeners who name the emotion from the audio alone
     shareable: bool = False  # may its audio be embedded in a report that is passed on?
     notice: str = ""  # what a reader of any score on it must know first

@@ -21,6 +21,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA, find_corpus, get_corpus
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.csv_corpus import refuse_shared_speakers
+from ser_lib.corpora.csv_files import first_of
 from ser_lib.corpora.labels import EMOTIONS, in_order
 
 logger = logging.getLogger(__name__)
@@ -45,21 +46,20 @@ def load_clips(
 ) -> pd.DataFrame:
     """Build the clip table of one or more corpora, in the order given, then by path.
 
-    Files that cannot be used, copies and missing clips are counted in one logged line each. The duration and hash of
-    each file are kept in `cache_dir()`, so that the next call decodes only files whose size or time has changed.
+    Files that cannot be used, copies and missing clips are counted in one logged line each. Durations and hashes are
+    cached, so that the next call decodes only files whose size or time has changed.
 
     Args:
         corpora: names of registered corpora, and paths of CSV files that list a user's own; see `get_corpus`.
         data_dir: a folder that holds the corpora as `data_dir`/ravdess and so on; see `find_corpus`.
-        keep_duplicates: keep copies, as the sources of some published numbers did. Otherwise, of clips with the same
-            name or the same audio, only the first is kept, and none where their labels differ.
+        keep_duplicates: keep copies, as some sources did. Otherwise, of clips with the same name or audio, only the
+            first is kept, and none where their labels differ.
 
     Returns:
         a table with `COLUMNS`; its `attrs["shortfall"]` maps each incomplete corpus to (found, expected).
 
     Raises:
-        SerError: a corpus is not found, or has no usable clip; two have the same name, or are CSV files that share a
-            speaker.
+        SerError: a corpus is not found, or has no usable clip; two have one name, or are CSVs that share a speaker.
     """
     names = list(dict.fromkeys([corpora] if isinstance(corpora, str) else corpora))
     if not names:
@@ -68,15 +68,11 @@ def load_clips(
     corpus_names = [corpus.name for corpus in chosen]
     if len(set(corpus_names)) < len(names):
         raise SerError(
-            f"two of {', '.join(names)} are called the same, {', '.join(corpus_names)}: name each once, rename a file."
+            f"{', '.join(names)} are called the same, {', '.join(corpus_names)}: name each once, rename a file."
         )
     refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
-    shortfall, tables = {}, []
-    for corpus in chosen:
-        table, n_names = _load_corpus(corpus, find_corpus(corpus.name, data_dir), progress)
-        tables.append(table)
-        if n_names < corpus.clips:
-            shortfall[corpus.name] = (n_names, corpus.clips)
+    shortfall: dict[str, tuple[int, int]] = {}
+    tables = [_load_corpus(corpus, find_corpus(corpus.name, data_dir), shortfall, progress) for corpus in chosen]
     clips = pd.concat(tables, ignore_index=True)
     if not keep_duplicates:
         clips = _drop_duplicates(clips)
@@ -87,7 +83,7 @@ def load_clips(
 
 
 def check_clips(clips: pd.DataFrame) -> None:
-    """Raise SerError if a table is no clip table: it lacks a column or all rows, repeats an id, or has other emotions."""
+    """Raise SerError if a table is no clip table: columns or all rows missing, an id twice, an emotion unknown."""
     missing = [column for column in COLUMNS if column not in clips.columns]
     if missing:
         raise SerError(f"the clip table lacks {', '.join(missing)}; it has {', '.join(map(str, clips.columns))}.")
@@ -96,19 +92,13 @@ def check_clips(clips: pd.DataFrame) -> None:
     repeated = clips["clip_id"][clips["clip_id"].duplicated()]
     if len(repeated):
         raise SerError(f"clip_id must be unique, but {len(repeated)} rows repeat one, such as {repeated.iloc[0]}.")
-    unknown = sorted(set(map(str, clips["emotion"])) - set(EMOTIONS))
+    unknown = ", ".join(sorted(set(map(str, clips["emotion"])) - set(EMOTIONS)))
     if unknown:
-        raise SerError(
-            f"unknown emotions {', '.join(unknown)}: use `labels.to_emotion`; they are {', '.join(EMOTIONS)}."
-        )
+        raise SerError(f"unknown emotions {unknown}: use `labels.to_emotion`; they are {', '.join(EMOTIONS)}.")
 
 
 def select_emotions(clips: pd.DataFrame, emotions: Iterable[str]) -> pd.DataFrame:
-    """Return the clips of these emotions; a logged line counts the others.
-
-    Raises:
-        SerError: an emotion is unknown, or no clip has one of them.
-    """
+    """Return the clips of these emotions, and log the number of others; SerError for unknown ones or no clips."""
     wanted = in_order(emotions)
     if not wanted:
         raise SerError(f"no emotion was asked for. The emotions are {', '.join(EMOTIONS)}.")
@@ -118,123 +108,90 @@ def select_emotions(clips: pd.DataFrame, emotions: Iterable[str]) -> pd.DataFram
         raise SerError(f"no clip is {' or '.join(wanted)}; there are: {', '.join(left_out.index)}.")
     if len(left_out):
         counts = ", ".join(f"{emotion} {count}" for emotion, count in left_out.items())
-        logger.warning("%d of %d clips left out, of other emotions: %s", len(clips) - keep.sum(), len(clips), counts)
+        logger.warning("%d of %d clips left out, of other emotions: %s", left_out.sum(), len(clips), counts)
     return clips[keep].reset_index(drop=True)
 
 
-def measure_files(files: list[Path], title: str, progress: bool) -> list[dict | str]:
-    """Decode each file once, over all cores.
+def measure_files(files: list[Path], title: str, progress: bool, allow_silence: bool = False) -> list[dict | str]:
+    """Decode files on all cores: `seconds`, `sampling_rate` and `audio_hash` of each, or why it is not usable."""
 
-    Returns:
-        for each file its `seconds`, `sampling_rate`, `audio_hash` and `is_silent`, or why it cannot be decoded.
-    """
+    def measure(file: Path) -> dict | str:
+        try:
+            samples, sampling_rate = reading.decode(file)
+        except SerError as error:
+            return str(error)
+        except UnicodeEncodeError:  # libsndfile takes no such name
+            return f"{file}: the name is not UTF-8; rename the file."
+        if not (allow_silence or samples.any()):
+            return f"{file}: silent, every sample is 0"
+        seconds, digest = len(samples) / sampling_rate, audio_hash(samples, sampling_rate)
+        return {"seconds": seconds, "sampling_rate": sampling_rate, "audio_hash": digest}
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(_measure_file, files)
+        results = pool.map(measure, files)
         # The delay prevents a bar from flashing up for a few files.
         return list(tqdm(results, title, len(files), unit="file", leave=False, delay=0.5, disable=not progress))
 
 
-def _measure_file(file: Path) -> dict | str:
-    try:
-        samples, sampling_rate = reading.decode(file)
-    except SerError as error:
-        return str(error)
-    except UnicodeEncodeError:  # libsndfile takes no such name
-        return f"{file}: the name is not UTF-8; rename the file."
-    return {
-        "seconds": len(samples) / sampling_rate,
-        "sampling_rate": sampling_rate,
-        "audio_hash": audio_hash(samples, sampling_rate),
-        "is_silent": not samples.any(),
-    }
-
-
 def audio_hash(samples: np.ndarray, sampling_rate: int) -> str:
-    """Identify decoded audio: 32 hexadecimal digits of the SHA-256 of its samples, channels and sampling rate.
-
-    Args:
-        samples: of shape (n_samples, n_channels).
-        sampling_rate: Hz.
-    """
+    """32 hexadecimal digits of the SHA-256 of samples, of shape (n_samples, n_channels), and their rate in Hz."""
     digest = hashlib.sha256(f"{sampling_rate} Hz, {samples.shape[1]} channels".encode())
     digest.update(samples.astype("<f4", copy=False).tobytes())
     return digest.hexdigest()[:32]
 
 
-def _load_corpus(corpus: Corpus, root: Path, progress: bool) -> tuple[pd.DataFrame, int]:
-    """Return the table of all usable files, copies included, and the number of distinct names."""
+def _load_corpus(corpus: Corpus, root: Path, shortfall: dict[str, tuple[int, int]], progress: bool) -> pd.DataFrame:
+    """The table of all usable files, copies included; a corpus that lacks clips is added to `shortfall`."""
     files = list(corpus.files) or reading.files_in(root)
     if not files:
         raise SerError(f"{corpus.name}: no audio ({' '.join(reading.SUFFIXES)}) anywhere under {root}.")
     labels = {file: facts for file in files if (facts := corpus.parse(file)) is not None}
-    if len(labels) < len(files):
-        _report_foreign_files(corpus, root, [file for file in files if file not in labels], len(files))
-    names = {file: facts.get("name", file.stem) for file, facts in labels.items()}
-    n_names = len(set(names.values()))
+    foreign = [file for file in files if file not in labels]
+    if foreign:
+        others = [other for other in CORPORA.values() if other.parse is not corpus.parse and other.parse(foreign[0])]
+        names = f"expected names like {corpus.example}, but came {foreign[0].name}"
+        names += f". These look like {others[0].name}." if others else "."
+        if not labels:
+            raise SerError(f"{corpus.name}: none of {len(files)} audio files under {root} is one of its clips: {names}")
+        logger.warning("%s: %d of %d audio files left out: %s", corpus.name, len(foreign), len(files), names)
+    names_of = {file: facts.get("name", file.stem) for file, facts in labels.items()}
+    n_names = len(set(names_of.values()))
     if n_names < corpus.clips:
-        fraction = f"{n_names} of {corpus.clips} clips found under {root}"
-        logger.warning("%s: %s; is it half downloaded, or half unpacked?", corpus.name, fraction)
-    measured, problems = _measure(corpus, root, list(labels), progress)
+        shortfall[corpus.name] = (n_names, corpus.clips)
+        message = "%s: %d of %d clips found under %s; is it half downloaded, or half unpacked?"
+        logger.warning(message, corpus.name, n_names, corpus.clips, root)
+    measured = _measure(corpus, root, list(labels), progress)
+    problems = [result for result in measured.values() if isinstance(result, str)]
     if problems:
-        examples = "; ".join(problems[:3]) + ("; ..." if len(problems) > 3 else "")
-        if not measured:
+        examples = first_of(problems, 3, "; ")
+        if len(problems) == len(labels):
             raise SerError(f"{corpus.name}: none of the {len(labels)} clips under {root} can be used: {examples}")
         logger.warning("%s: %d of %d files left out: %s", corpus.name, len(problems), len(labels), examples)
-    rows = [
-        {
-            **facts,
-            **measured[file],
-            "clip_id": f"{corpus.name}/{names[file]}",
-            "corpus": corpus.name,
-            "path": str(file),
-            "speaker": f"{corpus.name}-{facts['speaker']}",
-        }
-        for file, facts in labels.items()
-        if file in measured
-    ]
-    return pd.DataFrame(rows), n_names
+    usable = {file: labels[file] | result for file, result in measured.items() if isinstance(result, dict)}
+    table = pd.DataFrame(list(usable.values())).assign(corpus=corpus.name, path=list(map(str, usable)))
+    clip_ids = [f"{corpus.name}/{names_of[file]}" for file in usable]
+    return table.assign(clip_id=clip_ids, speaker=f"{corpus.name}-" + table["speaker"])
 
 
-def _report_foreign_files(corpus: Corpus, root: Path, foreign: list[Path], n_files: int) -> None:
-    """Log the files that are not clips of the corpus; raise SerError where no file is."""
-    readers = [other.name for other in CORPORA.values() if other.parse is not corpus.parse and other.parse(foreign[0])]
-    looks = f" These look like {readers[0]}." if readers else ""
-    expected = f"expected names like {corpus.example}, but came {foreign[0].name}"
-    if len(foreign) == n_files:
-        raise SerError(
-            f"{corpus.name}: none of {n_files} audio files under {root} is one of its clips: {expected}.{looks}"
-        )
-    logger.warning("%s: %d of %d audio files left out: %s.%s", corpus.name, len(foreign), n_files, expected, looks)
-
-
-def _measure(corpus: Corpus, root: Path, files: list[Path], progress: bool) -> tuple[dict[Path, dict], list[str]]:
-    """`measure_files` through a cache; a silent file is a problem too."""
+def _measure(corpus: Corpus, root: Path, files: list[Path], progress: bool) -> dict[Path, dict | str]:
+    """`measure_files` through a cache, whose entries hold for a file's place, size and time."""
     key = hashlib.sha256(corpus.name.encode() + os.fsencode(root)).hexdigest()
     stored = cache.get("clips", {}, key)
     cached = {} if stored is None else json.loads(stored.tobytes())
-    stamps, problems = {}, {}
-    for file in files:
-        try:
-            status = file.stat()
-            stamps[file] = f"{file.relative_to(root).as_posix()} {status.st_size} {status.st_mtime_ns}"
-        except OSError as error:
-            problems[file] = f"{file}: cannot be read: {error.strerror}"
-    measured = {file: cached[stamp] for file, stamp in stamps.items() if stamp in cached}
-    new = [file for file in stamps if file not in measured]
-    for file, result in zip(new, measure_files(new, corpus.name, progress), strict=True):
-        if isinstance(result, str):
-            problems[file] = result
-        elif result.pop("is_silent"):
-            problems[file] = f"{file}: silent, every sample is 0"
-        else:
-            measured[file] = result
-    if not measured.keys().isdisjoint(new):
-        text = json.dumps({stamps[file]: facts for file, facts in measured.items()})
+    stamps = {}
+    for file in filter(Path.exists, files):  # a broken link has no size; decoding it reports the error
+        status = file.stat()
+        stamps[file] = f"{file.relative_to(root).as_posix()} {status.st_size} {status.st_mtime_ns}"
+    new = [file for file in files if stamps.get(file) not in cached]
+    computed = dict(zip(new, measure_files(new, corpus.name, progress), strict=True))
+    results = {file: computed[file] if file in computed else cached[stamps[file]] for file in files}
+    if any(isinstance(result, dict) for result in computed.values()):
+        text = json.dumps({stamp: results[file] for file, stamp in stamps.items() if isinstance(results[file], dict)})
         try:
             cache.put("clips", {}, key, np.frombuffer(text.encode(), dtype=np.uint8))
         except OSError as error:
             logger.warning("the cache cannot be written (%s): the next call will decode all files again", error)
-    return measured, [problems[file] for file in files if file in problems]
+    return results
 
 
 def _drop_duplicates(clips: pd.DataFrame) -> pd.DataFrame:

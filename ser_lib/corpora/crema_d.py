@@ -33,12 +33,10 @@ FEMALE = {  # by the archive's VideoDemographics.csv
 
 
 def parse(path: Path) -> dict | None:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
+    if not (match := NAME.fullmatch(path.stem)):
         return None
     actor, sentence, emotion, intensity = match.groups()
-    sex = "female" if int(actor) in FEMALE else "male"
-    facts = {"speaker": f"10{actor}", "sex": sex, "sentence": sentence}
+    facts = {"speaker": f"10{actor}", "sex": "female" if int(actor) in FEMALE else "male", "sentence": sentence}
     return {**facts, "emotion": EMOTION[emotion], "intensity": INTENSITY[intensity]}
 
 

@@ -11,7 +11,7 @@ Speakers  without that column all clips count as one person's: nothing can then 
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -19,60 +19,46 @@ import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.base import Corpus
-from ser_lib.corpora.csv_files import common_folder, known, locate, read_table
+from ser_lib.corpora.csv_files import common_folder, first_of, read_table
 from ser_lib.corpora.labels import EMOTIONS, SYNONYMS, canonical
 
 logger = logging.getLogger(__name__)
 
-NEEDED = [("path",), ("emotion", "label")]
-UNKNOWN = "unknown"  # the speaker of all clips where none is named
 INVENT_NONE = "Do not invent a speaker for each file: the score would look honest, and would not be."
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 
 
 def read_corpus(path: Path) -> Corpus:
-    """Read a CSV as a corpus with the file's name; the audio itself is not opened.
-
-    Raises:
-        SerError: it cannot be read as CSV, lacks a column, contains an unknown emotion or a missing file, states the
-            speakers of some clips only, or contradicts itself about a file.
-    """
+    """Read a CSV as a corpus with the file's name, without its audio; SerError for gaps and contradictions."""
     facts = _read_facts(path)
-    missing = [file for file in facts.index if not file.is_file()]
-    if missing:
-        raise SerError(
-            f"{len(missing)} of {len(facts)} files that {path} lists do not exist: {_first(missing, 3)}. Paths in it "
-            "are relative to its own folder, or absolute."
-        )
-    folder = common_folder(facts.index)
+    files = list(facts["path"])
+    folder = common_folder(files, path)
     if folder is None:
         raise SerError(f"the files of {path} lie on several drives: put them on one.")
     notice = ""
     if facts["speaker"].isna().all():
         notice = f"Who speaks in {path.name} is not known: all its clips count as one person's."
-        logger.warning(
-            "%s No score then holds for new voices: published and deduplicated run, and are marked as leaking; "
-            "protocols by speaker are refused. Add the column speaker, the same word in all rows of one person. %s",
-            notice,
-            INVENT_NONE,
-        )
-        facts["speaker"] = UNKNOWN
-    _check_speakers(path, facts)
-    facts["name"] = _names(facts.index, folder)
+        advice = "Add the column speaker, the same word in all rows of one person."
+        refused = "protocols by speaker are refused, and random ones are marked as leaking."
+        logger.warning(f"{notice} No score then holds for new voices: {refused} {advice} {INVENT_NONE}")
+        facts["speaker"] = "unknown"
+    _check_speakers(path, facts["speaker"])
+    # Without folders and ending, if these are not needed to distinguish the files.
+    paths = [file.relative_to(folder) for file in files]
+    namings = [file.stem for file in files], [str(path.with_suffix("").as_posix()) for path in paths], paths
+    facts["name"] = next(list(map(str, names)) for names in namings if len(set(names)) == len(files))
     return Corpus(
         name=name_of(path),
         title=path.name,
-        handle=None,
-        example=facts.index[0].name,
-        parse=facts.drop(columns="lines").to_dict("index").get,
-        clips=len(facts),
+        example=files[0].name,
+        parse=facts.set_index("path").to_dict("index").get,
+        clips=len(files),
         speakers=facts["speaker"].nunique(),
         licence="licence not stated",
         citation="A corpus of the user's own.",
-        url="",
         notice=notice,
         folder=folder,
-        files=tuple(sorted(facts.index)),
+        files=tuple(sorted(files)),
     )
 
 
@@ -87,70 +73,59 @@ def name_of(path: Path) -> str:
 
 def refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
     """Raise SerError where two CSV corpora name the same speaker, who would count as two people in a split."""
-    labels = {corpus.name: [corpus.parse(file) or {} for file in corpus.files] for corpus in corpora}
-    speakers = {name: {_plain(row["speaker"]) for row in rows} for name, rows in labels.items()}  # UNKNOWN is one too
+    speakers = {}
+    for corpus in corpora:
+        speakers[corpus.name] = {_plain(facts["speaker"]) for facts in map(corpus.parse, corpus.files) if facts}
     for first, second in combinations(speakers, 2):
         shared = sorted(speakers[first] & speakers[second])
         if shared:
-            raise SerError(
-                f"{_first(shared, 3)} {'speak' if len(shared) > 1 else 'speaks'} in both {first} and {second}: put "
-                "both lists into one CSV, or name them apart."
-            )
+            names = f"{first_of(shared, 3)} speak{'s' * (len(shared) == 1)}"
+            raise SerError(f"{names} in both {first} and {second}: put both lists into one CSV, or name them apart.")
 
 
 def _read_facts(path: Path) -> pd.DataFrame:
-    """One row a file: speaker, sex, emotion, intensity, sentence, and the numbers of its lines in the CSV."""
-    table = read_table(path, NEEDED)
-    words = table["emotion" if "emotion" in table else "label"].str.strip()
-    emotions = words.map(canonical)
+    """One row a file: path, speaker, sex, emotion, intensity, sentence; the index is its line in the CSV."""
+    table = read_table(path, ["path", "emotion"])
+    words, emotions = table["emotion"], table["emotion"].map(canonical)
     unknown = words[~emotions.isin(EMOTIONS)]
     if len(unknown):
-        lines = unknown.index.to_series().groupby(unknown, sort=False).agg(list).sort_values(key=lambda x: -x.map(len))
-        examples = "; ".join(f"{word!r} in {_lines(numbers)}" for word, numbers in lines.head(5).items())
-        others = f"; and {len(lines) - 5} other words" if len(lines) > 5 else ""
+        examples = [f"{word!r} in {_lines(unknown.index[unknown == word])}" for word in unknown.value_counts().index]
+        words_known = f"Known are {', '.join(EMOTIONS)}, and as other words for them {', '.join(SYNONYMS)}."
         raise SerError(
-            f"{path}: unknown emotions: {examples}{others}. Known are {', '.join(EMOTIONS)}, and as other words for "
-            f"them {', '.join(SYNONYMS)}. Rename them, or leave those rows out."
+            f"{path}: unknown emotions: {first_of(examples, 5, '; ')}. {words_known} Rename, or leave them out."
         )
-    optional = table.reindex(columns=["speaker", "sex", "intensity", "sentence"], fill_value="").apply(known)
-    facts = optional.assign(
-        emotion=emotions,
-        sex=optional["sex"].fillna(UNKNOWN).str.lower().replace(SEXES),
-        intensity=optional["intensity"].fillna("unspecified"),
-        file=[locate(name, path.parent) for name in table["path"]],
-    )
-    lines = facts.index.to_series().groupby(facts["file"], sort=False).agg(list)
-    distinct = facts.drop_duplicates().set_index("file")
-    contradictory = sorted(set(distinct.index[distinct.index.duplicated()]))
-    if contradictory:
-        examples = "; ".join(f"{file.name} in {_lines(lines[file])}" for file in contradictory[:3])
-        raise SerError(f"{path} has different values for the same file: {examples}. Keep one row of each file.")
+    sex = table["sex"].fillna("unknown").str.lower().replace(SEXES)
+    facts = table[["path", "speaker", "sentence"]].assign(emotion=emotions, sex=sex)
+    facts["intensity"] = table["intensity"].fillna("unspecified")
+    distinct = facts.drop_duplicates()
+    contradictory = distinct["path"][distinct["path"].duplicated()].unique()
+    if len(contradictory):
+        examples = [f"{file.name} in {_lines(facts.index[facts['path'] == file])}" for file in contradictory]
+        raise SerError(
+            f"{path} has different values for the same file: {first_of(examples, 3, '; ')}. Keep one row of each."
+        )
     if len(facts) > len(distinct):
         logger.warning("%s: %d rows repeat another and are ignored", path.name, len(facts) - len(distinct))
-    return distinct.assign(lines=lines)
+    return distinct.copy()
 
 
-def _check_speakers(path: Path, facts: pd.DataFrame) -> None:
+def _check_speakers(path: Path, speakers: pd.Series) -> None:
     """Refuse a CSV that names some speakers only; warn of names that may be invented or mean one person."""
-    without = facts["lines"][facts["speaker"].isna()]
-    if len(without):
-        raise SerError(
-            f"{path} does not say who speaks in {len(without)} of {len(facts)} files ({_lines(sorted(without.sum()))}),"
-            " and a split by speaker could put the same person on both sides. Fill the column in, or leave those rows "
-            f"out. {INVENT_NONE}"
-        )
-    speakers = pd.Series(sorted(set(facts["speaker"])))
-    for spellings in speakers.groupby(speakers.map(_plain)).agg(list):
+    lines = speakers.index[speakers.isna()]
+    if len(lines):
+        missing = f"{path} does not say who speaks in {len(lines)} of {len(speakers)} files ({_lines(lines)})"
+        raise SerError(f"{missing}: fill the column in, or leave those rows out. {INVENT_NONE}")
+    names = pd.Series(sorted(set(speakers)))
+    for spellings in names.groupby(names.map(_plain)).agg(list):
         if len(spellings) > 1:
-            names = " and ".join(map(repr, spellings))
-            logger.warning("%s: %s count as different people; is it one?", path.name, names)
-    if len(speakers) == len(facts) > 1:
-        logger.warning(
-            "%s: each of its %d files has a speaker of its own. If nobody knows who speaks, leave the column out. %s",
-            path.name,
-            len(facts),
-            INVENT_NONE,
+            logger.warning(
+                "%s: %s count as different people; is it one?", path.name, " and ".join(map(repr, spellings))
+            )
+    if len(names) == len(speakers) > 1:
+        invented = (
+            "%s: each of its %d files has a speaker of its own. If nobody knows who speaks, leave the column out. %s"
         )
+        logger.warning(invented, path.name, len(names), INVENT_NONE)
 
 
 def _plain(speaker: str) -> str:
@@ -158,21 +133,6 @@ def _plain(speaker: str) -> str:
     return " ".join(speaker.lower().split())
 
 
-def _names(files: Sequence[Path], folder: Path) -> list[str]:
-    """A name for each file: without its folders and ending, if these are not needed to distinguish the files."""
-    below = [file.relative_to(folder) for file in files]
-    stems = [file.stem for file in files]
-    with_folders = [file.with_name(file.stem).as_posix() for file in below]
-    whole = [file.as_posix() for file in below]
-    return next(names for names in (stems, with_folders, whole) if len(set(names)) == len(files))
-
-
-def _first(items: Iterable, n: int) -> str:
-    """The first `n` items, with an ellipsis where there are more."""
-    texts = [str(item) for item in items]
-    return ", ".join(texts[:n]) + (", ..." if len(texts) > n else "")
-
-
 def _lines(numbers: Sequence[int]) -> str:
     """`line 3`, `lines 3, 4, 9, ...`"""
-    return f"line{'s' if len(numbers) > 1 else ''} {_first(numbers, 5)}"
+    return f"line{'s' * (len(numbers) > 1)} {first_of(numbers, 5)}"

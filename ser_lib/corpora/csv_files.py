@@ -6,35 +6,32 @@ mark, and with either slash in paths.
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ser_lib.common.errors import SerError
 
-SUFFIXES = (".csv", ".tsv")
+COLUMNS = ["path", "emotion", "subset", "speaker", "sex", "sentence", "intensity", "corpus", "fold", "augmented_from"]
 NOT_KNOWN = {"", "unknown", "nan", "none", "null", "n/a", "?"}  # in lower case: treated as an empty cell
 
 
 def is_file_list(name: str | Path) -> bool:
     """Whether a name ends as that of a CSV file; the file need not exist."""
-    return str(name).lower().endswith(SUFFIXES)
+    return str(name).lower().endswith((".csv", ".tsv"))
 
 
-def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") -> pd.DataFrame:
-    """Read a CSV that has a header and a column `path`; all cells are text, and blank rows are left out.
+def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFrame:
+    """Read a CSV of audio files that has a header, without its blank rows; SerError where it is no such CSV.
 
     Args:
-        needed: the required columns, each followed by the other names that it may have.
+        needed: the required columns.
         advice: a sentence for the error about a missing column.
 
     Returns:
-        a table with column names in lower case; its index is the number of each row's line in the file.
-
-    Raises:
-        SerError: the file is missing, not UTF-8 or not CSV, lacks a column, has a column twice, has a row that is not
-            as long as the header, an empty path, or no rows.
+        the columns `COLUMNS`: path (absolute), emotion (of the column `emotion`, else `label`) and subset as text, and
+        others, None where a value is not known. The index is the number of each row's line in the file.
     """
     text = read_text(path)
     header = text.split("\n", 1)[0]
@@ -44,17 +41,14 @@ def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") ->
         # The Python engine refuses stray quotes, and marks the cells that a short row lacks.
         cells = pd.read_csv(io.StringIO(text or "\n"), sep=separator, skipinitialspace=True, engine="python", **layout)
     except pd.errors.ParserError as error:
-        raise SerError(
-            f"{path} is not CSV: {error}. Put a cell that holds a {separator!r} into double quotes."
-        ) from error
+        raise SerError(f"{path} is not CSV: {error}. Put a cell with {separator!r} into double quotes.") from error
     names = [str(name).strip().lower() for name in cells.head(1).to_numpy().ravel()]
-    columns = [next((name for name in alternatives if name in names), alternatives[0]) for alternatives in needed]
-    if any(names.count(name) != 1 for name in (*columns, *filter(None, names))):
-        expected = [first + f" (or {' or '.join(others)})" * bool(others) for first, *others in needed]
-        raise SerError(
-            f"{path}: expected a header with the columns {' and '.join(expected)}, and no column twice, but the first "
-            f"line is {header[:200]!r}.{advice and ' '}{advice}"
-        )
+    if "emotion" not in names:
+        names = ["emotion" if name == "label" else name for name in names]
+    if any(names.count(name) != 1 for name in (*needed, *filter(None, names))):
+        columns = " and ".join(needed).replace("emotion", "emotion (or label)")
+        expected = f"expected a header with the columns {columns}, and no column twice"
+        raise SerError(f"{path}: {expected}, but the first line is {header[:200]!r}. {advice}".rstrip())
     table = cells.iloc[1:].set_axis(names, axis=1).set_axis(range(2, len(cells) + 1))
     table = table[table.map(lambda cell: isinstance(cell, str) and cell.strip() != "").any(axis=1)]
     if table.empty:
@@ -66,28 +60,22 @@ def read_table(path: Path, needed: Iterable[Sequence[str]], advice: str = "") ->
     no_path = table["path"].str.strip() == ""
     if no_path.any():
         raise SerError(f"{path}, line {no_path.idxmax()}: the path is empty.")
-    return table.loc[:, table.columns != ""]
-
-
-def known(cells: pd.Series) -> pd.Series:
-    """The cells without surrounding spaces, None for each that is empty or says that its value is not known."""
-    stripped = cells.str.strip()
-    return stripped.astype(object).mask(stripped.str.lower().isin(NOT_KNOWN), None)
+    files = [locate(name, path.parent) for name in table["path"]]
+    table = table.loc[:, table.columns != ""].reindex(columns=COLUMNS, fill_value="")
+    table = table.apply(lambda column: column.str.strip()).assign(path=files)
+    facts = table[COLUMNS[3:]]
+    table[COLUMNS[3:]] = facts.astype(object).mask(facts.apply(lambda column: column.str.lower().isin(NOT_KNOWN)), None)
+    return table
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with line ends as on Unix.
-
-    Raises:
-        SerError: the file is missing, or in another encoding.
-    """
+    """A text file in UTF-8, with line ends as on Unix; SerError where it is missing, or in another encoding."""
     if not path.is_file():
         raise SerError(f"there is no file or folder {path}.")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SerError(f"{path} is not UTF-8 text: export it again as CSV in UTF-8.") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def locate(name: str, folder: Path) -> Path:
@@ -97,9 +85,18 @@ def locate(name: str, folder: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- without "..", so that one file has one name
 
 
-def common_folder(paths: Iterable[Path]) -> Path | None:
-    """The deepest folder that holds all these files; None where they lie on different drives."""
+def common_folder(files: Collection[Path], source: str | Path) -> Path | None:
+    """The deepest folder that holds all files of a list, None on different drives; SerError where a file is missing."""
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        first = f"{len(missing)} of {len(files)} files that {source} lists do not exist: {first_of(missing, 3)}"
+        raise SerError(f"{first}. Paths in a list are relative to the list's own folder, or absolute.")
     try:
-        return Path(os.path.commonpath([path.parent for path in paths]))
+        return Path(os.path.commonpath([file.parent for file in files]))
     except ValueError:
         return None
+
+
+def first_of(items: Collection, n: int, separator: str = ", ") -> str:
+    """The first `n` items as text, with an ellipsis where there are more."""
+    return separator.join([*map(str, list(items)[:n]), *["..."] * (len(items) > n)])

@@ -8,17 +8,10 @@ from ser_lib.common.errors import SerError, did_you_mean
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
 
 SYNONYMS = {
-    "anger": "angry",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "happiness": "happy",
-    "joy": "happy",
-    "pleasant surprise": "surprise",
-    "pleasant surprised": "surprise",
-    "ps": "surprise",
-    "sadness": "sad",
+    "anger": "angry", "disgusted": "disgust", "fearful": "fear", "happiness": "happy", "joy": "happy",
+    "pleasant surprise": "surprise", "pleasant surprised": "surprise", "ps": "surprise", "sadness": "sad",
     "surprised": "surprise",
-}
+}  # fmt: skip
 
 
 def canonical(word: str) -> str:
@@ -28,10 +21,7 @@ def canonical(word: str) -> str:
 
 
 def to_emotion(word: str) -> str:
-    """Map a corpus's word for an emotion to one of `EMOTIONS`, whatever its case, underscores and hyphens.
-
-    Raises:
-        SerError: the word is unknown; the message names the nearest known one.
+    """Map a word to one of `EMOTIONS`, whatever its case, underscores and hyphens; SerError where it is unknown.
 
     >>> to_emotion("Pleasant_Surprise"), to_emotion("fearful"), to_emotion("calm")
     ('surprise', 'fear', 'calm')
@@ -39,15 +29,11 @@ def to_emotion(word: str) -> str:
     key = canonical(word)
     if key in EMOTIONS:
         return key
-    hint = did_you_mean(key, [*EMOTIONS, *SYNONYMS])
-    raise SerError(f"unknown emotion {word!r}: {hint}The emotions are {', '.join(EMOTIONS)}.")
+    nearest = did_you_mean(key, [*EMOTIONS, *SYNONYMS])
+    raise SerError(f"unknown emotion {word!r}: {nearest}The emotions are {', '.join(EMOTIONS)}.")
 
 
 def in_order(emotions) -> list[str]:
-    """Return the distinct emotions of an iterable in the order of `EMOTIONS`.
-
-    >>> in_order(["sad", "neutral", "sad"])
-    ['neutral', 'sad']
-    """
+    """Return the distinct emotions of an iterable in the order of `EMOTIONS`."""
     present = {to_emotion(emotion) for emotion in emotions}
     return [emotion for emotion in EMOTIONS if emotion in present]

@@ -23,25 +23,19 @@ from pathlib import Path
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.labels import EMOTIONS
 
-# modality 03 (audio) - channel 01 (speech) - emotion - intensity - sentence - repetition - actor
-NAME = re.compile(r"03-01-(0[1-8])-(0[12])-(0[12])-0[12]-(0[1-9]|1[0-9]|2[0-4])")
+# Modality 03 (audio), channel 01 (speech), emotion (in the order of EMOTIONS), intensity (neutral has one only),
+# sentence, repetition, actor.
+NAME = re.compile(r"03-01-(?!01-02)(0[1-8])-(0[12])-(0[12])-0[12]-(0[1-9]|1[0-9]|2[0-4])")
+INTENSITY = {"01": "normal", "02": "strong"}
+SENTENCE = {"01": "kids", "02": "dogs"}
 
 
 def parse(path: Path) -> dict | None:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
+    if not (match := NAME.fullmatch(path.stem)):
         return None
     emotion, intensity, sentence, actor = match.groups()
-    emotion = EMOTIONS[int(emotion) - 1]  # the numbers are in the order of EMOTIONS
-    if emotion == "neutral" and intensity == "02":  # neutral was not acted at two intensities
-        return None
-    return {
-        "speaker": actor,
-        "sex": "male" if int(actor) % 2 else "female",
-        "emotion": emotion,
-        "intensity": {"01": "normal", "02": "strong"}[intensity],
-        "sentence": {"01": "kids", "02": "dogs"}[sentence],
-    }
+    facts = {"speaker": actor, "sex": "male" if int(actor) % 2 else "female", "emotion": EMOTIONS[int(emotion) - 1]}
+    return facts | {"intensity": INTENSITY[intensity], "sentence": SENTENCE[sentence]}
 
 
 CORPUS = Corpus(

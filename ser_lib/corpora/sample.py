@@ -19,7 +19,6 @@ from ser_lib.corpora.base import Corpus
 CORPUS = Corpus(
     name="sample",
     title="Sample (bundled, synthetic)",
-    handle=None,
     example="03-01-05-01-02-01-08.flac",
     parse=ravdess.parse,
     clips=256,

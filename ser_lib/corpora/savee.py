@@ -27,8 +27,7 @@ EMOTION = {"a": "angry", "d": "disgust", "f": "fear", "h": "happy", "n": "neutra
 
 
 def parse(path: Path) -> dict | None:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
+    if not (match := NAME.fullmatch(path.stem)):
         return None
     speaker, letters, number = match.groups()
     if not 1 <= int(number) <= (30 if letters == "n" else 15):

@@ -30,17 +30,11 @@ NAME = re.compile(r"(OAF|OA|YAF)_([a-z]+)_(neutral|happy|sad|angry|fear|disgust|
 
 
 def parse(path: Path) -> dict | None:
-    match = NAME.fullmatch(path.stem)
-    if match is None:
+    if not (match := NAME.fullmatch(path.stem)):
         return None
     speaker, word, emotion = match.groups()
-    return {
-        "speaker": "YAF" if speaker.upper() == "YAF" else "OAF",
-        "sex": "female",
-        "emotion": to_emotion(emotion),
-        "intensity": "unspecified",
-        "sentence": word.lower(),
-    }
+    facts = {"speaker": "YAF" if speaker.upper() == "YAF" else "OAF", "sex": "female", "intensity": "unspecified"}
+    return {**facts, "emotion": to_emotion(emotion), "sentence": word.lower()}
 
 
 CORPUS = Corpus(

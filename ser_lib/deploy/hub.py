@@ -10,7 +10,6 @@ The folder holds the files of the run folder and the model of the first fold, wh
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
@@ -29,22 +28,17 @@ METRICS = {  # our name: the name of the metric on the Hub, and the title of a r
     "uar": ("recall", "UAR (unweighted average recall, balanced accuracy)"),
     "macro_f1": ("f1", "Macro F1"),
 }
-TEMPLATES = Path(__file__).parents[1] / "reports" / "templates" / "hub"
 
 
 def to_hub(run: Run, folder: str | Path) -> Path:
-    """Write a folder for `huggingface_hub.upload_folder`, which `ser_lib.load_run` reads from the Hub or from disk.
-
-    Returns:
-        the folder.
+    """Write and return a folder for the Hub, which `ser_lib.load_run` reads from there or from disk.
 
     Raises:
         SerError: the model of the first fold is missing, or the folder holds other files.
     """
     model = model_folder(run.folder, 0)
     files = [name for name in MODEL_FILES if (model / name).is_file()]
-    missing = {"config.json", "model.safetensors"}.difference(files)
-    if missing:
+    if missing := {"config.json", "model.safetensors"}.difference(files):
         raise SerError(f"{model} holds no saved model: {min(missing)} is missing. Train the run again.")
     run = shareable(run)
     with whole_folder(Path(folder), (*FILES, *MODEL_FILES, "README.md")) as part:
@@ -57,38 +51,46 @@ def to_hub(run: Run, folder: str | Path) -> Path:
 
 def _readme(run: Run) -> str:
     """Render the model card of a run for the Hub: metadata, results by group, licences and how to use it."""
-    test_clips, metadata = run.test_clips(), card_data(run)
-    by_sex = by_group(run.predictions, test_clips["sex"].fillna("unknown"), test_clips["speaker"])
+    test_clips = run.test_clips()
+    by_sex = by_group(run.predictions, test_clips["sex"].fillna("unknown"), test_clips["speaker"]).sort_index()
     by_emotion = by_group(run.predictions, run.predictions["truth"], test_clips["speaker"])
     by_emotion = by_emotion.loc[[emotion for emotion in run.emotions if emotion in by_emotion.index]]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
+    loader = jinja2.FileSystemLoader(Path(__file__).parents[1] / "reports" / "templates" / "hub")
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     return environment.get_template("README.md.j2").render(
         run=run,
-        metadata=metadata.to_yaml(),
+        metadata=card_data(run),
         model_card=card_of(run),
         protocol_about=get_protocol(run.protocol).about,
-        by_sex=by_sex.sort_index().reset_index().to_dict("records"),
+        by_sex=by_sex.reset_index().to_dict("records"),
         by_emotion=by_emotion.reset_index().to_dict("records"),
-        n_folds=run.split["fold"].nunique(),
         corpora={name: known_corpus(name) for name in run.environment["corpora"]},
-        encoder=_encoder(run),
-        is_free=metadata.license == "cc0-1.0",
-        is_transformers_class=metadata.library_name == "transformers",
+        encoder=run.recipe.features_label if run.recipe.reads_encoder else None,
     )
 
 
 def card_data(run: Run) -> ModelCardData:
     """The metadata of a `shareable` run for the Hub: what it is, and its scores, each with its protocol."""
-    by_transformers, encoder = run.recipe.create_model().is_stock_checkpoint, _encoder(run)
+    encoder = run.recipe.features_label if run.recipe.reads_encoder else None  # None: it reads MFCC
+    results = []
+    for name, scores in run.metrics["by_corpus"].items():
+        corpus = known_corpus(name)
+        title = f"{corpus.title if corpus else name}, protocol {run.protocol}"
+        dataset = {"dataset_type": name, "dataset_name": title, "dataset_config": run.protocol, "dataset_split": "test"}
+        task = {"task_type": "audio-classification", "task_name": "Speech emotion recognition"}
+        for score, (metric, metric_title) in METRICS.items():
+            metadata = {"metric_type": metric, "metric_name": metric_title, "metric_value": round(scores[score], 4)}
+            interval = [round(scores[f"{score}_{end}"], 4) for end in ("low", "high")]
+            arguments = {"interval_95": interval, "interval_over": scores["interval_over"]}
+            arguments |= {} if score == "accuracy" else {"average": "macro"}
+            results.append(EvalResult(**task, **dataset, **metadata, metric_args=arguments))
     licences = {corpus.licence if corpus else None for corpus in map(known_corpus, run.environment["corpora"])}
     if encoder is None and licences == {"CC0 1.0"}:
         licence = {"license": "cc0-1.0"}
     else:  # terms of several owners, for which the Hub has no identifier
         licence = {"license": "other", "license_name": "corpora-and-encoder-terms", "license_link": "README.md#licence"}
     return ModelCardData(
-        library_name="transformers" if by_transformers else "ser-lib",
+        library_name="transformers" if run.recipe.create_model().is_stock_checkpoint else "ser-lib",
         pipeline_tag="audio-classification",
         tags=["speech-emotion-recognition", "emotion-recognition", "speech", "ser-lib", f"protocol-{run.protocol}"],
         datasets=list(run.environment["corpora"]),
@@ -96,34 +98,6 @@ def card_data(run: Run) -> ModelCardData:
         base_model=encoder if encoder and "/" in encoder else None,
         metrics=[metric for metric, _ in METRICS.values()],
         model_name=f"{run.recipe.folder_name}, {run.protocol}",
-        eval_results=[
-            _eval_result(run.protocol, corpus, scores, name)
-            for corpus, scores in run.metrics["by_corpus"].items()
-            for name in METRICS
-        ],
+        eval_results=results,
         **licence,
     )
-
-
-def _eval_result(protocol: str, corpus_name: str, scores: dict[str, Any], name: str) -> EvalResult:
-    """One score of `METRICS` on one test corpus, in the form of the Hub."""
-    corpus, (metric, title) = known_corpus(corpus_name), METRICS[name]
-    interval = [round(scores[f"{name}_{end}"], 4) for end in ("low", "high")]
-    average = {} if name == "accuracy" else {"average": "macro"}
-    return EvalResult(
-        task_type="audio-classification",
-        task_name="Speech emotion recognition",
-        dataset_type=corpus_name,
-        dataset_name=f"{corpus.title if corpus else corpus_name}, protocol {protocol}",
-        dataset_config=protocol,
-        dataset_split="test",
-        metric_type=metric,
-        metric_name=title,
-        metric_value=round(scores[name], 4),
-        metric_args={"interval_95": interval, "interval_over": scores["interval_over"]} | average,
-    )
-
-
-def _encoder(run: Run) -> str | None:
-    """Name of the pretrained encoder; None for a model that reads MFCC."""
-    return run.recipe.features_label if run.recipe.reads_encoder else None

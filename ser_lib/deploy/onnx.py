@@ -14,6 +14,7 @@ demo-onnx/
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +32,7 @@ from ser_lib.models.base import OnnxGraph
 from ser_lib.models.hidden_states import MAX_SECONDS
 
 NAMES = ("model.onnx", "model.onnx.data", "model.int8.onnx", "preprocessor.json", "run_onnx.py", "ser_lib", "README.md")
-SCRIPT_MODULES = (
-    "common/__init__.py",
-    "common/errors.py",
-    "audio/__init__.py",
-    "audio/reading.py",
-    "audio/features.py",
-)
+SCRIPT_MODULES = ("common/__init__", "common/errors", "audio/__init__", "audio/reading", "audio/features")
 OPSET = 23  # the newest that the exporter writes; in onnxruntime since 1.23
 TOLERANCE = 1e-3  # of a probability
 CHECKED_SECONDS = (0.03, 0.5, 1.7, 3.1, 12.3)
@@ -45,110 +40,68 @@ PROTOBUF_BYTES = 2**31 - 2**24  # what is larger cannot be one file
 
 
 def to_onnx(
-    run: Run,
-    folder: str | Path,
-    int8: bool = False,
-    fold: int = 0,
-    data_dir: str | Path | None = None,
-    progress: bool = True,
+    run: Run, folder: str | Path, int8: bool = False, fold: int = 0, data_dir: str | Path | None = None
 ) -> Path:
-    """Write the model of one fold as ONNX, with a script that needs no PyTorch.
+    """Write the model of one fold as ONNX, with a script that needs no PyTorch, and return the folder.
 
     Args:
         int8: also write a smaller model, and measure on the fold's test clips what that costs.
         data_dir: as of `ser_lib.load_clips`, for the test clips.
 
-    Returns:
-        the folder.
-
     Raises:
         SerError: a package is missing; the run has no such fold, or no model of its own (`speaker-adapted`); what
             was exported answers otherwise than PyTorch; or the folder holds something else already.
     """
-    _refuse_without_packages()
-    reference = _reference(run, fold)
-    with whole_folder(Path(folder), NAMES) as part:
-        graph = run.model(fold).onnx_graph()
-        _export(graph, part / "model.onnx")
-        _copy_script(part)
-        settings = _settings(run, fold, graph)
-        _write_settings(settings, part)
-        settings["largest_difference"] = _check(reference, part)
-        settings["megabytes"] = _megabytes(part, "model.onnx")
-        if int8:
-            onnx_int8.write(part)
-            settings["int8"] = {"megabytes": _megabytes(part, "model.int8.onnx")}
-            settings["int8"] |= onnx_int8.compare_scores(run, fold, part, data_dir, progress)
-        _write_settings(settings, part)
-        (part / "README.md").write_text(_readme(shareable(run), settings), encoding="utf-8")
-    return Path(folder)
-
-
-def _refuse_without_packages() -> None:
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            import_module(package)
     except ImportError as error:
         raise SerError(
             f"an export to ONNX needs {error.name}, which is not installed: "
             "`pip install onnx onnxscript onnxruntime`, or this package with its extra, `pip install -e '.[export]'`."
         ) from error
-
-
-def _reference(run: Run, fold: int) -> Predictor:
-    """What the export must agree with: PyTorch, in float32."""
+    # The export must agree with PyTorch in float32.
     exact_input = run.recipe.input.model_copy(update={"precision": "float32"})
     exact = replace(run, recipe=run.recipe.model_copy(update={"input": exact_input}))
-    return exact.predictor(fold, device="cpu")
+    reference = exact.predictor(fold, device="cpu")
+    with whole_folder(Path(folder), NAMES) as part:
+        graph = run.model(fold).onnx_graph()
+        _export(graph, part / "model.onnx")
+        shutil.copy(Path(__file__).with_name("run_onnx.py"), part)
+        (part / "ser_lib").mkdir()
+        (part / "ser_lib" / "__init__.py").touch()
+        for name in SCRIPT_MODULES:
+            copy = part / "ser_lib" / f"{name}.py"
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy(Path(__file__).parents[1] / f"{name}.py", copy)
+        audio = run.recipe.input.audio
+        settings = {"input": graph.input_name, "emotions": run.emotions, "sampling_rate": audio.sampling_rate}
+        settings |= {"audio": audio.model_dump(), "features": graph.features, "longest_seconds": MAX_SECONDS}
+        settings |= {"recipe": run.recipe.folder_name, "protocol": run.protocol, "seed": run.seed, "fold": fold}
+        settings["scores"] = run.metrics["overall"]
+        _write_settings(settings, part)
+        settings["largest_difference"] = _check(reference, part)
+        settings["megabytes"] = _megabytes(part, "model.onnx")
+        if int8:
+            onnx_int8.write(part)
+            size = {"megabytes": _megabytes(part, "model.int8.onnx")}
+            settings["int8"] = size | onnx_int8.compare_scores(run, fold, part, data_dir)
+        _write_settings(settings, part)
+        (part / "README.md").write_text(_readme(shareable(run), settings), encoding="utf-8")
+    return Path(folder)
 
 
 def _export(graph: OnnxGraph, path: Path) -> None:
     """Write a graph whose batch and time axes may have any size."""
     n_axes = 2 if graph.input_name == "waveform" or graph.example.ndim == 3 else 1
-    dynamic = dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC)
+    shapes = (dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC),)
+    names = {"input_names": [graph.input_name], "output_names": ["probabilities"]}
+    settings = {"dynamic_shapes": shapes, "opset_version": OPSET, "dynamo": True, "verbose": False}
     with quiet():
-        program = torch.onnx.export(
-            graph.module.eval(),
-            (graph.example,),
-            input_names=[graph.input_name],
-            output_names=["probabilities"],
-            dynamic_shapes=(dynamic,),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        program = torch.onnx.export(graph.module.eval(), (graph.example,), **names, **settings)
     size = sum(weight.nbytes for weight in graph.module.state_dict().values())
     assert program is not None
     program.save(path, external_data=size > PROTOBUF_BYTES)
-
-
-def _copy_script(folder: Path) -> None:
-    """Copy `run_onnx.py` and, as a small package beside it, the modules that it imports."""
-    shutil.copy(Path(__file__).with_name("run_onnx.py"), folder)
-    package = folder / "ser_lib"
-    for name in SCRIPT_MODULES:
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(__file__).parents[1] / name, package / name)
-    (package / "__init__.py").touch()
-
-
-def _settings(run: Run, fold: int, graph: OnnxGraph) -> dict:
-    """What `run_onnx.py` needs to prepare audio, and what a reader must know of the model."""
-    audio = run.recipe.input.audio
-    return {
-        "input": graph.input_name,
-        "emotions": run.emotions,
-        "sampling_rate": audio.sampling_rate,
-        "audio": audio.model_dump(),
-        "features": graph.features,
-        "longest_seconds": MAX_SECONDS,
-        "recipe": run.recipe.folder_name,
-        "protocol": run.protocol,
-        "seed": run.seed,
-        "fold": fold,
-        "scores": run.metrics["overall"],
-    }
 
 
 def _write_settings(settings: dict, folder: Path) -> None:
@@ -161,25 +114,20 @@ def _megabytes(folder: Path, name: str) -> float:
 
 
 def _check(reference: Predictor, folder: Path) -> float:
-    """The largest difference of a probability from PyTorch's, over sounds of several lengths.
-
-    Raises:
-        SerError: it is above `TOLERANCE`.
-    """
+    """Return the largest difference of a probability from PyTorch's, over sounds of several lengths, or refuse it."""
     from ser_lib.deploy.run_onnx import Model
 
-    model, sampling_rate = Model(folder), reference.sampling_rate
-    differences = {}
+    model, differences = Model(folder), []
     for seconds in CHECKED_SECONDS:
-        samples = _sound(seconds, sampling_rate)
-        expected = reference.probabilities([Recording(samples, sampling_rate)])[0]
-        differences[seconds] = float(np.abs(model.probabilities(Recording(samples, sampling_rate)) - expected).max())
-    worst = max(differences, key=lambda seconds: np.nan_to_num(differences[seconds], nan=np.inf))
+        recording = Recording(_sound(seconds, reference.sampling_rate), reference.sampling_rate)
+        expected = reference.probabilities([recording])[0]
+        differences.append(float(np.abs(model.probabilities(recording) - expected).max()))
+    worst = int(np.argmax(differences))  # or that of a NaN
     if not differences[worst] <= TOLERANCE:
         raise SerError(
-            f"the exported model answers otherwise than PyTorch: a probability for {worst} s of sound is off by "
-            f"{differences[worst]:.4f}, and {TOLERANCE} is allowed. Nothing was written; please report it, with the "
-            "versions of torch, onnxscript and onnxruntime."
+            f"the exported model answers otherwise than PyTorch: a probability for {CHECKED_SECONDS[worst]} s of sound "
+            f"is off by {differences[worst]:.4f}, and {TOLERANCE} is allowed. Nothing was written; please report it, "
+            "with the versions of torch, onnxscript and onnxruntime."
         )
     return differences[worst]
 
@@ -196,30 +144,25 @@ def _sound(seconds: float, sampling_rate: int) -> np.ndarray:
 def _readme(run: Run, settings: dict) -> str:
     """The run's model card, and how its ONNX files are used."""
     librosa = " librosa" if settings["features"] or settings["audio"]["trim_below_db"] else ""
-    lines = [
-        card_of(run),
-        "## As ONNX",
-        "",
-        "```bash",
-        f"pip install numpy soundfile soxr onnxruntime{librosa}",
-        f"python run_onnx.py {'--int8 ' if 'int8' in settings else ''}my-voice.wav",
-        "```",
-        "",
-        f"- **float32** `model.onnx`: {settings['megabytes']} MB, the model of fold {settings['fold']}, opset {OPSET}; at "
-        f"most {settings['largest_difference']:.0e} away from PyTorch's probabilities",
-    ]
+    int8_option, further_lines = "", ""
     if "int8" in settings:
-        lines.append(f"- **int8** `model.int8.onnx`: {onnx_int8.describe(settings)}")
+        int8_option, further_lines = "--int8 ", f"- **int8** `model.int8.onnx`: {onnx_int8.describe(settings)}\n"
     if "precision" in run.recipe.create_model().used_settings()["input"] and run.recipe.input.precision == "auto":
-        lines.append(
-            "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by some thousandths"
-        )
-    lines += [
-        f"- **Input** `{settings['input']}`, **output** `probabilities` of {', '.join(settings['emotions'])}; batch and "
-        "time may have any size",
-        "",
-        "Audio must be prepared as `preprocessor.json` says and `run_onnx.py` does it; recordings of more than "
-        f"{settings['longest_seconds']:.0f} s must be cut.",
-        "",
-    ]
-    return "\n".join(lines)
+        further_lines += "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by "
+        further_lines += "some thousandths\n"
+    return f"""{card_of(run)}
+## As ONNX
+
+```bash
+pip install numpy soundfile soxr onnxruntime{librosa}
+python run_onnx.py {int8_option}my-voice.wav
+```
+
+- **float32** `model.onnx`: {settings["megabytes"]} MB, the model of fold {settings["fold"]}, opset {OPSET}; at \
+most {settings["largest_difference"]:.0e} away from PyTorch's probabilities
+{further_lines}- **Input** `{settings["input"]}`, **output** `probabilities` of {", ".join(settings["emotions"])}; \
+batch and time may have any size
+
+Audio must be prepared as `preprocessor.json` says and `run_onnx.py` does it; recordings of more than \
+{settings["longest_seconds"]:.0f} s must be cut.
+"""

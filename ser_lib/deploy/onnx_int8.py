@@ -17,8 +17,6 @@ from ser_lib.recipes.inputs import clips_of
 
 logger = logging.getLogger(__name__)
 
-DIFFERENCE = ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over")
-
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -26,73 +24,56 @@ def quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(level)
 
 
 def write(folder: Path) -> None:
-    """Write `model.int8.onnx` beside `model.onnx`: matrix products in 8 bits, convolutions in float32.
-
-    Convolutions would lose more accuracy and save less.
-    """
+    """Write `model.int8.onnx` with matrix products in 8 bits; convolutions would lose more accuracy and save less."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(folder / "model.onnx")
     # The quantiser transposes matrices without correcting the shapes that the exporter noted: it infers them again.
     del model.graph.value_info[:]
+    settings = {"op_types_to_quantize": ["MatMul", "Gemm"], "per_channel": True, "weight_type": QuantType.QInt8}
     with quiet():
-        quantize_dynamic(
-            model,
-            folder / "model.int8.onnx",
-            op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-        )
+        quantize_dynamic(model, folder / "model.int8.onnx", **settings)
 
 
-def compare_scores(run: Run, fold: int, folder: Path, data_dir: str | Path | None, progress: bool) -> dict:
+def compare_scores(run: Run, fold: int, folder: Path, data_dir: str | Path | None) -> dict:
     """Compare int8 with float32 on the test clips of a fold.
 
     Returns:
         clips, uar (of int8), uar_float32, uar_difference with its interval, and same_answer (share of the clips); or
         not_measured (the reason) where not all test clips can be read.
     """
-    clips = run.test_clips().query("fold == @fold")
+    from ser_lib.deploy.run_onnx import Model
+
+    clips, tables = run.test_clips().query("fold == @fold"), {}
     try:
-        paths = clips_of(run.recipe, run.protocol, data_dir, progress).set_index("clip_id")["path"]
+        paths = clips_of(run.recipe, run.protocol, data_dir).set_index("clip_id")["path"]
         missing = clips.loc[~clips["clip_id"].isin(paths.index), "clip_id"]
         if len(missing):
             raise SerError(f"{len(missing)} of its {len(clips)} test clips are missing, such as {missing.iloc[0]}")
-        clips = clips.assign(path=clips["clip_id"].map(paths))
-        int8, float32 = (_predictions(folder, in_int8, clips, progress) for in_int8 in (True, False))
+        for name in ("int8", "float32"):
+            model = Model(folder, name == "int8")
+            bar = tqdm(clips["clip_id"].map(paths), name, unit="clip", leave=False)
+            probabilities = np.stack([model.probabilities(path) for path in bar]).astype(np.float64)
+            probabilities /= probabilities.sum(axis=1, keepdims=True)
+            truth = clips[["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
+            tables[name] = truth.join(pd.DataFrame(probabilities, clips.index, model.emotions))
     except SerError as error:
         logger.warning("int8 was not compared with float32: %s", error)
         return {"not_measured": "not all test clips could be read"}
-    difference = compare(int8, float32, clips.set_index("clip_id")["speaker"])
-    same_answer = int8[run.emotions].idxmax(axis=1) == float32[run.emotions].idxmax(axis=1)
-    return {
-        "clips": len(clips),
-        "uar": difference["uar_first"],
-        "uar_float32": difference["uar_second"],
-        **{name: difference[name] for name in DIFFERENCE},
-        "same_answer": float(same_answer.mean()),
-    }
-
-
-def _predictions(folder: Path, in_int8: bool, clips: pd.DataFrame, progress: bool) -> pd.DataFrame:
-    """Predict clips with an exported model: clip_id, truth, and one column of probabilities an emotion."""
-    from ser_lib.deploy.run_onnx import Model
-
-    model, name = Model(folder, in_int8), "int8" if in_int8 else "float32"
-    bar = tqdm(clips["path"], name, unit="clip", leave=False, disable=not progress)
-    probabilities = np.stack([model.probabilities(path) for path in bar]).astype(np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    predictions = pd.DataFrame(probabilities, clips.index, model.emotions)
-    return pd.concat([clips[["clip_id"]], clips["emotion"].rename("truth"), predictions], axis=1)
+    difference = compare(tables["int8"], tables["float32"], clips.set_index("clip_id")["speaker"])
+    answers = {name: table[run.emotions].idxmax(axis=1) for name, table in tables.items()}
+    scores = {"clips": len(clips), "uar": difference["uar_first"], "uar_float32": difference["uar_second"]}
+    for name in ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over"):
+        scores[name] = difference[name]
+    return scores | {"same_answer": float((answers["int8"] == answers["float32"]).mean())}
 
 
 def describe(settings: dict) -> str:

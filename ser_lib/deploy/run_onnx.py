@@ -20,12 +20,7 @@ from ser_lib.common.errors import SerError
 
 
 class Model:
-    """An exported model in memory.
-
-    Args:
-        folder: folder of the export.
-        int8: load `model.int8.onnx` in place of `model.onnx`.
-    """
+    """An exported model in memory, of the folder of an export; with `int8` its smaller file."""
 
     def __init__(self, folder: Path, int8: bool = False):
         import onnxruntime
@@ -67,13 +62,9 @@ def main() -> int:
             print(error, file=sys.stderr)
             exit_status = 1
             continue
-        answer = {
-            "path": path,
-            "emotion": model.emotions[int(probabilities.argmax())],
-            "probabilities": dict(
-                zip(model.emotions, [round(float(value), 6) for value in probabilities], strict=True)
-            ),
-        }
+        emotion = model.emotions[int(probabilities.argmax())]
+        rounded = [round(float(value), 6) for value in probabilities]
+        answer = {"path": path, "emotion": emotion, "probabilities": dict(zip(model.emotions, rounded, strict=True))}
         print(json.dumps(answer), flush=True)
     return exit_status
 

@@ -1,4 +1,4 @@
-"""A finished run on clips that it never heard: another corpus, or one's own.
+"""Score a finished run on clips that it was not trained on: another corpus, or recordings of the user.
 
 table = score_on(load_run("runs/ravdess-whisper-logistic/speaker/0"), load_clips(["savee", "tess"]))
 """
@@ -10,128 +10,101 @@ import pandas as pd
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics
+from ser_lib.evaluation.results import markdown_table, score_cell
 from ser_lib.inference.run import Run, git_commit
 
 logger = logging.getLogger(__name__)
 
 ALL = "all"
-OWN = "own test clips: "
+OWN_TEST_CLIPS = "own test clips: "
 COLUMNS = [
     *("recipe", "variant", "encoder", "protocol", "corpus", "emotion", "n_test", "test_speakers"),
     *("recall", "recall_low", "recall_high", "taken_for", "taken_for_share", "commit"),
 ]
 
 
-def answers_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
-    """The run's answers for clips, a predictions table: clip_id, truth and one probability an emotion.
+def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
+    """The run's predictions of clips: a table of clip_id, truth and one probability an emotion.
 
-    Left out, and told of in a logged line: clips that the model learned from, under whatever name, or of whose
-    speakers it did, clips of emotions that it cannot name, and files that cannot be read.
+    Left out, with a warning: clips with the audio or the speaker of a training or validation clip, clips of emotions
+    that the model does not have, and files that cannot be read.
 
     Raises:
-        SerError: nothing is left.
+        SerError: no clip is left.
     """
     learned = run.split if fold == "all" else run.split[run.split["fold"] == fold]
     learned = learned[learned["subset"] != "test"]
     if "audio_hash" not in learned:
-        logger.warning(
-            "%s is of an older version, without the hashes of its audio: whether the model learned from these clips "
-            "under other names cannot be checked",
-            run.folder,
-        )
+        text = "%s is of an older version, without audio hashes: clips that it learned from under other names are not noticed"
+        logger.warning(text, run.folder)
     reasons = {
         "of speakers whom this model learned from": clips["speaker"].isin(learned["speaker"]),
         "which this model learned from": clips["audio_hash"].isin(learned.get("audio_hash", ())),
         f"of emotions other than {', '.join(run.emotions)}": ~clips["emotion"].isin(run.emotions),
     }
-    for reason, left_out in reasons.items():
-        left_out = left_out.reindex(clips.index)
-        if left_out.any():
-            logger.warning("%d of %d clips left out, %s", left_out.sum(), len(clips), reason)
-        clips = clips[~left_out]
+    for reason, is_excluded in reasons.items():
+        is_excluded = is_excluded.reindex(clips.index)
+        if is_excluded.any():
+            logger.warning("%d of %d clips left out, %s", is_excluded.sum(), len(clips), reason)
+        clips = clips[~is_excluded]
     if clips.empty:
         raise SerError(
-            f"no clip is left to test {run.folder} on: give a corpus whose speakers it has not learned from."
+            f"no clip is left to test {run.folder} on: give a corpus of speakers that it did not learn from."
         )
     answers = run.predict(clips["path"].tolist(), fold=fold, progress=progress)
-    predictions = answers[run.emotions]
-    predictions.insert(0, "clip_id", clips["clip_id"].to_numpy())
-    predictions.insert(1, "truth", clips["emotion"].to_numpy())
+    predictions = metrics.predictions_table(clips, answers[run.emotions].to_numpy(), run.emotions)
     return predictions[(answers["error"] == "").to_numpy()].reset_index(drop=True)
 
 
 def score_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
-    """Recall of every emotion of each corpus, and their mean, with intervals; first of the run's own test clips.
+    """UAR and recall of each emotion with intervals: first of the run's own test clips, then of each corpus of `clips`.
 
     Returns:
-        `COLUMNS`, one row a corpus and emotion, and one "all" whose recall is the UAR: 95 % intervals over speakers, or
-        over clips where they are few; taken_for is the wrong answer that was given most often, to what share of the
-        clips. The run's own corpora, with the answers of all folds, are told by `OWN` and their names.
+        `COLUMNS`, one row a corpus and emotion, and one "all" whose recall is the UAR. Intervals are 95 %, over speakers
+        or clips as of `metrics.score`; taken_for is the most frequent wrong prediction, taken_for_share its share of
+        the clips. The run's own corpora, with the predictions of all folds, are named `OWN_TEST_CLIPS` and their names.
     """
-    predictions = answers_on(run, clips, fold, progress)
-    about = clips.set_index("clip_id").loc[predictions["clip_id"]]
-    rows = _rows(OWN + "+".join(run.corpora.values()), run.predictions, run.test_clips()["speaker"])
-    for corpus in dict.fromkeys(about["corpus"]):
-        own = (about["corpus"] == corpus).to_numpy()
-        rows += _rows(corpus, predictions[own].reset_index(drop=True), about["speaker"][own])
-    table = pd.DataFrame(rows).assign(
-        recipe=run.recipe.name,
-        variant=run.recipe.variant_label,
-        encoder=run.recipe.features_label,
-        protocol=run.protocol,
-        commit=git_commit(),
-    )
+    predictions = predictions_on(run, clips, fold, progress)
+    about = clips.set_index("clip_id").loc[predictions["clip_id"]].reset_index()
+    tables = [_scores(OWN_TEST_CLIPS + "+".join(run.corpora.values()), run.predictions, run.test_clips()["speaker"])]
+    for corpus, rows in about.groupby("corpus", sort=False):
+        tables.append(_scores(corpus, predictions.loc[rows.index], rows["speaker"]))
+    recipe = run.recipe
+    table = pd.concat(tables, ignore_index=True).assign(recipe=recipe.name, variant=recipe.variant_label)
+    table = table.assign(encoder=recipe.features_label, protocol=run.protocol, commit=git_commit())
     return table.reindex(columns=COLUMNS)
 
 
-def _rows(corpus: str, predictions: pd.DataFrame, speakers: pd.Series) -> list[dict]:
-    speakers = speakers.reset_index(drop=True)
-    rows = [_row(corpus, ALL, metrics.score(predictions, speakers), "uar")]
-    by_emotion = metrics.by_group(predictions, predictions["truth"], speakers)
-    confused = metrics.confusion(predictions)
-    for emotion in in_order(predictions["truth"]):
-        row = _row(corpus, emotion, by_emotion.loc[emotion], "accuracy")
-        row["test_speakers"] = speakers[predictions["truth"] == emotion].nunique()
-        wrong = confused.loc[emotion].drop(emotion)
-        if wrong.max() > 0:
-            row |= {"taken_for": wrong.idxmax(), "taken_for_share": wrong.max() / row["n_test"]}
+def _scores(corpus: str, predictions: pd.DataFrame, speakers: pd.Series) -> pd.DataFrame:
+    """The rows of one corpus: UAR, and the recall of each emotion."""
+    confusion = metrics.confusion(predictions)
+    rows = []
+    for emotion in [ALL, *in_order(predictions["truth"])]:
+        is_used = (predictions["truth"] == emotion).to_numpy() | (emotion == ALL)
+        score = metrics.score(predictions[is_used], speakers[is_used])
+        name = "uar" if emotion == ALL else "accuracy"
+        row = {"emotion": emotion, "n_test": score["n_test"], "test_speakers": score["test_speakers"]}
+        row |= {f"recall{end}": score[f"{name}{end}"] for end in ("", "_low", "_high")}
+        if emotion != ALL and (mistakes := confusion.loc[emotion].drop(emotion)).max() > 0:
+            row |= {"taken_for": mistakes.idxmax(), "taken_for_share": mistakes.max() / row["n_test"]}
         rows.append(row)
-    return rows
-
-
-def _row(corpus: str, emotion: str, score, name: str) -> dict:
-    return {
-        "corpus": corpus,
-        "emotion": emotion,
-        "n_test": score["n_test"],
-        "test_speakers": score.get("test_speakers"),
-        "recall": score[name],
-        "recall_low": score[f"{name}_low"],
-        "recall_high": score[f"{name}_high"],
-    }
+    return pd.DataFrame(rows).assign(corpus=corpus)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table of `score_on` as the README shows it: emotions in rows, corpora in columns."""
+    """The table of `score_on` as Markdown: emotions in rows, corpora in columns."""
     corpora = list(dict.fromkeys(table["corpus"]))
-    lines = [
-        "| emotion |" + "".join(f" {corpus} | mostly taken for |" for corpus in corpora),
-        "|---" * (1 + 2 * len(corpora)) + "|",
-    ]
-    cells = {(row.corpus, row.emotion): row for row in table.itertuples()}
+    heads = ["emotion", *(head for corpus in corpora for head in (corpus, "mostly taken for"))]
+    rows = {(row.corpus, row.emotion): row for row in table.itertuples()}
+    lines = []
     for emotion in [ALL, *in_order(set(table["emotion"]) - {ALL})]:
-        line = "| **all** (UAR) |" if emotion == ALL else f"| {emotion} |"
+        cells = ["**all** (UAR)" if emotion == ALL else emotion]
         for corpus in corpora:
-            row = cells.get((corpus, emotion))
-            line += " — | — |" if row is None else f" {_cell(row)} | {_taken_for(row)} |"
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def _cell(row) -> str:
-    mark = "" if row.test_speakers >= metrics.MIN_SPEAKERS else "†"
-    return f"{row.recall:.2f} ({row.recall_low:.2f}–{row.recall_high:.2f}){mark}, {row.n_test} clips"
-
-
-def _taken_for(row) -> str:
-    return f"{row.taken_for}, {row.taken_for_share:.0%}" if isinstance(row.taken_for, str) else ""
+            row = rows.get((corpus, emotion))
+            if row is None:
+                cells += ["—", "—"]
+                continue
+            taken_for = f"{row.taken_for}, {row.taken_for_share:.0%}" if isinstance(row.taken_for, str) else ""
+            cells += [f"{score_cell(row, 'recall', digits=2)}, {row.n_test} clips", taken_for]
+        lines.append(cells)
+    return markdown_table(heads, lines)

@@ -131,7 +131,7 @@ class LogisticRegression(Vector):
 
 @register("weighted-layers")
 class WeightedLayers(Head):
-    """A weighted sum of an encoder's layers with learned softmax weights, which start alike.
+    """A weighted sum of an encoder's layers, whose softmax weights are learned.
 
     As in SUPERB (Yang et al., 2021, https://arxiv.org/abs/2105.01051). Each layer is standardised by itself before, so
     that a weight says how much a layer is used, not how large its values are.

@@ -1,7 +1,7 @@
 """The leaks of a split: which test clips a model may know from training, and why.
 
 table = audit(split)        # one row a kind of leak, none left out
-has_leaks(table)            # does any test clip have a leak of severity red?
+red_leaks(table)            # the rows of severity red that a test clip has
 """
 
 import pandas as pd
@@ -25,11 +25,10 @@ LEAKS = {
     ),
     "augmented copies": ("red", "The test clip and an augmented copy of it stand on both sides."),
 }
-_N_EXAMPLES = 3
 
 
 def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = True) -> pd.DataFrame:
-    """Count the test clips that each kind of leak affects.
+    """Count the test clips that each kind of leak affects; SerError where the table is no split or audio is unreadable.
 
     Training means the train subset; the validation subset counts only for `selection on test`. Leaks are searched for
     within each fold, and the clips are counted once over all folds.
@@ -41,42 +40,47 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
         near_duplicates: compare the audio itself for near-same audio, which reads each file once.
 
     Returns:
-        one row for each of `LEAKS`: leak, severity (red, amber), clips (distinct test clips; <NA> where the
-        table cannot tell), share (of all distinct test clips), examples (up to 3, "test ↔ train"), meaning.
-
-    Raises:
-        SerError: the table is no split, or an audio file cannot be read.
+        one row for each of `LEAKS`: leak, severity, clips (distinct test clips; <NA> where the table cannot tell),
+        share (of all distinct test clips), examples (up to 3, "test ↔ train"), meaning.
     """
-    missing = [name for name in ("clip_id", "subset") if name not in split]
+    missing = _missing(split, "clip_id", "subset")
     if missing:
-        raise SerError(f"the audit needs a split: no column {' and '.join(missing)}; make one with make_split(clips)")
+        raise SerError(f"the audit needs a split, but {missing}; make one with make_split(clips)")
     subsets = set(split["subset"])
     if not {"train", "test"} <= subsets <= {"train", "validation", "test"}:
-        raise SerError(
-            "the audit compares clips whose subset is 'test' with clips whose subset is 'train' (or 'validation'), "
-            f"got {', '.join(sorted(map(repr, subsets))) or 'no rows'}"
-        )
+        names = ", ".join(sorted(map(repr, subsets))) or "no rows"
+        raise SerError(f"the audit compares clips of the subset 'test' with 'train' (and 'validation'), got {names}")
     table = split.assign(fold=split.get("fold", 0)).reset_index(drop=True)
     train, validation, test = (table[table["subset"] == name] for name in ("train", "validation", "test"))
     # Corpora number their sentences alike, so a sentence is the same only within its corpus.
     sentence_keys = ["sentence", "corpus"] if "corpus" in table else ["sentence"]
+    no_sentence = _missing(table, "sentence")
+    if not no_sentence and table["sentence"].replace("", pd.NA).isna().all():
+        no_sentence = "no clip's sentence is known"
     same_audio = _same_audio(test, train)
+    near_same: pd.Series | str = "not searched for: near_duplicates is False"
+    if near_duplicates:
+        near_same = _missing(table, "path", "audio_hash") or _near_same(table, same_audio, progress)
     # kind -> the affected test clips, each with an example from training; or why that is not known
     results = {
         "same audio": same_audio,
-        "near-same audio": "not searched for: near_duplicates is False",
+        "near-same audio": near_same,
         "same speaker": _missing(table, "speaker") or _shared(test, train, ["speaker"]),
-        "same sentence": _missing(table, "sentence")
-        or _unknown(table, "sentence")
-        or _shared(test, train, sentence_keys),
+        "same sentence": no_sentence or _shared(test, train, sentence_keys),
         "label decided by corpus": _missing(table, "corpus", "emotion") or _decided_by_corpus(table, test, train),
         "selection on test": _same_audio(test, validation),
         "augmented copies": _augmented(test, train),
     }
-    if near_duplicates:
-        results["near-same audio"] = _missing(table, "path", "audio_hash") or _near_same(table, same_audio, progress)
-    n_test = test["clip_id"].nunique()
-    return pd.DataFrame([_row(leak, results[leak], n_test) for leak in LEAKS]).astype({"clips": "Int64"})
+    rows = []
+    for leak, (severity, meaning) in LEAKS.items():
+        result = results[leak]
+        if isinstance(result, str):
+            rows.append((leak, severity, pd.NA, float("nan"), "", f"Unknown ({result}). {meaning}"))
+            continue
+        examples = "; ".join(f"{tested} ↔ {trained}" for tested, trained in result.head(3).items())
+        rows.append((leak, severity, len(result), len(result) / test["clip_id"].nunique(), examples, meaning))
+    columns = ["leak", "severity", "clips", "share", "examples", "meaning"]
+    return pd.DataFrame(rows, columns=columns).astype({"clips": "Int64"})
 
 
 def red_leaks(table: pd.DataFrame) -> pd.DataFrame:
@@ -84,27 +88,9 @@ def red_leaks(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["severity"] == "red") & (table["clips"].fillna(0) > 0)]
 
 
-def has_leaks(table: pd.DataFrame) -> bool:
-    """Whether an audit found a test clip with a leak of severity red."""
-    return len(red_leaks(table)) > 0
-
-
-def _row(leak: str, result: pd.Series | str, n_test: int) -> dict:
-    severity, meaning = LEAKS[leak]
-    row = {"leak": leak, "severity": severity, "clips": pd.NA, "share": float("nan"), "examples": ""}
-    if isinstance(result, str):
-        return {**row, "meaning": f"Unknown ({result}). {meaning}"}
-    examples = "; ".join(f"{tested} ↔ {trained}" for tested, trained in result.head(_N_EXAMPLES).items())
-    return {**row, "clips": len(result), "share": len(result) / n_test, "examples": examples, "meaning": meaning}
-
-
 def _missing(table: pd.DataFrame, *columns: str) -> str:
     missing = [name for name in columns if name not in table]
     return f"the table has no column {' and '.join(missing)}" if missing else ""
-
-
-def _unknown(table: pd.DataFrame, column: str) -> str:
-    return "" if table[column].replace("", pd.NA).notna().any() else f"no clip's {column} is known"
 
 
 def _shared(test: pd.DataFrame, train: pd.DataFrame, keys: list[str]) -> pd.Series:
@@ -112,11 +98,8 @@ def _shared(test: pd.DataFrame, train: pd.DataFrame, keys: list[str]) -> pd.Seri
     keys = ["fold", *keys]
     trained = train[[*keys, "clip_id"]].replace("", pd.NA)  # an empty cell of a CSV is no value
     trained = trained.dropna(subset=keys).drop_duplicates(keys)
-    return _pairs(test.merge(trained, on=keys, suffixes=("", "_trained")))
-
-
-def _pairs(merged: pd.DataFrame) -> pd.Series:
-    return merged.drop_duplicates("clip_id").set_index("clip_id")["clip_id_trained"].sort_index()
+    merged = test.merge(trained, on=keys, suffixes=("", "_trained")).drop_duplicates("clip_id")
+    return merged.set_index("clip_id")["clip_id_trained"].sort_index()
 
 
 def _same_audio(test: pd.DataFrame, others: pd.DataFrame) -> pd.Series | str:
@@ -150,8 +133,8 @@ def _augmented(test: pd.DataFrame, train: pd.DataFrame) -> pd.Series:
 
     def with_original(table: pd.DataFrame) -> pd.DataFrame:
         original = table["augmented_from"].replace("", pd.NA)
-        table = table.assign(is_copy=original.notna(), original=original.fillna(table["clip_id"]))
-        return table[["fold", "original", "clip_id", "is_copy"]]
+        return table.assign(is_copy=original.notna(), original=original.fillna(table["clip_id"]))
 
     both = with_original(test).merge(with_original(train), on=["fold", "original"], suffixes=("", "_trained"))
-    return _pairs(both[(both["is_copy"] | both["is_copy_trained"]) & (both["clip_id"] != both["clip_id_trained"])])
+    is_leak = (both["is_copy"] | both["is_copy_trained"]) & (both["clip_id"] != both["clip_id_trained"])
+    return both[is_leak].drop_duplicates("clip_id").set_index("clip_id")["clip_id_trained"].sort_index()

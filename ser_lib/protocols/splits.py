@@ -3,10 +3,8 @@
     split = make_split(clips, "speaker", seed=0)
     train = split[(split.fold == 0) & (split.subset == "train")]
 
-A protocol is a function that returns its folds, under one line that adds it to `PROTOCOLS`.
-
-Random choices come from `ser_lib.common.hashing`: the same seed gives the same split on every platform, in whatever
-order the rows are.
+A protocol is a function that returns its folds, under one line that adds it to `PROTOCOLS`. Random choices come from
+`common.hashing`: the same seed gives the same split on every platform, in whatever order the rows are.
 """
 
 import inspect
@@ -30,11 +28,14 @@ logger = logging.getLogger(__name__)
 SUBSETS = ("train", "validation", "test")
 VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the clips) that are not tested
 
-# The actors tested in each fold of EmoBox (Ma et al. 2024, arXiv:2406.07162).
+# The actors tested in each fold of EmoBox (Ma et al. 2024, arXiv:2406.07162), which states no validation speakers.
 EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 
-_OF_THE_FILE = ("path", "seconds", "sampling_rate")
-_SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _OF_THE_FILE), "protocol", "seed"]
+_PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim, leak and all"
+_DEDUPLICATED = "the same random split after de-duplication: what the duplicates were worth"
+_ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
+_FROM_FILES = {"path", "seconds", "sampling_rate"}
+_SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _FROM_FILES), "protocol", "seed"]
 
 Fold = dict[str, np.ndarray]  # subset -> row numbers in the clip table
 Split = Callable[..., list[Fold]]
@@ -44,8 +45,8 @@ Split = Callable[..., list[Fold]]
 class Protocol:
     """One way to split a clip table.
 
-    `split(clips, seed, ...)` returns the folds. Of the settings of `make_split` it receives those that its signature
-    names. Its clips are sorted by `clip_id`, with row numbers from 0.
+    `split(clips, seed, ...)` returns the folds. It receives clips sorted by `clip_id`, with row numbers from 0, and of
+    the settings of `make_split` those that its signature names.
     """
 
     name: str
@@ -64,7 +65,7 @@ PROTOCOLS: dict[str, Protocol] = {}
 
 
 def protocol(name: str, about: str, **properties: bool) -> Callable[[Split], Split]:
-    """Add the decorated function to `PROTOCOLS`; see `Protocol` for its parameters and the properties."""
+    """Add the decorated function, and `properties`, to `PROTOCOLS` as a `Protocol`."""
 
     def add(split: Split) -> Split:
         PROTOCOLS[name] = Protocol(name, about, split, **properties)
@@ -74,18 +75,15 @@ def protocol(name: str, about: str, **properties: bool) -> Callable[[Split], Spl
 
 
 def get_protocol(name: str) -> Protocol:
-    """Return the protocol of that name.
-
-    Raises:
-        SerError: there is no such protocol; the message names the nearest.
+    """Return the protocol of that name; SerError with the nearest name if there is none.
 
     >>> get_protocol("speaker-adapted").is_transductive
     True
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    hint = did_you_mean(name, PROTOCOLS)
-    raise SerError(f"unknown protocol {name!r}: {hint}The protocols are {', '.join(PROTOCOLS)}.")
+    nearest = did_you_mean(name, PROTOCOLS)
+    raise SerError(f"unknown protocol {name!r}: {nearest}The protocols are {', '.join(PROTOCOLS)}.")
 
 
 def make_split(
@@ -101,7 +99,7 @@ def make_split(
     train_on_test: bool = False,
     test_corpora: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Split a clip table by one of `PROTOCOLS`.
+    """Split a clip table by one of `PROTOCOLS`; SerError where there is no such one or setting, or it cannot split it.
 
     Args:
         folds: number of folds, at most one for each speaker (`speaker`, `speaker-sentence`, `speaker-adapted`).
@@ -114,9 +112,6 @@ def make_split(
     Returns:
         The rows of `clips`, once for each fold and subset that they are in, with `fold` (from 0), `subset`
         (train, validation, test), `protocol` and `seed`.
-
-    Raises:
-        SerError: the protocol is unknown, has no setting of that name, or cannot split these clips.
     """
     chosen = get_protocol(protocol)
     who_is_used = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
@@ -130,7 +125,16 @@ def make_split(
     check_clips(clips)
     clips = clips.sort_values("clip_id", ignore_index=True)
     made = chosen.split(clips, seed, **{name: value for name, value in settings.items() if chosen.takes(name)})
-    return _table(clips, made, protocol, seed)
+    parts = []
+    for number, fold in enumerate(made):
+        parts += [clips.iloc[np.sort(fold[subset])].assign(fold=number, subset=subset) for subset in SUBSETS]
+        train, _, test = parts[-3:]
+        if train.empty or test.empty:
+            empty = "train" if train.empty else "test"
+            raise SerError(f"{protocol}: fold {number} has no {empty} clips; add speakers or use fewer folds")
+        for emotion in in_order({*test["emotion"]} - {*train["emotion"]}):
+            logger.warning("%s: fold %d tests %r, which is not in its training set", protocol, number, emotion)
+    return pd.concat(parts, ignore_index=True).assign(protocol=protocol, seed=seed)
 
 
 def save_split(split: pd.DataFrame, path: str | Path) -> None:
@@ -139,55 +143,19 @@ def save_split(split: pd.DataFrame, path: str | Path) -> None:
         split[_SAVED].to_csv(part, index=False)
 
 
-def load_split(path: str | Path, clips: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Read a split that `save_split` wrote; with `clips`, return the table that `make_split` returned.
-
-    Splits of older runs have no `audio_hash`.
-
-    Raises:
-        SerError: the file does not exist, is not a split, or contains clips that `clips` does not.
-    """
+def load_split(path: str | Path) -> pd.DataFrame:
+    """Read a split that `save_split` wrote (older ones have no `audio_hash`); SerError where it is missing or none."""
     path = Path(path)
     if not path.is_file():
         raise SerError(f"no split at {path}: write one with save_split(make_split(clips), path)")
     try:
         saved = pd.read_csv(path, dtype=str, keep_default_na=False).astype({"fold": int, "seed": int})
-        saved = saved[[name for name in _SAVED if name in saved or name != "audio_hash"]]
+        return saved[[name for name in _SAVED if name in saved or name != "audio_hash"]]
     except (KeyError, ValueError) as error:
         raise SerError(f"{path} is not a split: expected CSV with the columns {', '.join(_SAVED)}") from error
-    if clips is None:
-        return saved
-    position = pd.Index(clips["clip_id"]).get_indexer(saved["clip_id"])
-    unknown = saved.loc[position < 0, "clip_id"].unique()
-    if len(unknown):
-        raise SerError(
-            f"{len(unknown)} clips of {path} are not in the clip table, the first is {unknown[0]}: "
-            "load the same corpora as when the split was made (keep_duplicates too), or make a new split"
-        )
-    rows = clips.iloc[position].reset_index(drop=True)
-    return rows.assign(**saved[["fold", "subset", "protocol", "seed"]])
 
 
-def _table(clips: pd.DataFrame, folds: list[Fold], protocol: str, seed: int) -> pd.DataFrame:
-    """The split as a table; SerError where a fold has no training or no test clips."""
-    parts = []
-    for number, fold in enumerate(folds):
-        parts += [clips.iloc[np.sort(fold[subset])].assign(fold=number, subset=subset) for subset in SUBSETS]
-        train, _, test = parts[-3:]
-        for subset, part in (("train", train), ("test", test)):
-            if part.empty:
-                raise SerError(f"{protocol}: fold {number} has no {subset} clips; add speakers or use fewer folds")
-        for emotion in in_order({*test["emotion"]} - {*train["emotion"]}):
-            logger.warning("%s: fold %d tests %r, which is not in its training set", protocol, number, emotion)
-    return pd.concat(parts, ignore_index=True).assign(protocol=protocol, seed=seed)
-
-
-@protocol(
-    "published",
-    "random clips as the source states, duplicate files kept: reproduces a claim, leak and all",
-    is_random=True,
-    repeats_source=True,
-)
+@protocol("published", _PUBLISHED, is_random=True, repeats_source=True)
 def random_clips(
     clips: pd.DataFrame,
     seed: int,
@@ -198,7 +166,6 @@ def random_clips(
     train_on_test: bool,
     drop_copies: bool = False,
 ) -> list[Fold]:
-    """One fold of clips drawn at random, whoever speaks in them."""
     rows = np.arange(len(clips))
     if drop_copies:
         rows = rows[~clips["audio_hash"].duplicated().to_numpy()]
@@ -206,11 +173,10 @@ def random_clips(
             logger.warning("%d clips left out: their audio is the same as another clip's", len(clips) - len(rows))
     if select_on_test:
         validation_fraction = 0.0
+    fractions = f"test_fraction={test_fraction}, validation_fraction={validation_fraction}"
     if not (0 < test_fraction < 1 and 0 <= validation_fraction < 1 and test_fraction + validation_fraction < 1):
-        raise SerError(
-            "test_fraction must lie between 0 and 1, and leave room for training beside validation_fraction; "
-            f"got test_fraction={test_fraction}, validation_fraction={validation_fraction}"
-        )
+        room = "must lie between 0 and 1, and leave room for training beside validation_fraction"
+        raise SerError(f"test_fraction {room}; got {fractions}")
     test = draw_clips(clips, rows, max(1, round(test_fraction * len(rows))), stratify, seed, "test")
     rest = np.setdiff1d(rows, test)
     n_validation = max(1, round(validation_fraction * len(rows))) if validation_fraction else 0
@@ -220,30 +186,33 @@ def random_clips(
     for part in (train, validation, test):
         missing = in_order(set(emotions[rows]) - set(emotions[part]))
         if stratify and len(part) and missing:
-            raise SerError(
-                f"{missing[0]!r} has {(emotions[rows] == missing[0]).sum()} clips, too few for one in each subset "
-                f"at test_fraction={test_fraction}, validation_fraction={validation_fraction}: "
-                "leave the emotion out (select_emotions), or set stratify=False"
-            )
+            few = f"{missing[0]!r} has {(emotions[rows] == missing[0]).sum()} clips, too few for one in each subset"
+            raise SerError(f"{few} at {fractions}: leave it out (select_emotions), or set stratify=False")
     train = np.union1d(train, test) if train_on_test else train
     return [{"train": train, "validation": test if select_on_test else validation, "test": test}]
 
 
-protocol("deduplicated", "the same random split after de-duplication: what the duplicates were worth", is_random=True)(
-    partial(random_clips, drop_copies=True)
-)
+protocol("deduplicated", _DEDUPLICATED, is_random=True)(partial(random_clips, drop_copies=True))
 
 
 @protocol("speaker", "k folds, no speaker in both train and test, validation speakers disjoint from both")
 def unseen_speakers(clips: pd.DataFrame, seed: int, folds: int) -> list[Fold]:
-    """Each speaker is tested in one of the folds, by a model that is trained without this speaker."""
     return [_speaker_fold(clips, tested, seed) for tested in _deal_speakers(clips, folds, seed)]
 
 
 @protocol("speaker-sentence", "as speaker, and no sentence in both train and test")
 def unseen_speakers_and_sentences(clips: pd.DataFrame, seed: int, folds: int) -> list[Fold]:
-    """As `unseen_speakers`, two folds for each: half of the sentences is tested, the other half trained on."""
-    in_half = _halve_sentences(clips, seed)
+    in_half = pd.Series(False, index=clips.index)  # of the sentences of each corpus
+    for corpus, part in clips.groupby("corpus"):
+        # The corpus is not in the key, so that corpora with the same sentences have the same halves.
+        sentences = shuffled(part["sentence"].dropna().unique(), seed, "sentences")
+        n_unknown = part["sentence"].isna().sum()
+        if len(sentences) < 2 or n_unknown:
+            counts = f"{corpus} has {len(sentences)} known sentences, and {n_unknown} clips without one"
+            raise SerError(
+                f"{counts}: 'speaker-sentence' needs at least 2, and each clip's; use the protocol 'speaker'"
+            )
+        in_half[part.index] = part["sentence"].isin(sentences[: (len(sentences) + 1) // 2])
     return [
         _speaker_fold(clips, tested, seed, test_rows=half, train_rows=~half)
         for tested in _deal_speakers(clips, folds, seed)
@@ -253,18 +222,14 @@ def unseen_speakers_and_sentences(clips: pd.DataFrame, seed: int, folds: int) ->
 
 @protocol("leave-one-speaker-out", "one speaker at a time")
 def one_speaker_at_a_time(clips: pd.DataFrame, seed: int) -> list[Fold]:
-    """One fold for each speaker, in the order of their names."""
     return [_speaker_fold(clips, [speaker], seed) for speaker in _speakers(clips)]
 
 
 def _speakers(clips: pd.DataFrame) -> list[str]:
     speakers = sorted(clips["speaker"].unique())
     if len(speakers) < 2:
-        raise SerError(
-            f"a split by speaker needs at least 2 speakers, got {len(speakers)} ({', '.join(speakers)}): add a corpus, "
-            "or recordings of other people (a CSV states who speaks in its column speaker); or use the protocol "
-            "'deduplicated' and know what it leaks"
-        )
+        few = f"a split by speaker needs at least 2 speakers, got {len(speakers)} ({', '.join(speakers)})"
+        raise SerError(f"{few}: add clips of other people, or use the protocol 'deduplicated' and know what it leaks")
     return speakers
 
 
@@ -291,11 +256,9 @@ def _speaker_fold(clips: pd.DataFrame, tested: list[str], seed: int, test_rows=T
 
 
 def hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Divide rows into training and validation, by speaker; within the speaker where there is only one.
+    """Divide the rows that are not tested into training and validation, by speaker; within the only speaker's clips.
 
-    Args:
-        rows: row numbers of clips that are not tested.
-        key: the seed and what else distinguishes this fold: it determines the random choice.
+    The seed and what else distinguishes this fold are the `key`, which determines the random choice.
     """
     part = clips.iloc[rows]
     speakers = _balanced(part, *key, "validation")
@@ -306,11 +269,8 @@ def hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndar
         return rows[~held_out], rows[held_out]
     if not speakers:
         return rows, rows
-    logger.warning(
-        "only %s remains for training: validation is a share of the same speaker's clips, "
-        "and flatters the choices made on it",
-        speakers[0],
-    )
+    message = "only %s remains for training: validation is a share of this speaker's clips, and flatters its choices"
+    logger.warning(message, speakers[0])
     sentences = shuffled(part["sentence"].dropna().unique(), *key, "validation")
     held_out = part["sentence"].isin(sentences[: max(1, round(VALIDATION_SHARE * len(sentences)))]).to_numpy()
     # A sentence that is said in one emotion only would remove it from training or from validation.
@@ -322,34 +282,14 @@ def hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndar
     return np.setdiff1d(rows, validation), validation
 
 
-def _halve_sentences(clips: pd.DataFrame, seed: int) -> pd.Series:
-    """True for the clips of the first half of their corpus's sentences."""
-    in_half = pd.Series(False, index=clips.index)
-    for corpus, part in clips.groupby("corpus"):
-        # The corpus is not in the key, so that corpora with the same sentences have the same halves.
-        sentences = shuffled(part["sentence"].dropna().unique(), seed, "sentences")
-        if len(sentences) < 2 or part["sentence"].isna().any():
-            raise SerError(
-                f"{corpus} has {len(sentences)} known sentences, and {part['sentence'].isna().sum()} clips "
-                "without one: 'speaker-sentence' needs at least 2 in each corpus, and each clip's; "
-                "use the protocol 'speaker'"
-            )
-        in_half[part.index] = part["sentence"].isin(sentences[: (len(sentences) + 1) // 2])
-    return in_half
-
-
 @protocol("emobox", "EmoBox's folds for RAVDESS and SAVEE")
 def emobox(clips: pd.DataFrame, seed: int) -> list[Fold]:
-    """The folds of EmoBox (Ma et al. 2024) for RAVDESS or SAVEE; validation speakers are chosen here."""
     corpora = sorted(clips["corpus"].unique())
     if corpora == ["savee"]:
         return one_speaker_at_a_time(clips, seed)
     if corpora != ["ravdess"]:
-        raise SerError(
-            f"'emobox' is defined here for ravdess alone or savee alone, got {', '.join(corpora)}: EmoBox's folds "
-            "of CREMA-D and TESS share speakers between train and test, and it has none for corpora joined or "
-            "not its own; use the protocol 'speaker'"
-        )
+        reason = "those of CREMA-D and TESS share speakers between train and test, and it has no others; use 'speaker'"
+        raise SerError(f"EmoBox's folds are for ravdess alone or savee alone, got {', '.join(corpora)}: {reason}")
     present = set(_speakers(clips))
     published = [[f"ravdess-{actor:02d}" for actor in actors] for actors in EMOBOX_RAVDESS]
     absent = sorted({speaker for tested in published for speaker in tested} - present)
@@ -360,17 +300,14 @@ def emobox(clips: pd.DataFrame, seed: int) -> list[Fold]:
 
 @protocol("cross-corpus", "train on some corpora, test on another")
 def cross_corpus(clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | None) -> list[Fold]:
-    """Test one corpus after the other, or `test_corpora` in one fold; train on all others."""
     corpora = sorted(clips["corpus"].unique())
     test_corpora = [test_corpora] if isinstance(test_corpora, str) else test_corpora
     tested = [[corpus] for corpus in corpora] if test_corpora is None else [list(test_corpora)]
     wanted = {corpus for group in tested for corpus in group}
     if len(corpora) < 2 or not wanted or wanted - set(corpora) or (test_corpora and wanted == set(corpora)):
-        raise SerError(
-            "'cross-corpus' trains on some corpora and tests on others: the clips are of "
-            f"{', '.join(corpora)}, test_corpora is {test_corpora}; load another corpus, or name some, not all, "
-            "of those loaded"
-        )
+        names = f"the clips are of {', '.join(corpora)}, test_corpora is {test_corpora}"
+        advice = "load another corpus, or name some, not all, of those loaded"
+        raise SerError(f"'cross-corpus' trains on some corpora and tests on others: {names}; {advice}")
     made = []
     for number, group in enumerate(tested):
         is_test = clips["corpus"].isin(group)
@@ -380,20 +317,12 @@ def cross_corpus(clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | N
         is_common = clips["emotion"].isin(common)
         left_out = clips["emotion"][~is_common].value_counts()
         if len(left_out):
-            logger.warning(
-                "cross-corpus: fold %d (%s) leaves out %d clips of emotions that train and test do not share: %s",
-                number,
-                ", ".join(group),
-                left_out.sum(),
-                ", ".join(f"{left_out[emotion]} {emotion}" for emotion in in_order(left_out.index)),
-            )
+            counts = ", ".join(f"{left_out[emotion]} {emotion}" for emotion in in_order(left_out.index))
+            message = "cross-corpus: fold %d (%s) leaves out %d clips of emotions that train and test do not share: %s"
+            logger.warning(message, number, ", ".join(group), left_out.sum(), counts)
         train, validation = hold_out(clips, np.flatnonzero(~is_test & is_common), (seed, *sorted(group)))
         made.append({"train": train, "validation": validation, "test": np.flatnonzero(is_test & is_common)})
     return made
 
 
-protocol(
-    "speaker-adapted",
-    "as speaker, features standardised per speaker with unlabelled test clips (transductive)",
-    is_transductive=True,
-)(unseen_speakers)
+protocol("speaker-adapted", _ADAPTED, is_transductive=True)(unseen_speakers)

@@ -2,8 +2,6 @@
 
 split = read_split("split.csv")  # or a folder that holds train/ and test/
 table = audit(split)
-
-Labels are free text: a split with any set of labels can be audited.
 """
 
 from collections import defaultdict
@@ -15,20 +13,27 @@ from ser_lib.audio.reading import NOT_READ, SUFFIXES, files_in
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.clips import measure_files
-from ser_lib.corpora.csv_files import common_folder, is_file_list, known, locate, read_table, read_text
+from ser_lib.corpora.csv_files import common_folder, first_of, is_file_list, locate, read_table, read_text
 
 SUBSET_WORDS = {  # the words, in any case, for each subset
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "devel", "development", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
-OPTIONAL = ["speaker", "sentence", "corpus", "fold", "augmented_from"]  # the columns that are read besides the label
+_AUDIO = (*SUFFIXES, *NOT_READ)  # formats that cannot be read too, so that an error reports them
 _SUBSET_OF = {word: subset for subset, words in SUBSET_WORDS.items() for word in words}
+_KNOWN_WORDS = "Subsets are " + ", ".join(f"{name} ({', '.join(words[1:])})" for name, words in SUBSET_WORDS.items())
 
 
 def is_split(text: str) -> bool:
     """Whether a word of the command line names a user's own split: a CSV file, or a folder that exists."""
     return is_file_list(text) or (text != "" and Path(text).is_dir())
+
+
+def split_name(path: str | Path | None = None, train: str | Path | None = None, test: str | Path | None = None) -> str:
+    """A short name for what `read_split` reads: that of the CSV or the folder, or those of both parts."""
+    places = [Path(part).resolve() for part in (path, train, test) if part]
+    return "-".join(place.name if place.is_dir() else place.stem for place in places)
 
 
 def read_split(
@@ -39,14 +44,13 @@ def read_split(
     validation: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Read a split, and decode each of its files once.
+    """Read a split, and decode each of its files once; SerError where a file or value is missing or cannot be read.
 
     Args:
-        path: a CSV file (comma, semicolon or tab) with the columns `path` (relative to the CSV's folder, or
-            absolute) and `subset` (see `SUBSET_WORDS`), and optionally `label` (or `emotion`), `speaker`, `sentence`,
-            `corpus`, `fold` (each fold is a split of its own) and `augmented_from` (path or name of the file that this
-            one was made from). Or a folder that holds train/ and test/, with audio at any depth; the label is then the
-            name of the folder that a file lies in.
+        path: a CSV with the columns `path` and `subset` (see `SUBSET_WORDS`), and optionally `label` (or `emotion`; any
+            text), `speaker`, `sentence`, `corpus`, `fold` (each fold is a split of its own) and `augmented_from` (path
+            or name of the file that this one was made from). Or a folder that holds train/ and test/, with audio at any
+            depth; the label is then the name of the folder that a file lies in.
         train, test, validation: instead of `path`, a folder or a list of files each: text with one path a line,
             or a CSV as above, which then needs no subset.
 
@@ -57,10 +61,6 @@ def read_split(
         one row a file and fold: clip_id (the path from the folder that all files share), path (absolute), subset,
         seconds, sampling_rate, audio_hash, and of fold, corpus, speaker, sentence, emotion and augmented_from those
         that are known for any clip. `attrs["notes"]` holds sentences on how it was read, to be shown with an audit.
-
-    Raises:
-        SerError: a file or folder does not exist, there are no train or no test clips, a value is not allowed, or
-            audio files are missing or cannot be decoded.
     """
     notes: list[str] = []
     parts = {"train": train, "validation": validation, "test": test}
@@ -71,36 +71,21 @@ def read_split(
         if missing:
             raise SerError(f"an audit compares training with test files: give {' and '.join(missing)} too.")
         rows = [row for subset, source in parts.items() if source for row in _read_part(Path(source), subset)]
-    elif Path(path).is_dir():
-        rows = _read_folder(Path(path), notes)
     else:
-        rows = _read_csv(Path(path), notes)
-    missing = sorted({"train", "test"} - {row["subset"] for row in rows}, reverse=True)
-    if missing:
-        raise SerError(f"{path} has no {' and no '.join(missing)} clips. {_known_words()}")
-    absent = [row["path"] for row in rows if not row["path"].is_file()]
-    if absent:
-        raise SerError(
-            f"{len(absent)} of {len(rows)} files do not exist, the first is {absent[0]}. "
-            "Paths in a list are relative to the list's own folder, or absolute."
-        )
+        rows = (_read_folder if Path(path).is_dir() else _read_csv)(Path(path), notes)
     split = pd.DataFrame(rows).dropna(axis=1, how="all")
-    shared = common_folder(split["path"])
-    clip_ids = [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]]
-    split.insert(0, "clip_id", clip_ids)
-    split = _fill_from_names(split, notes)
-    split = _find_originals(split, notes)
     _check_folds(split)
-    split = split.join(_measure(list(split["path"].unique()), progress), on="path")
-    split["path"] = split["path"].map(str)
+    shared = common_folder(split["path"], path or "the split")
+    split.insert(0, "clip_id", [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]])
+    split = _find_originals(_fill_from_names(split, notes), notes)
+    files = list(split["path"].unique())
+    results = measure_files(files, "audio", progress, allow_silence=True)
+    problems = [result for result in results if isinstance(result, str)]
+    if problems:
+        raise SerError(f"{len(problems)} of {len(files)} files cannot be read: {first_of(problems, 3, '; ')}")
+    split = split.join(pd.DataFrame(results, index=files), on="path").astype({"path": str})
     split.attrs["notes"] = notes + _gaps(split)
     return split
-
-
-def split_name(path: str | Path | None = None, train: str | Path | None = None, test: str | Path | None = None) -> str:
-    """A short name for what `read_split` reads: that of the CSV or the folder, or those of both parts."""
-    places = [Path(part).resolve() for part in (path, train, test) if part]
-    return "-".join(place.name if place.is_dir() else place.stem for place in places)
 
 
 def _read_part(source: Path, subset: str) -> list[dict]:
@@ -108,79 +93,75 @@ def _read_part(source: Path, subset: str) -> list[dict]:
         return _folder_rows(source, subset)
     if is_file_list(source):
         return _read_csv(source, [], subset)
-    lines = [line.strip() for line in read_text(source).split("\n")]
-    rows = [{"path": locate(line, source.parent), "subset": subset} for line in lines if line]
-    if not rows:
+    lines = [line.strip() for line in read_text(source).split("\n") if line.strip()]
+    if not lines:
         raise SerError(f"{source} names no file: expected a path a line.")
-    return rows
+    return [{"path": locate(line, source.parent), "subset": subset} for line in lines]
 
 
 def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
     folders = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
     subsets = {place: _SUBSET_OF[place.name.lower()] for place in folders if place.name.lower() in _SUBSET_OF}
     if not {"train", "test"} <= set(subsets.values()):
-        names = ", ".join(f"{place.name}/" for place in folders[:8]) + (", ..." if len(folders) > 8 else "")
-        raise SerError(
-            f"expected a folder that holds train/ and test/ (and validation/, if there is one), but {folder} holds "
-            f"{names or 'no folder'}. Name the parts with --train and --test, or list the files in a CSV with the "
-            "columns path and subset."
-        )
+        names = first_of([f"{place.name}/" for place in folders], 8) or "no folder"
+        advice = "Name the parts with --train and --test, or list the files in a CSV with the columns path and subset."
+        raise SerError(f"expected a folder that holds train/ and test/, but {folder} holds {names}. {advice}")
     rows = [row for place, subset in subsets.items() for row in _folder_rows(place, subset)]
-    n_outside = len(_audio_in(folder)) - len(rows)
+    n_outside = len(files_in(folder, _AUDIO)) - len(rows)
     if n_outside > 0:
-        names = ", ".join(f"{place.name}/" for place in subsets)
-        notes.append(f"Audio files outside {names} are left out: {n_outside}.")
+        notes.append(
+            f"Audio files outside {', '.join(f'{place.name}/' for place in subsets)} are left out: {n_outside}."
+        )
     return rows
 
 
 def _folder_rows(folder: Path, subset: str) -> list[dict]:
-    files = _audio_in(folder.absolute())
-    if not files:
-        raise SerError(f"no audio ({' '.join(SUFFIXES)}) anywhere under {folder.absolute()}.")
-    labels = [None if file.parent == folder.absolute() else file.parent.name for file in files]
-    return [{"path": file, "subset": subset, "folder": label} for file, label in zip(files, labels, strict=True)]
-
-
-def _audio_in(folder: Path) -> list[Path]:
-    # Formats that cannot be read too, so that an error reports them.
-    return files_in(folder, (*SUFFIXES, *NOT_READ))
+    folder = folder.absolute()
+    rows = [
+        {"path": file, "subset": subset, "folder": None if file.parent == folder else file.parent.name}
+        for file in files_in(folder, _AUDIO)
+    ]
+    if not rows:
+        raise SerError(f"no audio ({' '.join(SUFFIXES)}) anywhere under {folder}.")
+    return rows
 
 
 def _read_csv(path: Path, notes: list[str], part: str | None = None) -> list[dict]:
     """The rows of a CSV; `part` is the subset of all its rows, where the user has named it."""
-    needed = [("path",)] if part else [("path",), ("subset",)]
-    table = read_table(path, needed, "" if part else "Clips that are not split yet: `ser audit demo --corpus FILE`.")
-    table = table.reindex(columns=[*table, *{"subset", "label", *OPTIONAL} - {*table}], fill_value="")
-    words = table["subset"].str.strip()
+    advice = "Clips that are not split yet: `ser audit demo --corpus FILE`."
+    table = read_table(path, ["path"]) if part else read_table(path, ["path", "subset"], advice)
+    words = table["subset"]
     subsets = [_subset_of(word or part or "", f"{path}, line {line}", part) for line, word in words.items()]
     read_as = {word: subset for word, subset in zip(words, subsets, strict=True) if word.lower() != subset}
     if read_as and part is None:
         notes.append(f"Subsets: {', '.join(f'{word!r} as {subset}' for word, subset in read_as.items())}.")
 
-    def original(name: str | None) -> str | None:
-        file = locate(name, path.parent) if name else None
-        return str(file) if file and file.is_file() else name
-
-    rows = table[OPTIONAL].apply(known)
-    rows = rows.assign(
-        path=[locate(name, path.parent) for name in table["path"]],
-        subset=subsets,
-        emotion=[label.strip() or None for label in table["emotion" if "emotion" in table else "label"]],
-        augmented_from=rows["augmented_from"].map(original),
-    )
-    return rows.to_dict("records")
+    located = [(name, locate(name or "", path.parent)) for name in table["augmented_from"]]
+    originals = [str(file) if file.is_file() else name for name, file in located]
+    labels = [label or None for label in table["emotion"]]
+    rows = table[["path", "speaker", "sentence", "corpus", "fold"]]
+    return rows.assign(subset=subsets, emotion=labels, augmented_from=originals).to_dict("records")
 
 
 def _subset_of(word: str, where: str, expected: str | None = None) -> str:
     subset = _SUBSET_OF.get(word.lower())
     if subset is None or expected not in (None, subset):
-        raise SerError(f"{where}: expected the subset {expected or 'of the clip'}, got {word!r}. {_known_words()}")
+        raise SerError(f"{where}: expected the subset {expected or 'of the clip'}, got {word!r}. {_KNOWN_WORDS}.")
     return subset
 
 
-def _known_words() -> str:
-    subsets = ", ".join(f"{name} ({', '.join(words[1:])})" for name, words in SUBSET_WORDS.items())
-    return f"Subsets are {subsets}."
+def _check_folds(split: pd.DataFrame) -> None:
+    """Refuse splits that an audit would call clean only because there is nothing to compare."""
+    for column in ("fold", "corpus"):
+        n_empty = split[column].isna().sum() if column in split else 0
+        if n_empty:
+            empty = f"{column} is empty in {n_empty} of {len(split)} rows"
+            raise SerError(f"{empty}: fill it in everywhere (once for each fold of a clip), or leave the column out.")
+    for fold, rows in split.groupby("fold") if "fold" in split else [("", split)]:
+        missing = [subset for subset in ("train", "test") if subset not in set(rows["subset"])]
+        if missing:
+            place = f"fold {fold}, which is a split of its own," if fold else "the split"
+            raise SerError(f"{place} has no {' and no '.join(missing)} clips. {_KNOWN_WORDS}.")
 
 
 def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -188,10 +169,9 @@ def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     columns = ["speaker", "sentence", "corpus", "emotion"]
     parsed = pd.DataFrame([_parse(file) for file in split["path"]], split.index, columns, dtype=object)
     is_known = parsed["corpus"].notna()
-    if not is_known.all():
-        # The names say nothing about the corpus and the labels of the other files.
-        columns = ["speaker", "sentence"]
-    filled = [column for column in columns if column not in split and parsed[column].notna().any()]
+    # Where some names are of no known corpus, corpus and label of those files are not known.
+    columns = columns if is_known.all() else columns[:2]
+    filled = [name for name in columns if name not in split and parsed[name].notna().any()]
     if filled:
         titles = ", ".join(CORPORA[name].title for name in parsed["corpus"].dropna().unique())
         notes.append(f"Read from the names of {is_known.sum()} of {len(split)} files ({titles}): {', '.join(filled)}.")
@@ -201,12 +181,11 @@ def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return split.drop(columns="folder", errors="ignore")
 
 
-def _parse(file: Path) -> dict:
+def _parse(file: Path) -> dict[str, str | None]:
     for corpus in CORPORA.values():
         if facts := corpus.parse(file):
-            sentence = f"{corpus.name}-{facts['sentence']}" if facts["sentence"] else None
-            speaker = f"{corpus.name}-{facts['speaker']}"
-            return {"corpus": corpus.name, "speaker": speaker, "sentence": sentence, "emotion": facts["emotion"]}
+            named = {key: f"{corpus.name}-{facts[key]}" if facts[key] else None for key in ("speaker", "sentence")}
+            return {**named, "corpus": corpus.name, "emotion": facts["emotion"]}
     return {}
 
 
@@ -233,59 +212,25 @@ def _find_originals(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
             if chain[-1] in chain[:-1]:
                 raise SerError(f"augmented_from goes round in a circle: {' from '.join(chain)}.")
         originals[clip_id] = chain[-1]
-    outside = set(sources.values()) - set(split["clip_id"])
+    outside = set(originals.values()) - set(split["clip_id"])
     if outside:
-        notes.append(
-            f"{len(outside)} originals that augmented_from names are not in the split, such as "
-            f"{min(outside)}: their copies are compared with each other."
-        )
+        names = f"{len(outside)} originals that augmented_from names are not in the split, such as {min(outside)}"
+        notes.append(f"{names}: their copies are compared with each other.")
     return split.assign(augmented_from=split["clip_id"].map(originals.get))
-
-
-def _check_folds(split: pd.DataFrame) -> None:
-    """Refuse splits that an audit would call clean only because there is nothing to compare."""
-    for column in ("fold", "corpus"):
-        if column in split and split[column].isna().any():
-            raise SerError(
-                f"{column} is empty in {split[column].isna().sum()} of {len(split)} rows: fill it in everywhere (clips "
-                "that several folds use stand in each of them), or leave the column out."
-            )
-    if "fold" not in split:
-        return
-    for fold, subsets in split.groupby("fold")["subset"]:
-        if not {"train", "test"} <= set(subsets):
-            raise SerError(
-                f"fold {fold} has {', '.join(sorted(set(subsets)))} clips alone. Each fold is a split of its own: list "
-                "its train and its test clips, or leave the column fold out."
-            )
-
-
-def _measure(files: list[Path], progress: bool) -> pd.DataFrame:
-    """Seconds, sampling rate and hash of each file, which is the index."""
-    results = measure_files(files, "audio", progress)
-    problems = [result for result in results if isinstance(result, str)]
-    if problems:
-        others = f" (and {len(problems) - 1} other files)" if len(problems) > 1 else ""
-        raise SerError(f"{len(problems)} of {len(files)} files cannot be read{others}: {problems[0]}")
-    return pd.DataFrame(results, index=files).drop(columns="is_silent")
 
 
 def _gaps(split: pd.DataFrame) -> list[str]:
     """What the audit of this split cannot see, a sentence each."""
     gaps = []
     for column, name in (("speaker", "speaker"), ("sentence", "sentence"), ("emotion", "label")):
-        n_known = split[column].notna().sum() if column in split else 0
-        if 0 < n_known < len(split):
-            gaps.append(
-                f"The {name} of {len(split) - n_known} of {len(split)} clips is not known: there may be more leaks."
-            )
+        n_unknown = split[column].isna().sum() if column in split else 0
+        if n_unknown:
+            gaps.append(f"The {name} of {n_unknown} of {len(split)} clips is not known: there may be more leaks.")
     if {"speaker", "corpus"} <= set(split):
         in_several = split.groupby("speaker")["corpus"].nunique() > 1
         if in_several.any():
-            gaps.append(
-                f"Speaker {in_several.idxmax()} is in several corpora, and is taken for one person; if that is wrong, "
-                "give each person a name of their own."
-            )
+            name = f"Speaker {in_several.idxmax()} is in several corpora, and is taken for one person"
+            gaps.append(f"{name}; if that is wrong, give each person a name of their own.")
     if "validation" not in set(split["subset"]):
         gaps.append("No validation clips: the audit cannot see whether settings or epochs were chosen on the test set.")
     if "augmented_from" not in split:

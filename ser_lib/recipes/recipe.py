@@ -1,7 +1,4 @@
-"""One YAML file an experiment, and the typed `Recipe` that it is read into.
-
-A recipe states what its source states; its `as_run` block holds what the source's notebook did otherwise.
-"""
+"""One YAML file an experiment, and the typed `Recipe` that it is read into."""
 
 import re
 from collections.abc import Iterable
@@ -16,10 +13,12 @@ from ser_lib.audio.features import ACOUSTIC_FEATURES
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import label as corpus_label
 from ser_lib.corpora.labels import EMOTIONS, in_order
-from ser_lib.models import finetuned_encoder  # noqa: F401  # enters "finetune" into MODELS
 from ser_lib.models.base import Model, registered
 from ser_lib.models.network_models import AcousticNetwork, FrozenEncoder
 from ser_lib.models.settings import Input, ModelSettings, Names, Section, Training
+
+# isort: split
+from ser_lib.models import finetuned_encoder  # noqa: F401  # enters "finetune" into MODELS, after the heads
 
 FOLDER = Path(__file__).parent
 

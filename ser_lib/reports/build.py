@@ -1,28 +1,25 @@
-"""Notebooks to HTML: papermill runs them, nbconvert makes pages that need nothing else, an index links them."""
+"""Report pages: papermill runs the notebooks, and nbconvert makes self-contained HTML of them."""
 
 import copy
-import importlib.resources
 import re
-import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.files import project_dir
 from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
 from ser_lib.corpora.csv_files import is_file_list
-from ser_lib.evaluation.results import read_results, result_rows, update_results
+from ser_lib.evaluation.results import result_rows, update_results
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
-from ser_lib.protocols.splits import PROTOCOLS, get_protocol
+from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
+from ser_lib.reports.index import CLAIMS, NOTEBOOKS, write_index
+from ser_lib.reports.rendering import TEMPLATES, script_source, write_html
 
-NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
-CLAIMS = "Claims_Audit"
-TEMPLATES = importlib.resources.files("ser_lib.reports") / "templates"
 MAX_PAGE_BYTES = 800_000
-MAX_AUDIT_BYTES = 1_200_000  # thirty pictures
+MAX_AUDIT_BYTES = 1_200_000  # it has thirty pictures
+UAR = "UAR, the unweighted average recall: the mean over the emotions of the share of their clips that was recognised."
 TRANSDUCTIVE = (
     "Transductive: features were standardised with all clips of each test speaker, unlabelled. A score for a "
     "single clip of an unknown voice would be lower."
@@ -56,10 +53,10 @@ def make_report(
     reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
     folder = reports / recipe.folder_name / protocol
     folder.mkdir(parents=True, exist_ok=True)
-    own_file = str(recipe_name).endswith((".yaml", ".yml"))
-    # The notebooks run in a folder of their own, so every path is made absolute.
-    given = {
-        "recipe_name": _absolute(recipe_name) if own_file else str(recipe_name),
+    # The notebooks run in another folder, so their paths must be absolute.
+    is_file = str(recipe_name).endswith((".yaml", ".yml"))
+    parameters = {
+        "recipe_name": _absolute(recipe_name) if is_file else str(recipe_name),
         "variant": variant,
         "protocol": protocol,
         "seed": seed,
@@ -67,19 +64,14 @@ def make_report(
         "data_dir": _absolute(data_dir) if data_dir else None,
         "runs_dir": _absolute(runs_dir) if runs_dir else None,
     }
-    executed, seconds = {}, {}
+    executed = {}
     for number, name in enumerate(NOTEBOOKS, start=1):
         print(f"[{number}/{len(NOTEBOOKS)}] {name} ({recipe.folder_name}, {protocol})", flush=True)
-        started = time.monotonic()
-        executed[name] = execute_notebook(
-            project_dir() / "notebooks" / f"{name}.ipynb", given, folder / f"{name}.failed.ipynb"
-        )
-        seconds[name] = time.monotonic() - started
+        executed[name] = execute_notebook(_notebook(name), parameters, folder / f"{name}.failed.ipynb")
     run = load_run(run_folder(recipe, protocol, seed, runs_dir))
-    shown = shown_paths(recipe.corpora, given)
-    for name in NOTEBOOKS:
-        page = without_folders(executed[name], shown)
-        write_page(page, page_context(run, name, seconds[name]), folder / f"{name}.html")
+    names = public_names(recipe.corpora, parameters)
+    for name, notebook in executed.items():
+        write_page(replace_paths(notebook, names), page_context(run, name, _seconds(notebook)), folder / f"{name}.html")
     update_results(result_rows([run]), reports)
     write_index(reports)
     return folder
@@ -96,24 +88,17 @@ def make_claims_audit(parameters: dict, reports_dir: str | Path | None = None) -
     """
     reports = Path(reports_dir).absolute() if reports_dir else project_dir() / "reports"
     reports.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    notebook = project_dir() / "notebooks" / f"{CLAIMS}.ipynb"
-    given = parameters | ({"reports_dir": str(reports)} if reports_dir else {})
-    executed = execute_notebook(notebook, given, reports / f"{CLAIMS}.failed.ipynb")
+    parameters = parameters | ({"reports_dir": str(reports)} if reports_dir else {})
+    executed = execute_notebook(_notebook(CLAIMS), parameters, reports / f"{CLAIMS}.failed.ipynb")
     context = {
         "title": "Claims audit",
-        "window_title": "Claims audit: published numbers of speech emotion recognition, measured again",
-        "description": "Published numbers, reproduced, then with their leaks closed",
-        "facts": [
-            {"name": "Commit", "value": git_commit(), "mono": True},
-            {"name": "Made in", "value": f"{(time.monotonic() - started) / 60:.1f} min, with what was measured before"},
-        ],
+        "window_title": "Claims audit: published scores of speech emotion recognition, measured again",
+        "description": "Published scores, measured again with and without their leaks",
+        "facts": {"Commit": git_commit(), "Made in": f"{_seconds(executed) / 60:.1f} min, finished runs reused"},
         "notice": CORPORA["sample"].notice if parameters.get("bundled") else "",
-        "leaks": [],
-        "pages": [],
         "index_href": "index.html",
     }
-    page = without_folders(executed, shown_paths([], given))
+    page = replace_paths(executed, public_names([], parameters))
     write_page(page, context, reports / f"{CLAIMS}.html", MAX_AUDIT_BYTES)
     write_index(reports)
     return reports / f"{CLAIMS}.html"
@@ -123,12 +108,21 @@ def _absolute(path: str | Path) -> str:
     return str(Path(path).expanduser().absolute())
 
 
+def _notebook(name: str) -> Path:
+    return project_dir() / "notebooks" / f"{name}.ipynb"
+
+
+def _seconds(executed) -> float:
+    """The duration that papermill measured."""
+    return executed.metadata["papermill"]["duration"]
+
+
 def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     """Execute a notebook with papermill and return it with its outputs.
 
     Raises:
-        SerError: the notebook's parameter cell does not know a parameter (papermill itself would only warn), or
-            a cell failed; then `failed_copy` holds the notebook as far as it came.
+        SerError: the notebook's parameter cell lacks a parameter (papermill would only warn), or a cell failed; then
+            `failed_copy` is the notebook with the outputs up to that cell.
     """
     import nbformat
     import papermill
@@ -153,161 +147,131 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
         first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
         raise SerError(
             f"{notebook.stem} failed in cell {error.cell_index}, which begins `{first_line}`:\n"
-            f"{error.ename}: {error.evalue}\nThe notebook as far as it came: {failed_copy}"
+            f"{error.ename}: {error.evalue}\nThe notebook up to that cell: {failed_copy}"
         ) from error
     executed = nbformat.read(failed_copy, as_version=4)
     failed_copy.unlink()
     return executed
 
 
-def shown_paths(corpora: Iterable[str], parameters: dict) -> dict[str, str]:
-    """What a page says in place of each path that tells how somebody's computer is laid out.
+def public_names(corpora: Iterable[str], parameters: dict) -> dict[str, str]:
+    """The text that pages show in place of each path outside the home folder, which would describe a reader's computer.
 
-    A CSV that lists a corpus of one's own goes by its name alone. Its clips' folder, and folders and files that the
-    parameters name, go by their last part; not so below the home folder, which pages write as `~`.
+    A corpus as a CSV, the folder of its clips, and the paths among the parameters are shown by their last part. Paths
+    below the home folder are not included: pages write that folder as `~`.
     """
-    shown = {name: label(name) for name in corpora if is_file_list(name)}
-    places = [find_corpus(name, parameters.get("data_dir")) for name in shown]
-    places += [Path(value) for value in parameters.values() if isinstance(value, str)]
-    for place in places:
-        if place.is_absolute() and place.name and not place.is_relative_to(Path.home()):
-            shown[str(place)] = place.name
-    return shown
+    names = {name: label(name) for name in corpora if is_file_list(name)}
+    paths = [find_corpus(name, parameters.get("data_dir")) for name in names]
+    paths += [Path(value) for value in parameters.values() if isinstance(value, str)]
+    outside = [path for path in paths if path.is_absolute() and path.name and not path.is_relative_to(Path.home())]
+    return names | {str(path): path.name for path in outside}
 
 
-def without_folders(notebook, shown: dict[str, str]):
-    """A copy of a notebook whose cells and outputs have, for each path, what is shown in its place."""
-    spellings = {}
-    for path, name in shown.items():
+def replace_paths(notebook, names: dict[str, str]):
+    """A copy of a notebook with each path in its cells and outputs replaced by its name."""
+    if not names:
+        return notebook
+    spellings: dict[str, str] = {}
+    for path, name in names.items():
         in_python = path.encode("unicode_escape").decode()  # as papermill writes parameters
-        spellings |= {path: name, in_python: name, escape(path): escape(name)}
-    patterns = {
-        # No part of a longer path or word, so no chance hit in a picture's base64. YAML breaks lines at spaces.
-        rf"(?<![\w/+.~-]){re.escape(path)}(?![\w+-])".replace("\\ ", r"\s+"): spellings[path]
-        for path in sorted(spellings, key=len, reverse=True)  # files before the folders that they lie in
-    }
+        spellings |= {_one_line(path): name, _one_line(in_python): name, _one_line(escape(path)): escape(name)}
+    # Longest first, since files lie in folders. YAML breaks lines at spaces.
+    longest_first = sorted(spellings, key=len, reverse=True)
+    any_path = "|".join(re.escape(path).replace("\\ ", r"\s+") for path in longest_first)
+    # Not as a part of a longer path or word, nor by chance in a picture's base64.
+    pattern = re.compile(rf"(?<![\w/+.~-])(?:{any_path})(?![\w+-])")
 
-    def renamed(value):
+    def replaced(value):
         if isinstance(value, str):
-            for pattern, name in patterns.items():
-                value = re.sub(pattern, lambda _, name=name: name, value)
-        elif isinstance(value, list):
-            value = [renamed(item) for item in value]
-        elif isinstance(value, dict):
-            value = type(value)({key: renamed(item) for key, item in value.items()})
+            return pattern.sub(lambda match: spellings[_one_line(match.group())], value)
+        if isinstance(value, list):
+            return [replaced(item) for item in value]
+        if isinstance(value, dict):
+            return type(value)({key: replaced(item) for key, item in value.items()})
         return value
 
-    return renamed(notebook)
+    return replaced(notebook)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def page_context(run: Run, page: str, seconds: float) -> dict:
-    """What the header of a page says, as the template expects it."""
-    overall = run.metrics["overall"]
-    names = {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}
-    corpora, notices = [], list(run.recipe.notices)
+    """The values of a page's header, as the template `report/index.html.j2` takes them."""
+    recipe, overall, protocol = run.recipe, run.metrics["overall"], get_protocol(run.protocol)
+    notices, corpora = [*recipe.notices], []
     for name, count in run.environment["corpora"].items():
         corpus = known_corpus(name)
         corpora.append(f"{corpus.title if corpus else name}, {count['found']} of {count['expected']} clips")
         notices += [corpus.notice] if corpus else []
-    if get_protocol(run.protocol).is_transductive:
-        notices.append(TRANSDUCTIVE)
-    over_speakers = overall["interval_over"] == "speakers"
+    notices += [TRANSDUCTIVE] if protocol.is_transductive else []
+    over = f"over {overall['test_speakers']} test speakers"
+    if overall["interval_over"] != "speakers":
+        over = f"over clips, since {overall['test_speakers']} test speakers are too few: they are too narrow (†)"
     return {
         "title": page.replace("_", " "),
-        "window_title": f"{page.replace('_', ' ')} · {run.recipe.name} · {run.protocol}",
-        "description": run.recipe.title,
-        "facts": [
-            {"name": "Recipe", "value": f"{run.recipe.name}: {run.recipe.variant_label}"},
-            {"name": "Protocol", "value": run.protocol, "detail": get_protocol(run.protocol).about},
-            {"name": "Corpora", "value": "; ".join(corpora)},
-            {
-                "name": "Features",
-                "value": f"{run.recipe.features_label}, {run.recipe.input_label}; {run.recipe.model_label}",
-            },
-            {"name": "Seed", "value": run.seed},
-            {"name": "Commit", "value": run.environment["commit"], "mono": True},
-            {"name": "Made in", "value": f"{seconds:.0f} s on {run.environment['device']}"},
-        ],
+        "window_title": f"{page.replace('_', ' ')} · {recipe.name} · {protocol.name}",
+        "description": recipe.title,
+        "facts": {
+            "Recipe": f"{recipe.name}: {recipe.variant_label}",
+            "Protocol": f"{protocol.name}: {protocol.about}",
+            "Corpora": "; ".join(corpora),
+            "Features": f"{recipe.features_label}, {recipe.input_label}; {recipe.model_label}",
+            "Seed": run.seed,
+            "Commit": run.environment["commit"],
+            "Made in": f"{seconds:.0f} s on {run.environment['device']}",
+        },
         "scores": [
-            {"name": title, "value": overall[key], "low": overall[f"{key}_low"], "high": overall[f"{key}_high"]}
-            for key, title in names.items()
+            {"name": title, "value": overall[name], "low": overall[f"{name}_low"], "high": overall[f"{name}_high"]}
+            for name, title in {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}.items()
         ],
-        "interval_note": (
-            f"95 % intervals, bootstrapped over {overall['test_speakers']} test speakers"
-            if over_speakers
-            else f"† 95 % intervals, bootstrapped over clips: {overall['test_speakers']} test speakers are too few"
-        ),
+        "scores_note": f"{UAR} 95 % intervals are bootstrapped {over}.",
         "leaks": run.audit.astype(object).where(run.audit.notna(), None).to_dict(orient="records"),
-        "audited": True,
         "notice": " ".join(filter(None, notices)),
-        "pages": [
-            {"title": name.replace("_", " "), "href": f"{name}.html", "current": name == page} for name in NOTEBOOKS
-        ],
+        "pages": NOTEBOOKS,
         "index_href": "../../index.html",
     }
 
 
 def write_page(notebook, context: dict, path: Path, at_most: int = MAX_PAGE_BYTES) -> None:
-    """Convert an executed notebook to one self-contained HTML file of at most so many bytes.
+    """Convert an executed notebook to one self-contained HTML file.
+
+    Args:
+        context: as `page_context` returns it.
+        at_most: size limit in bytes.
 
     Raises:
         SerError: the page is larger.
     """
     from nbconvert import HTMLExporter
 
-    notebook = copy.deepcopy(notebook)
+    notebook = join_silent_cells(copy.deepcopy(notebook))
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":  # a picture from the network becomes its text: the page loads nothing
+        if cell.cell_type == "markdown":  # pages load no picture from the network: its text stands for it
             cell.source = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", cell.source)
-    exporter = HTMLExporter(
-        template_name="report", extra_template_basedirs=[str(TEMPLATES)], extra_template_paths=[str(TEMPLATES)]
-    )
-    html, _ = exporter.from_notebook_node(notebook, resources={"ser": context})
-    html = html.replace(f"{Path.home()}/", "~/")  # whose computer it was is nobody's business
+    folders = {"extra_template_basedirs": [str(TEMPLATES)], "extra_template_paths": [str(TEMPLATES)]}
+    values = context | {"script": script_source("report/report.js")}
+    html, _ = HTMLExporter(template_name="report", **folders).from_notebook_node(notebook, resources={"ser": values})
+    html = html.replace(f"{Path.home()}/", "~/")  # the user's name is private
     size = len(html.encode())
     if size > at_most:
         raise SerError(
             f"{path.name} would be {size / 1000:.0f} KB, more than {at_most / 1000:.0f} KB: "
             "show fewer or smaller pictures and players."
         )
-    with replacing(path) as part:
-        part.write_text(html, encoding="utf-8")
+    write_html(html, path)
 
 
-def write_index(reports_dir: str | Path | None = None) -> Path:
-    """Write `index.html` over all report pages that are there, with the table of results."""
-    import jinja2
-
-    reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
-    entries = []
-    for folder in sorted({page.parent for page in reports.glob("*/*/*.html")}):
-        name, protocol = folder.relative_to(reports).parts
-        pages = [page for page in NOTEBOOKS if (folder / f"{page}.html").is_file()]
-        entries.append(
-            {
-                "recipe": name,
-                "protocol": protocol,
-                "title": _recipe_title(name),
-                "pages": [
-                    {"title": page.replace("_", " "), "href": f"{name}/{protocol}/{page}.html"} for page in pages
-                ],
-            }
-        )
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(str(TEMPLATES)), autoescape=True)
-    html = environment.get_template("index.html.j2").render(
-        results=read_results(reports).to_dict(orient="records"),
-        claims_page=f"{CLAIMS}.html" if (reports / f"{CLAIMS}.html").is_file() else "",
-        reports=entries,
-        protocols=PROTOCOLS,
-        generated=datetime.now(UTC).strftime("%Y-%m-%d"),
-    )
-    with replacing(reports / "index.html") as part:
-        part.write_text(html, encoding="utf-8")
-    return reports / "index.html"
-
-
-def _recipe_title(folder_name: str) -> str:
-    try:
-        return load_recipe(re.sub("-as-run$", "", folder_name)).title
-    except SerError:  # a recipe of the user's own, which lies elsewhere
-        return folder_name
+def join_silent_cells(notebook):
+    """Join neighbouring code cells without output, such as set-up and imports, to one cell with the tag "setup"."""
+    cells: list = []
+    for cell in notebook.cells:
+        is_silent = cell.cell_type == "code" and not cell.outputs
+        if is_silent and cells and cells[-1].cell_type == "code" and not cells[-1].outputs:
+            cells[-1].source += f"\n\n{cell.source}"
+            cells[-1].metadata["tags"] = ["setup"]
+        else:
+            cells.append(cell)
+    notebook.cells = cells
+    return notebook

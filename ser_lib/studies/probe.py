@@ -1,87 +1,142 @@
-"""Logistic regression on stored features, fold by fold: the small model with which mechanisms are measured.
+"""The probe of the studies: logistic regression on stored features of clips, fitted fold by fold.
 
-It is fitted in seconds, to its optimum, and nothing about it is random: what differs between two measurements is
-what was changed on purpose. A run folder is not written; the predictions are the result.
+    clips = load_available(["ravdess", "tess"])
+    read = feature_reader("openai/whisper-base")
+    predictions = probe(clips, read(clips).reshape(len(clips), -1), split)
+
+A probe is fitted in seconds, to its optimum, and without randomness: two measurements differ only in what was changed on
+purpose. It writes no run folder.
 """
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from ser_lib.audio import features as acoustic_features
 from ser_lib.common.errors import SerError
+from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import in_order
-from ser_lib.models import network_training
+from ser_lib.evaluation.metrics import predictions_table
+from ser_lib.models import encoder_weights, network_training
 from ser_lib.models import networks as models
 from ser_lib.models.settings import Training
+from ser_lib.recipes import Input
 
-STRENGTHS = (0.001, 0.01, 0.1)  # of scikit-learn's C: validation clips choose
+AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}  # how all probes read audio
+# Candidates for scikit-learn's C, of which validation clips choose; without validation clips it is the middle one.
+STRENGTHS = (0.001, 0.01, 0.1)
 
 
-def probe(
-    clips: pd.DataFrame,
-    features: np.ndarray,
-    split: pd.DataFrame,
-    test_features: np.ndarray | dict[str, np.ndarray] | None = None,
-    inverse_regularisation: tuple[float, ...] = STRENGTHS,
-    standardise: bool = True,
-) -> pd.DataFrame | dict[str, pd.DataFrame]:
-    """Fit on each fold's training clips, choose the regularisation on its validation clips, answer for its test clips.
+class Fold(NamedTuple):
+    """One fold of a split: what a model is trained on, and what it predicts."""
 
-    Args:
-        clips: clip table; its row numbers are those of the features.
-        features: float32, (n_clips, n_features).
-        split: of these clips, as `make_split` gives it; rows may repeat a clip.
-        test_features: what is read of test clips instead, such as of the same clips in noise; of several, by name,
-            each fold's one model reads them all.
-        inverse_regularisation: candidates; of several, validation clips choose, and without any the middle one is
-            taken.
-        standardise: by the training clips' mean and deviation.
+    rows: dict[str, np.ndarray]  # row numbers of the clip table, by subset
+    labels: np.ndarray  # positions in `emotions`, by row number
+    emotions: list[str]
+    tested: pd.DataFrame  # the split's test rows
 
-    Returns:
-        predictions table, one row a test clip and fold: clip_id, truth, one column of probabilities an emotion, in
-        the order of the split's folds; its index are row numbers of `clips`. For several test features a dict of
-        such tables.
+    def predictions(self, probabilities: np.ndarray) -> pd.DataFrame:
+        """A predictions table of the test rows, indexed by their row numbers."""
+        return predictions_table(self.tested, probabilities, self.emotions).set_index(self.rows["test"])
 
-    Raises:
-        SerError: features and clips are not of the same length, the split names an unknown clip, or a fold cannot be
-            fitted.
-    """
-    if len(clips) != len(features):
-        raise SerError(f"expected features of {len(clips)} clips, got those of {len(features)}.")
+
+def folds_of(clips: pd.DataFrame, split: pd.DataFrame) -> Iterator[Fold]:
+    """The folds of a split, with labels as the split states them: they may differ from those of the clips."""
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
     unknown = set(split["clip_id"]) - set(row_of.index)
     if unknown:
         raise SerError(f"the split names {len(unknown)} clips that are not among the clips: {min(unknown)}, …")
-    several = isinstance(test_features, dict)
-    heard = test_features if several else {"": features if test_features is None else test_features}
     emotions = in_order(split["emotion"])
-    answers = {name: [] for name in heard}
     for _, fold in split.groupby("fold"):
-        rows = {name: row_of[part["clip_id"]].to_numpy(copy=True) for name, part in fold.groupby("subset")}
-        # The label stands in the split, so that a mechanism can change it.
+        rows = {subset: row_of[part["clip_id"]].to_numpy(copy=True) for subset, part in fold.groupby("subset")}
         labels = np.zeros(len(clips), dtype=int)
-        labels[row_of[fold["clip_id"]]] = fold["emotion"].map(emotions.index).to_numpy()
-        validation = rows.get("validation", np.array([], dtype=int))
-        candidates = inverse_regularisation
-        if not len(validation):
-            candidates = (candidates[len(candidates) // 2],)
+        labels[row_of[fold["clip_id"]]] = fold["emotion"].map(emotions.index)
+        yield Fold(rows, labels, emotions, fold[fold["subset"] == "test"])
+
+
+def probe(clips: pd.DataFrame, features: np.ndarray, split: pd.DataFrame, standardise: bool = True) -> pd.DataFrame:
+    """Fit a model on the training clips of each fold, and predict its test clips.
+
+    Args:
+        clips: clip table.
+        features: float32, (n_clips, n_features), in the order of the clip table.
+        split: of these clips, as of `make_split`; rows may repeat a clip.
+        standardise: by mean and deviation of the training clips.
+
+    Returns:
+        predictions table, one row a test clip and fold, in the order of the folds, indexed by row numbers of `clips`.
+    """
+    return probe_on(clips, features, split, {"": features}, standardise)[""]
+
+
+def probe_on(
+    clips: pd.DataFrame, features: np.ndarray, split: pd.DataFrame, versions: dict[str, np.ndarray], standardise=True
+) -> dict[str, pd.DataFrame]:
+    """As `probe`, with one predictions table for each version of the features of the test clips, such as in noise."""
+    if len(clips) != len(features):
+        raise SerError(f"expected features of {len(clips)} clips, got those of {len(features)}.")
+    tables: dict[str, list] = {name: [] for name in versions}
+    for fold in folds_of(clips, split):
+        train, validation = fold.rows["train"], fold.rows.get("validation", np.array([], dtype=int))
+        strengths = STRENGTHS if len(validation) else STRENGTHS[1:2]
+        training = Training(inverse_regularisation=strengths)
+        settings: dict = {"standardise": standardise, "progress": False}
         with network_training.seeded(0):
-            network = models.build("logistic-regression", emotions, features.shape[1:])
-            training = Training(inverse_regularisation=candidates)
-            chosen_by = rows["train"], validation, training
-            network_training.fit_logistic(
-                network, features, labels, *chosen_by, standardise=standardise, progress=False
-            )
-            tested = fold[fold["subset"] == "test"]
-            for name, read in heard.items():
-                probabilities = network_training.probabilities(network, read[rows["test"]])
-                table = pd.DataFrame(probabilities, columns=emotions, index=rows["test"])
-                table.insert(0, "clip_id", tested["clip_id"].to_numpy())
-                table.insert(1, "truth", tested["emotion"].to_numpy())
-                answers[name].append(table)
-    tables = {name: pd.concat(parts) for name, parts in answers.items()}
-    return tables if several else tables[""]
+            network = models.build("logistic-regression", fold.emotions, features.shape[1:])
+            network_training.fit_logistic(network, features, fold.labels, train, validation, training, **settings)
+            for name, version in versions.items():
+                probabilities = network_training.probabilities(network, version[fold.rows["test"]])
+                tables[name].append(fold.predictions(probabilities))
+    return {name: pd.concat(parts) for name, parts in tables.items()}
 
 
 def without_validation(split: pd.DataFrame) -> pd.DataFrame:
-    """The split with its validation clips in training: where nothing is chosen, no speaker need be spared for it."""
+    """The split with its validation clips in training, for models of which nothing is chosen."""
     return split.assign(subset=split["subset"].replace("validation", "train"))
+
+
+def feature_reader(
+    encoder: str | None = None, layers: str | list[int] = "middle"
+) -> Callable[[pd.DataFrame], np.ndarray]:
+    """A function that reads features of a clip table: mean and deviation of an encoder's layers, or of MFCC.
+
+    Args:
+        encoder: as of `ser_lib.models.encoder_weights.locate`; None: MFCC.
+        layers: as of `ser_lib.models.embeddings.embed`, or "middle": the layer at half the depth, which is not chosen
+            by any score.
+
+    Returns:
+        a function of a clip table that returns float32 of shape (n_clips, n_layers, n_features), of MFCC
+        (n_clips, n_features).
+    """
+    if encoder is None:
+        settings = Input.model_validate({"pooling": "mean+std"}).feature_settings()
+        return partial(acoustic_features.extract, audio_settings=AUDIO, feature_settings=settings, progress=False)
+    from ser_lib.models.embeddings import embed
+
+    chosen = [encoder_weights.locate(encoder).n_layers // 2] if layers == "middle" else layers
+    wanted = {"encoder": encoder, "layers": chosen, "pooling": "mean+std", "audio": AUDIO}
+    return partial(embed, settings=Input.model_validate(wanted), progress=False)
+
+
+def load_available(
+    names: Iterable[str], data_dir: str | Path | None = None, say: Callable[[str], None] = print
+) -> pd.DataFrame:
+    """One clip table of the corpora that can be found, duplicates kept; `say` is called with a line for each other."""
+    tables = []
+    for name in names:
+        try:
+            clips = load_clips([name], data_dir, keep_duplicates=True, progress=False)
+        except SerError as error:
+            say(f"{name} is left out: {error}")
+            continue
+        tables.append(clips)
+        for n_clips, expected in clips.attrs.get("shortfall", {}).values():
+            say(f"{name} is incomplete, {n_clips} of {expected} clips: do not quote its scores")
+    if not tables:
+        raise SerError(f"none of the corpora {', '.join(names)} can be found.")
+    return pd.concat(tables, ignore_index=True)

@@ -19,7 +19,7 @@ from ser_lib.corpora import CORPORA, csv_corpus, find_corpus, get_corpus, lastin
 from ser_lib.corpora.clips import COLUMNS, check_clips, load_clips
 from ser_lib.evaluation.results import read_results
 from ser_lib.inference.run import load_run
-from ser_lib.protocols.leak_audit import audit, has_leaks
+from ser_lib.protocols.leak_audit import audit, red_leaks
 from ser_lib.protocols.splits import make_split
 from ser_lib.recipes import dump_recipe, load_recipe, read_resolved
 
@@ -194,7 +194,7 @@ class TestRefused:
             ),
             (
                 "path,emotion,speaker\nno.wav,sad,x\nanna/1.wav,sad,x\nnor.wav,sad,x\n",
-                r"2 of 3 files that .*my.csv lists do not exist: .*no.wav.*nor.wav. Paths in it are relative",
+                r"2 of 3 files that .*my.csv lists do not exist: .*no.wav.*nor.wav. Paths in a list are relative",
             ),
             (
                 "path,emotion,speaker\nanna/1.wav,sad,x\nanna/2.wav,sad,\nbert/1.wav,sad,unknown\n",
@@ -252,7 +252,7 @@ class TestWithoutSpeakers:
         with pytest.raises(SerError, match="at least 2 speakers, got 1"):
             make_split(clips, "speaker")
         split = make_split(clips, "deduplicated", test_fraction=0.25, validation_fraction=0.25)
-        assert has_leaks(audit(split, near_duplicates=False, progress=False))
+        assert not red_leaks(audit(split, near_duplicates=False, progress=False)).empty
 
     def test_beside_others_they_are_never_on_both_sides(self, tmp_path, rows):
         rows = [{"path": row["path"], "emotion": "sad"} for row in rows]
@@ -321,7 +321,7 @@ def test_from_a_folder_of_files_to_a_run_its_scores_and_its_audit(tmp_path, monk
     assert run.environment["corpora"] == {"my-calls": {"found": 40, "expected": 40}}
     card = (run.folder / "README.md").read_text()
     assert "my calls.csv: licence not stated" in card and "40 of 40 clips" in card
-    assert "Other corpora than the recipe's own were learned from here: my calls.csv." in card
+    assert "Trained on other corpora than the recipe's own: my calls.csv." in card
 
     assert main(["evaluate", *shared, "--reports-dir", "reports"]) == 0
     results = read_results(tmp_path / "reports")

@@ -116,9 +116,9 @@ class TestAboutTheModel:
             speaker=[f"sample-0{1 + i % 7}" for i in range(len(run.split))], fold=0, subset="train"
         )
         examples = demo.example_clips(dataclasses.replace(run, split=split))
-        assert list(examples) == ["neutral", "happy", "sad"]
-        assert {path.stem[-2:] for path in examples.values()} == {"08"}
-        assert [path.stem[6:8] for path in examples.values()] == ["01", "03", "04"]
+        assert examples["emotion"].tolist() == ["neutral", "happy", "sad"]
+        assert set(examples["speaker"]) == {"sample-08"}
+        assert [Path(path).stem[6:8] for path in examples["path"]] == ["01", "03", "04"]
 
 
 class TestAnswer:
@@ -172,7 +172,7 @@ class TestAnswer:
 def test_without_gradio_the_error_says_what_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(SerError, match=re.escape("pip install 'gradio>=6,<7'")):
-        demo.build_page(run)
+        demo.serve(run)
 
 
 @pytest.mark.filterwarnings("ignore::Warning:gradio")

@@ -15,7 +15,7 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
 
 def test_int8_is_compared_with_float32_on_the_test_clips_of_the_fold(tmp_path, monkeypatch):
     run, _ = train(tmp_path, monkeypatch, "demo", "input.pooling=mean", "model.name=mlp")
-    folder = to_onnx(run, tmp_path / "out", int8=True, fold=1, progress=False)
+    folder = to_onnx(run, tmp_path / "out", int8=True, fold=1)
     int8 = json.loads((folder / "preprocessor.json").read_text())["int8"]
     predictions = run.predictions[(run.test_clips()["fold"] == 1).to_numpy()]
     is_right = predictions[run.emotions].idxmax(axis=1) == predictions["truth"]
@@ -34,7 +34,7 @@ def test_without_the_test_clips_int8_is_not_compared(tmp_path, monkeypatch, capl
         raise SerError("not found in /home/me")
 
     monkeypatch.setattr(inputs_module, "load_clips", nowhere)
-    folder = to_onnx(run, tmp_path / "out", int8=True, progress=False)
+    folder = to_onnx(run, tmp_path / "out", int8=True)
     int8 = json.loads((folder / "preprocessor.json").read_text())["int8"]
     assert int8["not_measured"] == "not all test clips could be read" and "not found in /home/me" in caplog.text
     assert "accuracy was not measured: not all test clips" in (folder / "README.md").read_text()

@@ -108,7 +108,7 @@ def test_the_script_answers_files_as_the_run_does(tmp_path, monkeypatch, recipe,
 
 def test_the_script_reads_the_smaller_model_and_refuses_a_recording_longer_than_it_reads(tmp_path, monkeypatch):
     run, clips = train(tmp_path, monkeypatch, "demo", "input.pooling=mean", "model.name=mlp")
-    export, clip = to_onnx(run, tmp_path / "out", int8=True, progress=False), clips["path"][0]
+    export, clip = to_onnx(run, tmp_path / "out", int8=True), clips["path"][0]
     (export / "model.onnx").unlink()
     status, answers, _ = run_script(export, "--int8", clip)
     assert status == 0 and list(answers[0]["probabilities"]) == run.emotions

@@ -13,14 +13,12 @@ from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.evaluation.calibration import (
     HIGHEST,
     LOWEST,
-    area_under_risk,
     calibrated,
     calibration_change,
     coverage_curve,
     reliability_table,
     scaled,
     temperature,
-    temperatures,
 )
 from ser_lib.evaluation.metrics import decisions, expected_calibration_error, score
 
@@ -85,16 +83,17 @@ class TestCalibrated:
         validation = pd.concat(
             [drawn_predictions(2000, 4.0, 3).assign(fold=0), drawn_predictions(2000, 0.5, 4).assign(fold=1)]
         )
-        assert temperatures(validation).to_dict() == pytest.approx({0: 4.0, 1: 0.5}, rel=0.1)
         table = self.parts().sample(frac=1, random_state=0)  # the index repeats, the folds are mixed
         after = calibrated(table, validation)
         assert list(after) == ["clip_id", "truth", *NAMES]
         assert after["clip_id"].tolist() == table["clip_id"].tolist()
         plain = table.drop(columns="fold")
         assert decisions(after)["prediction"].tolist() == decisions(plain)["prediction"].tolist()
-        own = table["fold"].to_numpy() == 0
-        expected = scaled(plain[own], temperature(validation[validation["fold"] == 0].drop(columns="fold")))
-        np.testing.assert_allclose(after[own][NAMES], expected[NAMES])
+        for fold, expected_temperature in ((0, 4.0), (1, 0.5)):
+            rows = table["fold"].to_numpy() == fold
+            fitted = temperature(validation[validation["fold"] == fold].drop(columns="fold"))
+            assert fitted == pytest.approx(expected_temperature, rel=0.1)
+            np.testing.assert_allclose(after[rows][NAMES], scaled(plain[rows], fitted)[NAMES])
         assert score(after)["ece"] < 0.05 < 0.1 < score(plain)["ece"]
 
     def test_without_folds_takes_one_temperature(self):
@@ -148,14 +147,14 @@ class TestTheChange:
 
 def test_the_reliability_table_adds_up_to_the_calibration_error():
     table = drawn_predictions(700, 3.0)
-    found = reliability_table(table, speakers_of(table), bootstrap=200)
-    told = decisions(table)
-    error = expected_calibration_error(told["confidence"], told["prediction"] == told["truth"])
-    gaps = (found["accuracy"] - found["confidence"]).abs()
-    assert (gaps * found["n"]).sum() / found["n"].sum() == pytest.approx(error)
-    assert found["n"].sum() == 700
-    assert ((found["from"] < found["confidence"]) & (found["confidence"] <= found["to"] + 1e-12)).all()
-    assert ((found["accuracy_low"] <= found["accuracy"]) & (found["accuracy"] <= found["accuracy_high"])).all()
+    bins = reliability_table(table, speakers_of(table), bootstrap=200)
+    decided = decisions(table)
+    error = expected_calibration_error(decided["confidence"], decided["prediction"] == decided["truth"])
+    gaps = (bins["accuracy"] - bins["confidence"]).abs()
+    assert (gaps * bins["n"]).sum() / bins["n"].sum() == pytest.approx(error)
+    assert bins["n"].sum() == 700
+    assert ((bins["from"] < bins["confidence"]) & (bins["confidence"] <= bins["to"] + 1e-12)).all()
+    assert ((bins["accuracy_low"] <= bins["accuracy"]) & (bins["accuracy"] <= bins["accuracy_high"])).all()
 
 
 class TestCoverage:
@@ -174,35 +173,32 @@ class TestCoverage:
         assert curve["accuracy"].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
         assert curve["oracle"].tolist() == pytest.approx([1, 1, 2 / 3, 1 / 2])
         assert set(curve["random"]) == {0.5}
-        area = area_under_risk(table, bootstrap=20)
-        assert area["aurc"] == pytest.approx(np.mean([0, 1 / 2, 1 / 3, 1 / 2]))
-        assert area["oracle"] == pytest.approx(np.mean([0, 0, 1 / 3, 1 / 2])) and area["random"] == 0.5
 
-    def test_of_equally_sure_answers_is_that_of_chance_in_any_order(self):
+    def test_of_equally_confident_answers_is_that_of_chance_in_any_order(self):
         table = self.table([0.7] * 6, [True, True, True, False, False, False])
         for rows in (table, table[::-1]):
-            assert coverage_curve(rows, bootstrap=5)["accuracy"].tolist() == pytest.approx([0.5] * 6)
-            area = area_under_risk(rows, bootstrap=5)
-            assert area["aurc"] == pytest.approx(area["random"])
+            curve = coverage_curve(rows, bootstrap=5)
+            assert curve["accuracy"].tolist() == pytest.approx([0.5] * 6) == curve["random"].tolist()
 
     def test_intervals_are_those_of_the_plain_loop_over_speakers(self):
         table = drawn_predictions(240)
         speakers = np.array(speakers_of(table))
-        found = area_under_risk(table, speakers, bootstrap=1500)
-        assert found["interval_over"] == "speakers"
-        assert found["oracle"] < found["aurc_low"] < found["aurc"] < found["aurc_high"]
-        rng, areas = np.random.default_rng(1), []
+        curve = coverage_curve(table, speakers, bootstrap=1500).iloc[[59, 119, 239]]
+        assert (curve["accuracy_low"] < curve["accuracy"]).all() and (curve["accuracy"] < curve["accuracy_high"]).all()
+        rng, accuracies = np.random.default_rng(1), []
         for _ in range(600):
             rows = np.concatenate([np.flatnonzero(speakers == f"s{i}") for i in rng.integers(12, size=12)])
-            told = decisions(table.iloc[rows]).sort_values("confidence", ascending=False, kind="stable")
-            wrong = (told["prediction"] != told["truth"]).to_numpy()
-            areas.append((wrong.cumsum() / np.arange(1, len(wrong) + 1)).mean())
-        np.testing.assert_allclose(
-            [found["aurc_low"], found["aurc_high"]], np.percentile(areas, [2.5, 97.5]), atol=0.02
-        )
+            decided = decisions(table.iloc[rows]).sort_values("confidence", ascending=False, kind="stable")
+            right = (decided["prediction"] == decided["truth"]).to_numpy()
+            accuracies.append((right.cumsum() / np.arange(1, len(right) + 1))[[59, 119, 239]])
+        low, high = np.percentile(accuracies, [2.5, 97.5], axis=0)
+        np.testing.assert_allclose(curve["accuracy_low"], low, atol=0.03)
+        np.testing.assert_allclose(curve["accuracy_high"], high, atol=0.03)
 
     def test_repeating_the_answers_under_another_seed_narrows_nothing(self):
         table = drawn_predictions(100)
-        once, twice = area_under_risk(table), area_under_risk(pd.concat([table, table], ignore_index=True))
-        width = [found["aurc_high"] - found["aurc_low"] for found in (once, twice)]
-        assert width[1] == pytest.approx(width[0], rel=0.05)
+        twice = pd.concat([table, table], ignore_index=True)
+        # Half of the clips, in both tables.
+        rows = coverage_curve(table, bootstrap=2000).iloc[49], coverage_curve(twice, bootstrap=2000).iloc[99]
+        widths = [row["accuracy_high"] - row["accuracy_low"] for row in rows]
+        assert widths[1] == pytest.approx(widths[0], rel=0.05)

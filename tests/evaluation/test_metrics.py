@@ -28,7 +28,7 @@ from ser_lib.evaluation.metrics import (
 
 
 def make_predictions(truth, predicted, emotions=EMOTIONS[:4], confidence=0.7) -> pd.DataFrame:
-    """A predictions table that decides as told: class numbers in, probabilities out."""
+    """A predictions table of the given classes: numbers in, probabilities out."""
     rest = (1 - confidence) / (len(emotions) - 1)
     probabilities = np.full((len(truth), len(emotions)), rest)
     probabilities[np.arange(len(truth)), predicted] = confidence

@@ -25,7 +25,7 @@ def made_run(clips, seed=0, accuracy=0.7, overrides=(), expected=None):
     table = pd.DataFrame(probabilities, columns=emotions)
     table.insert(0, "truth", tested["emotion"].to_numpy())
     table.insert(0, "clip_id", tested["clip_id"].to_numpy())
-    found = clips["corpus"].value_counts()
+    n_clips = clips["corpus"].value_counts()
     return Run(
         folder=f"run-{seed}",
         recipe=load_recipe("demo", overrides=overrides),
@@ -39,8 +39,8 @@ def made_run(clips, seed=0, accuracy=0.7, overrides=(), expected=None):
             "device": "cpu",
             "commit": "abc",
             "corpora": {
-                name: {"found": int(found[name]), "expected": (expected or {}).get(name, int(found[name]))}
-                for name in found.index
+                name: {"found": int(n_clips[name]), "expected": (expected or {}).get(name, int(n_clips[name]))}
+                for name in n_clips.index
             },
         },
     )

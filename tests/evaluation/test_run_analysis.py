@@ -1,4 +1,4 @@
-"""What is asked of finished runs, and `ser compare`, on tiny runs that are trained once."""
+"""The analysis of finished runs, and `ser compare`, on tiny runs that are trained once."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ FAST = ["corpora=[sample]", "emotions=[neutral, happy, sad]", "split.folds=2", "
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The tone clips of six speakers, and runs of them by a name each."""
-    folder = tmp_path_factory.mktemp("afterwards")
+    folder = tmp_path_factory.mktemp("run_analysis")
     clips = tone_clips(folder / "tones", speakers=6, emotions=EMOTIONS, takes=2, seconds=0.3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs_module, "load_clips", lambda *_, **__: clips.copy())
@@ -88,10 +88,10 @@ def test_a_run_is_calibrated_fold_by_fold(made):
 def test_another_encoder_or_corpus_than_the_runs_is_noticed(made, monkeypatch):
     clips, runs = made
     real = inputs_of
-    monkeypatch.setattr(run_analysis, "inputs_of", lambda *given: real(*given) * 3 + 1)
-    with pytest.raises(SerError, match="fold 0 in .* answers test clips otherwise than it did in training"):
+    monkeypatch.setattr(run_analysis, "inputs_of", lambda *arguments: real(*arguments) * 3 + 1)
+    with pytest.raises(SerError, match="fold 0 in .* does not reproduce the stored predictions of test clips"):
         validation_predictions(runs["good"], clips, progress=False)
-    with pytest.raises(SerError, match="1 clips of .* are not there any more"):
+    with pytest.raises(SerError, match="1 clips of .* are missing"):
         validation_predictions(runs["good"], clips[1:], progress=False)
 
 

@@ -1,4 +1,4 @@
-"""A finished run on clips that it never heard: who is left out, and what is scored."""
+"""A finished run on other clips: which clips are left out, and their scores."""
 
 import logging
 
@@ -34,50 +34,50 @@ def elsewhere(folder, **changes):
     )
 
 
-def test_answers_are_the_runs_own_in_the_order_of_the_clips(run, tmp_path):
+def test_predictions_are_those_of_the_run_in_the_order_of_the_clips(run, tmp_path):
     clips = elsewhere(tmp_path / "savee")
-    answers = unseen_corpora.answers_on(run, clips, progress=False)
+    answers = unseen_corpora.predictions_on(run, clips, progress=False)
     assert answers["clip_id"].tolist() == clips["clip_id"].tolist()
     assert answers["truth"].tolist() == clips["emotion"].tolist()
-    told = run.predict(clips["path"].tolist(), progress=False)
-    pd.testing.assert_frame_equal(answers[run.emotions], told[run.emotions])
+    expected = run.predict(clips["path"].tolist(), progress=False)
+    pd.testing.assert_frame_equal(answers[run.emotions], expected[run.emotions])
 
 
-def test_speakers_it_learned_from_and_emotions_it_cannot_name_are_left_out(run, tmp_path, caplog):
+def test_training_speakers_and_unknown_emotions_are_left_out(run, tmp_path, caplog):
     clips = elsewhere(tmp_path / "savee")
     clips.loc[clips.index[:3], "emotion"] = "disgust"
     known = run.split.query("fold == 0 and subset == 'train'")["speaker"].iloc[0]
     clips.loc[clips.index[3:5], "speaker"] = known
     with caplog.at_level(logging.WARNING):
-        answers = unseen_corpora.answers_on(run, clips, progress=False)
+        answers = unseen_corpora.predictions_on(run, clips, progress=False)
     assert answers["clip_id"].tolist() == clips["clip_id"].iloc[5:].tolist()
     assert f"2 of {len(clips)} clips left out, of speakers" in caplog.messages[0]
     assert f"3 of {len(clips) - 2} clips left out, of emotions other than neutral, happy, sad" in caplog.messages[1]
-    own = run.test_clips().query("fold == 0")["speaker"].unique()
-    clips["speaker"] = np.resize(own, len(clips))  # fold 0 has never heard its own test speakers, all folds have
-    assert len(unseen_corpora.answers_on(run, clips, 0, progress=False)) == len(clips) - 3
+    test_speakers = run.test_clips().query("fold == 0")["speaker"].unique()
+    clips["speaker"] = np.resize(test_speakers, len(clips))  # only the other folds train on them
+    assert len(unseen_corpora.predictions_on(run, clips, 0, progress=False)) == len(clips) - 3
     with pytest.raises(SerError, match="no clip is left"):
-        unseen_corpora.answers_on(run, clips, "all", progress=False)
+        unseen_corpora.predictions_on(run, clips, "all", progress=False)
 
 
-def test_clips_it_learned_from_are_known_under_another_name(run, tmp_path, caplog):
+def test_training_clips_are_recognised_under_another_name(run, tmp_path, caplog):
     clips = elsewhere(tmp_path / "savee")
     rows = run.split.query("fold == 0").drop_duplicates("subset").set_index("subset")
-    heard = rows["audio_hash"][["train", "validation", "test"]].tolist()
-    clips.loc[clips.index[:3], "audio_hash"] = heard
+    hashes = rows["audio_hash"][["train", "validation", "test"]].tolist()
+    clips.loc[clips.index[:3], "audio_hash"] = hashes
     with caplog.at_level(logging.WARNING):
-        answers = unseen_corpora.answers_on(run, clips, 0, progress=False)
-    assert answers["clip_id"].tolist() == clips["clip_id"].iloc[2:].tolist()  # fold 0 has not heard its test clip
+        answers = unseen_corpora.predictions_on(run, clips, 0, progress=False)
+    assert answers["clip_id"].tolist() == clips["clip_id"].iloc[2:].tolist()  # fold 0 does not train on its test clip
     assert caplog.messages == [f"2 of {len(clips)} clips left out, which this model learned from"]
-    assert len(unseen_corpora.answers_on(run, clips, "all", progress=False)) == len(clips) - 3
+    assert len(unseen_corpora.predictions_on(run, clips, "all", progress=False)) == len(clips) - 3
 
 
-def test_of_an_older_run_it_is_said_that_nobody_knows(run, tmp_path, caplog):
+def test_an_older_run_without_hashes_warns(run, tmp_path, caplog):
     table = pd.read_csv(run.folder / "split.csv")
     table.drop(columns="audio_hash").to_csv(run.folder / "split.csv", index=False)
     clips = elsewhere(tmp_path / "savee")
     with caplog.at_level(logging.WARNING):
-        answers = unseen_corpora.answers_on(load_run(run.folder), clips, progress=False)
+        answers = unseen_corpora.predictions_on(load_run(run.folder), clips, progress=False)
     assert len(answers) == len(clips)
     (message,) = caplog.messages
     assert "under other names cannot be checked" in message
@@ -87,30 +87,30 @@ def test_a_file_that_cannot_be_read_is_left_out(run, tmp_path):
     clips = elsewhere(tmp_path / "savee")
     (tmp_path / "bad.wav").write_text("no audio")
     clips.loc[clips.index[2], "path"] = str(tmp_path / "bad.wav")
-    answers = unseen_corpora.answers_on(run, clips, progress=False)
+    answers = unseen_corpora.predictions_on(run, clips, progress=False)
     assert answers["clip_id"].tolist() == clips["clip_id"].drop(clips.index[2]).tolist()
 
 
 @pytest.fixture
 def known_answers(monkeypatch):
-    """A run that is told what to answer: happy always right, sad right once in four, else taken for happy."""
+    """A run with fixed predictions: happy always right, sad right once in four, else taken for happy."""
     clips = make_clips(4, ("happy", "sad"), corpora=("savee", "tess"))
     right = clips.groupby(["corpus", "emotion"]).cumcount() % 4 == 0
     answers = clips["emotion"].where(right | (clips["emotion"] == "happy"), "happy")
     predictions = pd.DataFrame({"clip_id": clips["clip_id"], "truth": clips["emotion"]})
     for emotion in ("happy", "sad"):
         predictions[emotion] = np.where(answers == emotion, 0.9, 0.1)
-    monkeypatch.setattr(unseen_corpora, "answers_on", lambda *_: predictions)
+    monkeypatch.setattr(unseen_corpora, "predictions_on", lambda *_: predictions)
     return clips
 
 
 def test_recall_and_what_is_taken_for_what(run, known_answers):
     table = unseen_corpora.score_on(run, known_answers)
     assert list(table.columns) == unseen_corpora.COLUMNS
-    own = table[table["corpus"] == "own test clips: sample"]
-    assert own["recall"].iloc[0] == pytest.approx(run.metrics["overall"]["uar"])
-    assert own["emotion"].tolist() == ["all", "neutral", "happy", "sad"]
-    table = table.drop(own.index)
+    test_rows = table[table["corpus"] == "own test clips: sample"]
+    assert test_rows["recall"].iloc[0] == pytest.approx(run.metrics["overall"]["uar"])
+    assert test_rows["emotion"].tolist() == ["all", "neutral", "happy", "sad"]
+    table = table.drop(test_rows.index)
     assert table["corpus"].tolist() == ["savee"] * 3 + ["tess"] * 3
     assert table["emotion"].tolist() == ["all", "happy", "sad"] * 2
     recall = table.set_index(["corpus", "emotion"])["recall"]
@@ -125,8 +125,8 @@ def test_recall_and_what_is_taken_for_what(run, known_answers):
 
 def test_the_command_prints_and_writes_what_can_be_read_again(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("ser_lib.corpora.clips.load_clips", lambda *_: elsewhere(tmp_path / "savee"))
-    assert cli.main(["score", str(run.folder), "savee", "--csv", str(tmp_path / "unheard.csv")]) == 0
+    assert cli.main(["score", str(run.folder), "savee", "--csv", str(tmp_path / "scores.csv")]) == 0
     printed = capsys.readouterr().out
-    table = read_table(tmp_path / "unheard.csv")
+    table = read_table(tmp_path / "scores.csv")
     assert unseen_corpora.markdown(table) in printed and "| **all** (UAR) |" in printed
     assert set(table["recipe"]) == {"demo"}

@@ -389,14 +389,12 @@ class TestCommand:
 
 
 class TestPicture:
-    def test_names_the_most_frequent_emotion(self):
-        table = timeline_table(20, silent=[4, 5])
-        table.attrs["name"] = "a.wav"
-        share = table["emotion"].value_counts(normalize=True)
-        title = plots.timeline(table).get_suptitle()
-        assert title.startswith(f"a.wav: {share.index[0]} is heard most")
-        assert "no speech is found" in plots.timeline(timeline_table(5, silent=range(3))).get_suptitle()
-        assert "wherever there is speech" in plots.timeline(timeline_table(3)).get_suptitle()
+    def test_names_the_recording_and_the_emotions_and_silence_only_where_it_is(self):
+        figure = plots.timeline(timeline_table(20, silent=[4, 5], name="a.wav"))
+        assert figure.get_suptitle() == "Emotion over time: a.wav"
+        assert [text.get_text() for text in figure.legends[0].texts] == ["no speech", "neutral", "happy", "sad"]
+        without = plots.timeline(timeline_table(20))
+        assert [text.get_text() for text in without.legends[0].texts] == ["neutral", "happy", "sad"]
 
     def test_without_its_envelope_has_probabilities_alone(self):
         table = timeline_table()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_lib.common.errors import SerError
-from ser_lib.protocols.leak_audit import LEAKS, audit, has_leaks
+from ser_lib.protocols.leak_audit import LEAKS, audit, red_leaks
 from ser_lib.protocols.splits import PROTOCOLS, load_split, make_split, save_split
 
 KINDS = [
@@ -50,7 +50,7 @@ def test_a_clean_split_lists_every_kind_with_none():
     table = audit(clean_split(), near_duplicates=False)
     assert list(table.columns) == ["leak", "severity", "clips", "share", "examples", "meaning"]
     assert table["leak"].tolist() == KINDS == list(LEAKS)
-    assert not found(clean_split()) and not has_leaks(table)
+    assert not found(clean_split()) and red_leaks(table).empty
     assert table["examples"].eq("").all()
     assert table.loc[table["leak"] != "near-same audio", "clips"].eq(0).all()
     amber = table.loc[table["severity"] == "amber", "leak"].tolist()
@@ -76,7 +76,7 @@ def test_each_kind_is_found_in_the_fold_where_it_is(leak, column, row, value, re
     assert table.loc[leak, "share"] == 1 / 4  # 4 distinct clips are tested
     known = "c" if leak == "selection on test" else "a"
     assert table.loc[leak, "examples"] == f"e ↔ {known}"
-    assert has_leaks(table) is red
+    assert (not red_leaks(table).empty) is red
     split.loc[row, "fold"] = 9
     assert not found(split)  # the same pair in different folds is no leak
 
@@ -208,7 +208,7 @@ def test_a_bare_table_says_which_column_each_kind_needs():
     for leak, words in needs.items():
         assert pd.isna(table.loc[leak, "clips"]) and words in table.loc[leak, "meaning"]
     assert table.loc["augmented copies", "clips"] == 0  # the column is there where copies are
-    assert not has_leaks(table)
+    assert red_leaks(table).empty
 
 
 def test_the_same_name_on_both_sides_is_the_same_audio_without_hashes():
@@ -216,7 +216,7 @@ def test_the_same_name_on_both_sides_is_the_same_audio_without_hashes():
     table = audit(split).set_index("leak")
     assert table.loc[["same audio", "selection on test"], "clips"].tolist() == [1, 1]
     assert table.loc["same audio", "examples"] == "a ↔ a"
-    assert has_leaks(table)
+    assert not red_leaks(table).empty
 
 
 def test_an_index_with_repeats_is_no_matter():
@@ -262,7 +262,7 @@ def test_an_altered_copy_is_near_same_audio(noise_split):
     table = audit(noise_split, progress=False).set_index("leak")
     assert table.loc["near-same audio", ["clips", "share", "examples"]].tolist() == [1, 0.5, "copy ↔ original"]
     assert table.loc["same audio", "clips"] == 0
-    assert has_leaks(table)
+    assert not red_leaks(table).empty
 
 
 def test_the_same_audio_is_not_counted_as_near_same_too(noise_split):

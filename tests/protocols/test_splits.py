@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ser_lib.common.errors import SerError
 from ser_lib.protocols import splits
-from ser_lib.protocols.leak_audit import audit, has_leaks
+from ser_lib.protocols.leak_audit import audit, red_leaks
 from ser_lib.protocols.splits import PROTOCOLS, load_split, make_split, save_split
 
 BY_SPEAKER = {"speaker", "speaker-sentence", "leave-one-speaker-out", "emobox", "cross-corpus", "speaker-adapted"}
@@ -99,7 +99,6 @@ def test_a_saved_split_comes_back_as_it_was(protocol, tmp_path):
     clips["speaker"] = clips["speaker"].where(clips["speaker"] != "sample-01", "NA")  # a name, not a missing value
     split = make_split(clips, protocol, seed=7)
     save_split(split, tmp_path / "split.csv")
-    pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv", clips.iloc[::-1]), split)
     saved = load_split(tmp_path / "split.csv")
     assert {"fold", "subset", "clip_id", "corpus", "speaker", "emotion", "protocol", "seed"} <= set(saved)
     assert "audio_hash" in saved
@@ -113,7 +112,6 @@ def test_a_split_of_an_older_run_has_no_hashes_and_is_read_all_the_same(tmp_path
     older = pd.read_csv(tmp_path / "split.csv").drop(columns="audio_hash")
     older.to_csv(tmp_path / "split.csv", index=False)
     pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv"), split[list(older)])
-    pd.testing.assert_frame_equal(load_split(tmp_path / "split.csv", clips), split)
     older.drop(columns="speaker").to_csv(tmp_path / "split.csv", index=False)
     with pytest.raises(SerError, match="is not a split"):
         load_split(tmp_path / "split.csv")
@@ -340,13 +338,6 @@ def test_loading_a_split_that_is_none_says_what_is_wrong(tmp_path):
             load_split(tmp_path / "bad.csv")
 
 
-def test_clips_that_the_table_does_not_hold_are_named(tmp_path):
-    clips = make_clips()
-    save_split(make_split(clips), tmp_path / "split.csv")
-    with pytest.raises(SerError, match=f"1 clips of .* is {clips['clip_id'][0]}: load the same corpora"):
-        load_split(tmp_path / "split.csv", clips.iloc[1:])
-
-
 def test_a_split_that_needs_no_word_says_none(caplog):
     with caplog.at_level(logging.INFO):
         for protocol in ("published", "deduplicated", "speaker", "speaker-sentence", "leave-one-speaker-out"):
@@ -367,7 +358,7 @@ def test_a_protocol_is_added_by_one_function_and_one_line(monkeypatch):
     split = make_split(clips, "women-to-men", seed=3)
     assert values(split, "sex", "train", 0) == {"female"} and values(split, "sex", "test", 0) == {"male"}
     assert not splits.get_protocol("women-to-men").is_random
-    assert not has_leaks(audit(split, near_duplicates=False))
+    assert red_leaks(audit(split, near_duplicates=False)).empty
     with pytest.raises(SerError, match="'women-to-men' has no setting select_on_test"):
         make_split(clips, "women-to-men", select_on_test=True)
     with pytest.raises(SerError, match="did you mean 'women-to-men'"):

@@ -1,12 +1,19 @@
 """The notebooks, executed from end to end on the bundled corpus, and the pages made of them."""
 
+import base64
 import copy
+import hashlib
 import re
+import sys
 from dataclasses import replace
 from html import escape
+from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
+import nbformat.v4 as notebooks
 import pytest
+from bs4 import BeautifulSoup
 
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation.results import read_results
@@ -17,6 +24,7 @@ from ser_lib.reports.build import MAX_PAGE_BYTES, NOTEBOOKS, execute_notebook, m
 from ser_lib.training import experiment
 
 FAST = ["training.epochs=2", "split.folds=2"]
+HOSTILE = "<b>Zoë $x_1$ & 张三_é</b>\n<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
@@ -169,10 +177,10 @@ class TestPathsThatAreNobodysBusiness:
             nbformat.v4.new_output("display_data", {"text/html": html}),
         ]
         before = copy.deepcopy(made)
-        shown = build.shown_paths(recipe.corpora, given)
+        shown = build.public_names(recipe.corpora, given)
         assert set(shown.values()) == {"patients.csv", "audio", "runs"}
         run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
-        write_page(build.without_folders(made, shown), build.page_context(run, "Run_Model", 1.0), tmp_path / "x")
+        write_page(build.replace_paths(made, shown), build.page_context(run, "Run_Model", 1.0), tmp_path / "x")
         page = (tmp_path / "x").read_text(encoding="utf-8")
         assert made == before and page.count("patients.csv") >= 3 and "audio/a.wav: silent" in page
         for part in ("ller", "clinic", str(tmp_path)):
@@ -181,7 +189,13 @@ class TestPathsThatAreNobodysBusiness:
     def test_are_hidden_whenever_a_report_is_made(self, clinic, tmp_path, monkeypatch, folders):
         written = {}
         run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
-        monkeypatch.setattr(build, "execute_notebook", lambda _, given, __: notebook(repr(given)))
+
+        def executed(_, parameters, __):
+            made = notebook(repr(parameters))
+            made.metadata["papermill"] = {"duration": 1.0}
+            return made
+
+        monkeypatch.setattr(build, "execute_notebook", executed)
         monkeypatch.setattr(build, "load_run", lambda _: run)
         monkeypatch.setattr(build, "write_page", lambda page, _, path, *__: written.update({path.name: page}))
         corpora = f"corpora=['{clinic / 'patients.csv'}']"
@@ -195,10 +209,10 @@ class TestPathsThatAreNobodysBusiness:
     def test_below_home_and_by_chance_stay_as_they_are(self, monkeypatch):
         monkeypatch.setenv("HOME", "/home/ada")
         given = {"data_dir": "/data", "runs_dir": "/home/ada/runs", "seed": 0, "protocol": "speaker"}
-        shown = build.shown_paths(["ravdess"], given)
+        shown = build.public_names(["ravdess"], given)
         assert shown == {"/data": "data"}
         kept = "https://host/data /database ~/data base64,abc/data+/dataA=="
-        made = build.without_folders(notebook(f"{kept} '/data' /data/ravdess"), shown)
+        made = build.replace_paths(notebook(f"{kept} '/data' /data/ravdess"), shown)
         assert made.cells[0].source == f"{kept} 'data' data/ravdess"
 
 
@@ -241,7 +255,7 @@ def test_what_a_cell_tagged_log_says_is_folded_and_what_another_says_is_not(tmp_
     made.cells[0].metadata["tags"] = ["log"]
     write_page(made, build.page_context(run, "Run_Model", 1.0), tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    (folded,) = re.findall(r'<details class="told">.*?</details>', html, re.DOTALL)
+    (folded,) = re.findall(r'<details class="log-output">.*?</details>', html, re.DOTALL)
     assert "training the first" in folded and "a result" not in folded and "a result" in html
 
 
@@ -253,13 +267,193 @@ def test_a_page_that_grew_too_large_is_refused(tmp_path, folders):
     assert not (tmp_path / "page.html").exists()
 
 
-def test_an_index_over_no_reports_is_written(tmp_path):
-    html = write_index(tmp_path).read_text(encoding="utf-8")
-    assert "No results yet" in html
+def leak(name="same speaker", severity="red", clips=0, meaning="why"):
+    return {"leak": name, "severity": severity, "clips": clips, "share": clips and clips / 10, "meaning": meaning}
 
 
-def test_foreign_names_are_escaped_in_the_index(tmp_path):
-    folder = tmp_path / "<b>mine" / "speaker"
-    folder.mkdir(parents=True)
-    (folder / "Run_Model.html").write_text("x")
-    assert "<b>mine" not in write_index(tmp_path).read_text(encoding="utf-8")
+def context(**changes):
+    return {
+        "title": "Model Training",
+        "window_title": "Model Training · demo",
+        "description": "A demonstration",
+        "facts": {"Protocol": "speaker: k folds", "Commit": "abc"},
+        "scores": [{"name": "UAR", "value": 0.5, "low": 0.4, "high": 0.6}],
+        "scores_note": "95 % intervals",
+        "leaks": [leak()],
+        "notice": None,
+        "pages": ["Run_Model"],
+        "index_href": "../../index.html",
+    } | changes
+
+
+def page(tmp_path, *cells, **changes):
+    notebook = notebooks.new_notebook(cells=list(cells))
+    build.write_page(notebook, context(**changes), tmp_path / "page.html")
+    return (tmp_path / "page.html").read_text()
+
+
+def code(*outputs, source="1"):
+    return notebooks.new_code_cell(source, outputs=list(outputs))
+
+
+def stderr(text):
+    return notebooks.new_output("stream", name="stderr", text=text)
+
+
+def policy(soup):
+    return soup.find("meta", {"http-equiv": "Content-Security-Policy"})["content"]
+
+
+def assert_loads_nothing(html):
+    soup = BeautifulSoup(html, "html.parser")
+    loaded = [
+        tag[name] for tag in soup.find_all() for name in ("src", "srcset", "data", "poster") if tag.has_attr(name)
+    ]
+    loaded += [tag["href"] for tag in soup.find_all("link")]
+    assert all(address.startswith("data:") for address in loaded)
+    assert not re.search(r"@import|url\(", html)
+    assert "default-src 'none'" in policy(soup)
+
+
+def test_a_page_loads_nothing_and_adds_less_than_40_kilobytes(tmp_path):
+    picture = notebooks.new_output("display_data", {"image/png": "iVBORw0K"}, metadata={"image/png": {"alt": "a bar"}})
+    html = page(tmp_path, code(picture), notebooks.new_markdown_cell("[link](https://example.org)"))
+    assert_loads_nothing(html)
+    assert 'alt="a bar"' in html
+    assert len(html) < 40_000
+
+
+def test_the_only_script_of_a_page_is_the_one_that_its_policy_allows(tmp_path):
+    soup = BeautifulSoup(page(tmp_path), "html.parser")
+    [script] = soup.find_all("script")
+    digest = base64.b64encode(hashlib.sha256(script.string.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy(soup)
+
+
+def test_names_from_outside_are_escaped_in_a_page(tmp_path):
+    changes = {key: HOSTILE for key, value in context().items() if isinstance(value, str)}
+    changes |= {
+        "facts": {HOSTILE: HOSTILE},
+        "notice": HOSTILE,
+        "scores": [{"name": HOSTILE, "value": 0.5, "low": 0.4, "high": 0.6}],
+        "leaks": [leak(HOSTILE, "red", 3, HOSTILE), leak(HOSTILE, "amber", 3, HOSTILE), leak(HOSTILE, "red", None)],
+        "pages": [HOSTILE, '"><script>'],
+    }
+    error = notebooks.new_output("error", ename=HOSTILE, evalue=HOSTILE, traceback=[HOSTILE])
+    html = page(tmp_path, code(stderr(HOSTILE), error, source=HOSTILE), **changes)
+    assert html.count("<script") == 1 and "<b>Zoë" not in html
+    assert html.count("&lt;b&gt;Zoë") >= len(changes)
+
+
+@pytest.mark.parametrize(
+    "leaks, colour",
+    [
+        ([leak(clips=0)], "green"),
+        ([leak(clips=3)], "red"),
+        ([leak(clips=0), leak("same sentence", "amber", 3)], "green"),
+        ([leak(clips=None)], "plain"),
+        ([leak(clips=None), leak("same audio", "red", 1)], "red"),
+    ],
+)
+def test_the_strip_of_a_page_is_red_only_for_grave_leaks_and_green_only_when_all_were_looked_for(
+    tmp_path, leaks, colour
+):
+    [strip] = BeautifulSoup(page(tmp_path, leaks=leaks), "html.parser").select(".strip")
+    assert strip["class"] == ["strip", colour]
+
+
+def test_a_red_strip_counts_the_clips_and_amber_leaks_are_named_below_it(tmp_path):
+    leaks = [leak("same audio", "red", 9), leak("same sentence", "amber", 10), leak("near-same audio", "red", 0)]
+    soup = BeautifulSoup(page(tmp_path, leaks=leaks), "html.parser")
+    assert "same audio: 9 test clips (90 %)" in soup.select_one(".strip.red").text
+    assert "same sentence: 10 test clips (100 %)" in soup.select_one(".aside").text
+    assert "near-same audio" not in soup.text
+    assert soup.select(".scores.leaking")
+
+
+def test_a_page_about_many_runs_says_nothing_of_a_split(tmp_path):
+    about = context()
+    del about["leaks"], about["scores"], about["pages"]
+    build.write_page(notebooks.new_notebook(cells=[]), about, tmp_path / "page.html")
+    soup = BeautifulSoup((tmp_path / "page.html").read_text(), "html.parser")
+    assert not soup.select(".strip, .scores") and soup.select(".facts dd")[1].text == "abc"
+
+
+def test_a_page_does_not_tell_whose_home_it_was_made_in(tmp_path):
+    html = page(tmp_path, code(stderr(f"170 clips found under {Path.home()}/corpora")))
+    assert "170 clips found under ~/corpora" in html and f"{Path.home()}/" not in html
+
+
+def test_a_notice_stands_above_everything_else(tmp_path):
+    soup = BeautifulSoup(page(tmp_path, notice="synthetic voices"), "html.parser")
+    assert soup.select_one(".strip").text == "synthetic voices"
+
+
+def test_code_is_collapsed_and_empty_outputs_leave_no_trace(tmp_path):
+    empty = notebooks.new_output("stream", name="stdout", text=" \n")
+    soup = BeautifulSoup(page(tmp_path, code(empty, source="x = 1"), code(empty, source=" ")), "html.parser")
+    [source] = soup.select("details.source")
+    assert not source.has_attr("open") and source.pre.text.strip() == "x = 1"
+    assert not soup.select(".output")
+
+
+def test_code_cells_without_output_are_joined_to_one_set_up(tmp_path):
+    made = [
+        code(source="import sys"),
+        code(source="seed = 0"),
+        code(stderr("loaded"), source="load()"),
+        code(source="x"),
+    ]
+    soup = BeautifulSoup(page(tmp_path, *made), "html.parser")
+    assert [source.summary.text for source in soup.select("details.source")] == ["set-up", "code", "code"]
+    assert soup.select_one("details.source pre").text.split("\n") == ["import sys", "", "seed = 0", ""]
+
+
+def test_progress_bars_are_left_out_but_warnings_beside_them_are_kept(tmp_path):
+    bar = "\r  0%|          | 0/10 [00:00<?, ?epoch/s]\r100%|██████████| 10/10 [00:02<00:00, 4.2epoch/s, loss=0.3]"
+    counter = "\r12it [00:03,  3.90it/s]"
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "0%| 0/10 [00:00<?]"}
+    outputs = [
+        stderr(bar + "\n"),
+        stderr(bar + "ravdess: 1391 of 1440 clips found\n" + counter + "\n2 clips left out at 50 %\n"),
+        notebooks.new_output("display_data", widget),
+    ]
+    soup = BeautifulSoup(page(tmp_path, code(*outputs)), "html.parser")
+    assert [log.text for log in soup.select(".output")] == [
+        "ravdess: 1391 of 1440 clips found\n2 clips left out at 50 %"
+    ]
+
+
+@pytest.fixture
+def in_colab(monkeypatch, tmp_path):
+    """Stands in for Colab: `run` executes a notebook's set-up cell with `git clone` succeeding or not."""
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def run(name, reachable):
+        commands = []
+
+        def system(command):
+            commands.append(command)
+            if command.startswith("git clone") and reachable:
+                (tmp_path / "ser-lib").mkdir()
+                (tmp_path / "ser-lib" / "pyproject.toml").touch()
+
+        cells = nbformat.read(build.project_dir() / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        (source,) = [cell.source for cell in cells if "git clone" in cell.source]
+        source = source.replace("/content/ser-lib", str(tmp_path / "ser-lib"))
+        exec(source, {"get_ipython": lambda: SimpleNamespace(system=system)})
+        return commands
+
+    return run
+
+
+@pytest.mark.parametrize("name", [*NOTEBOOKS, "Claims_Audit"])
+def test_the_set_up_cell_installs_in_colab_and_says_what_to_do_where_the_project_is_not_reachable(
+    name, in_colab, tmp_path
+):
+    with pytest.raises(SystemExit, match=r"not reachable. Upload its folder to .*, and run this cell again"):
+        in_colab(name, reachable=False)
+    clone, install = in_colab(name, reachable=True)
+    assert "pip install" in install and sys.path[0] == str(tmp_path / "ser-lib")
+    assert len(in_colab(name, reachable=True)) == 1  # it is not cloned twice

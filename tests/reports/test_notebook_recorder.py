@@ -1,4 +1,4 @@
-"""One's own audio: what the browser encodes, what comes back from it, and what stands in where there is none."""
+"""The reader's own recordings: what the browser encodes, what Python receives, and the bundled clips until then."""
 
 import base64
 import functools
@@ -13,15 +13,16 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
 
 from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
+from ser_lib.corpora.clips import load_clips
 from ser_lib.reports import notebook_recorder
+from ser_lib.reports.rendering import TEMPLATES
 
-SCRIPT = notebook_recorder.TEMPLATES / "recorder.js"
+SCRIPT = TEMPLATES / "recorder.js"
 
 
 def answer(samples, rate=16000, **form):
@@ -50,7 +51,7 @@ class TestWhatComesBackFromTheBrowser:
             ({"wav": answer(noise(0.5))["wav"][:40]}, "no WAV file"),
             ({"wav": None}, "no WAV file"),
             ({}, "no WAV file"),
-            (answer(noise(0.0)), "no sound at all"),
+            (answer(noise(0.0)), "your recording: expected at least 0.02 s"),
             (answer(noise(0.01)), "your recording: expected at least 0.02 s"),
             (answer(np.zeros(16000)), "Is the microphone muted"),
         ],
@@ -62,7 +63,7 @@ class TestWhatComesBackFromTheBrowser:
 
 class TestOwnAudio:
     def test_is_none_where_none_is_named(self):
-        assert notebook_recorder.own_audio(None) is None
+        assert notebook_recorder.read_source(None) is None
 
     def test_is_a_file_or_all_files_of_a_folder(self, tmp_path, monkeypatch):
         for name in ("b.wav", "a.flac", "notes.txt"):
@@ -70,24 +71,24 @@ class TestOwnAudio:
                 (tmp_path / name).write_text("no audio")
             else:
                 soundfile.write(tmp_path / name, noise(0.1), 16000)
-        assert [str(one) for one in notebook_recorder.own_audio(tmp_path)] == ["a.flac", "b.wav"]
+        assert [str(one) for one in notebook_recorder.read_source(tmp_path)] == ["a.flac", "b.wav"]
         monkeypatch.setenv("HOME", str(tmp_path))
-        (one,) = notebook_recorder.own_audio("~/b.wav")
+        (one,) = notebook_recorder.read_source("~/b.wav")
         assert one.sampling_rate == 16000 and one.samples.shape == (1600, 1)
 
     def test_that_is_not_there_is_an_error(self, tmp_path):
         with pytest.raises(SerError, match="No such file"):
-            notebook_recorder.own_audio(tmp_path / "recording.wav")
+            notebook_recorder.read_source(tmp_path / "recording.wav")
         with pytest.raises(SerError, match="no audio in this folder"):
-            notebook_recorder.own_audio(tmp_path)
-        with pytest.raises(SerError, match="works in Colab alone"):
-            notebook_recorder.own_audio("upload")
+            notebook_recorder.read_source(tmp_path)
+        with pytest.raises(SerError, match="works only in Colab"):
+            notebook_recorder.read_source("upload")
 
     def test_outside_of_colab_the_recorder_is_shown_and_says_how_to_go_on(self, monkeypatch, capsys):
         shown = []
         monkeypatch.setattr("IPython.display.display", lambda page: shown.append(page.data))
-        assert notebook_recorder.own_audio("microphone") is None
-        assert "own = 'recording.wav'" in capsys.readouterr().out
+        assert notebook_recorder.read_source("microphone") is None
+        assert "source = 'recording.wav'" in capsys.readouterr().out
         assert 'download="recording.wav"' in shown[0] and "<script>" in shown[0]
 
 
@@ -106,37 +107,39 @@ class TestInColab:
 
     def test_the_recording_comes_straight_back(self, colab):
         colab.answer = answer(noise(0.5), 32000)
-        (recording,) = notebook_recorder.own_audio("microphone")
+        (recording,) = notebook_recorder.read_source("microphone")
         page, code = colab.asked
         assert len(recording.samples) == 16000 // 2 and f"window.{code} =" in page
 
     def test_a_refused_microphone_is_an_error(self, colab):
         colab.answer = {"error": "The browser does not let this page use the microphone. Allow it."}
         with pytest.raises(SerError, match="nothing was recorded. The browser does not let"):
-            notebook_recorder.own_audio("microphone")
+            notebook_recorder.read_source("microphone")
 
     def test_uploaded_files_are_read(self, colab, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         soundfile.write("mine.ogg", noise(0.5), 16000)
         colab.files = {"mine.ogg": b"as colab gives it"}
-        (recording,) = notebook_recorder.own_audio("upload")
+        (recording,) = notebook_recorder.read_source("upload")
         assert str(recording) == "mine.ogg" and recording.sampling_rate == 16000
         colab.files = {}
         with pytest.raises(SerError, match="no file was chosen"):
-            notebook_recorder.own_audio("upload")
+            notebook_recorder.read_source("upload")
 
 
 class TestInPlaceOfIt:
-    def run(self, tested, emotions):
-        split = pd.DataFrame({"clip_id": tested, "fold": 0, "subset": "test"})
-        return SimpleNamespace(split=split, emotions=emotions)
+    def clips_of_a_run(self, test_clips, emotions, n_speakers):
+        """The bundled clips for a run whose first fold is trained on the first speakers, but not on `test_clips`."""
+        clips = load_clips("sample", progress=False)
+        split = clips[clips["speaker"] <= f"sample-{n_speakers:02d}"].assign(fold=0, subset="train")
+        split.loc[split["clip_id"].isin(test_clips), "subset"] = "test"
+        return [str(one) for one in notebook_recorder.bundled_clips(SimpleNamespace(split=split, emotions=emotions))]
 
     def test_bundled_clips_stand_that_the_model_never_heard(self):
+        assert self.clips_of_a_run([], ["happy", "sad"], 6) == ["happy, sample-07", "sad, sample-07"]
         tested = [f"sample/03-01-{emotion:02d}-01-01-01-07" for emotion in (1, 3, 4)]
-        found = notebook_recorder.bundled_clips(self.run(tested, ["sad", "happy"]))
-        assert [str(one) for one in found] == ["happy, sample-07", "sad, sample-07"]
-        other = notebook_recorder.bundled_clips(self.run(["tess/OAF_back_angry"], ["angry"]))  # it heard none of them
-        assert [str(one) for one in other] == ["angry, sample-01"]
+        assert self.clips_of_a_run(tested, ["happy", "sad"], 8) == ["happy, sample-07", "sad, sample-07"]
+        assert self.clips_of_a_run([], ["angry"], 0) == ["angry, sample-01"]  # trained on another corpus
 
     def test_recordings_are_joined_with_pauses_at_one_rate(self):
         first, second = (Recording(noise(0.5), 16000, "a"), Recording(np.ones((4000, 2), np.float32), 8000, "b"))
@@ -162,7 +165,8 @@ def test_the_browser_encodes_what_python_decodes():
     samples = [0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0, 1e-5] * 100
     code = (
         f"{SCRIPT.read_text(encoding='utf-8')}\nconst samples = Float32Array.from({json.dumps(samples)});\n"
-        "process.stdout.write(Buffer.from(wavOf(samples, 32000)).toString('base64'));\n"
+        "wavOf(samples, 32000).arrayBuffer()\n"
+        "  .then((wav) => process.stdout.write(Buffer.from(wav).toString('base64')));\n"
         "const channels = [[1, 0, 0.5], [0, 0, -0.5]].map((one) => Float32Array.from(one));\n"
         "const audio = { length: 3, numberOfChannels: 2, getChannelData: (i) => channels[i] };\n"
         "process.stderr.write(JSON.stringify([...monoOf(audio)]));\n"
@@ -204,7 +208,7 @@ const part = (name) => document.querySelector(`[data-part="${name}"]`);
 part("record").click();
 setTimeout(() => part("stop").disabled || part("stop").click(), %d);
 window.serRecording.then((answer) => setTimeout(() => fetch("/", {
-  method: "POST", body: JSON.stringify({ ...answer, says: part("says").textContent,
+  method: "POST", body: JSON.stringify({ ...answer, says: part("message").textContent,
     shown: !part("player").hidden && part("save").href.startsWith("blob:"), again: !part("record").disabled }),
 }), 100));
 </script>"""
@@ -254,7 +258,7 @@ class TestInABrowser:
         [
             ("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotAllowedError'); };",
              "does not let this page use the microphone"),
-            ("delete window.MediaRecorder;", "only pages of https"),
+            ("delete window.MediaRecorder;", "only to pages of https"),
         ],
     )  # fmt: skip
     def test_without_a_microphone_it_says_why(self, in_a_browser, before, message):

@@ -1,4 +1,4 @@
-"""The claims, measured in every column and told from the table of results alone."""
+"""The claims, measured in every column, and their table, which reads only the results."""
 
 import shutil
 
@@ -23,10 +23,10 @@ SMALL = ["corpora=[sample]", "emotions=[neutral, happy, sad]", "training.epochs=
 @pytest.fixture
 def tones(tmp_path, monkeypatch):
     clips = tone_clips(tmp_path / "tones", speakers=4)
-    twins = clips.assign(clip_id=clips["clip_id"] + "-copy")
+    copies = clips.assign(clip_id=clips["clip_id"] + "-copy")
 
     def load(*_, keep_duplicates=False, **__):
-        return pd.concat([clips, twins], ignore_index=True) if keep_duplicates else clips.copy()
+        return pd.concat([clips, copies], ignore_index=True) if keep_duplicates else clips.copy()
 
     monkeypatch.setattr(inputs_module, "load_clips", load)
     with joblib.parallel_config(backend="sequential"):  # other processes would not see the patch
@@ -35,19 +35,19 @@ def tones(tmp_path, monkeypatch):
 
 @pytest.fixture
 def measured(tones, tmp_path):
-    told = []
+    lines = []
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
-    runs = claims.measure(NAMES, overrides=SMALL, say=told.append, **folders)
-    return runs, told, folders
+    runs = claims.measure_claims(NAMES, overrides=SMALL, say=lines.append, **folders)
+    return runs, lines, folders
 
 
 def test_every_recipe_with_a_claim_is_measured_in_every_column(measured):
-    runs, told, folders = measured
+    runs, lines, folders = measured
     assert set(runs) == {
         *((name, key) for name in NAMES for key in claims.columns_of(load_recipe(name)) if key != "as-run"),
         ("tess-mfcc-gru", "as-run"),
     }
-    assert all("training" in line for line in told)
+    assert all("training" in line for line in lines)
     protocols = {key: run[0].protocol for (name, key), run in runs.items() if name == "tess-mfcc-cnn"}
     assert protocols == {
         "as-stated": "published",
@@ -67,58 +67,60 @@ def test_every_recipe_with_a_claim_is_measured_in_every_column(measured):
 def test_what_is_finished_is_not_trained_again(measured, monkeypatch):
     runs, _, folders = measured
     monkeypatch.setattr(experiment, "train", None)
-    told = []
-    again = claims.measure(NAMES, overrides=SMALL, say=told.append, **folders)
-    assert not told and {key: run[0].metrics for key, run in again.items()} == {
+    lines = []
+    again = claims.measure_claims(NAMES, overrides=SMALL, say=lines.append, **folders)
+    assert not lines and {key: run[0].metrics for key, run in again.items()} == {
         key: run[0].metrics for key, run in runs.items()
     }
 
 
 def test_other_settings_are_trained_anew(measured):
     _, _, folders = measured
-    told = []
-    claims.measure(NAMES[:1], overrides=[*SMALL, "training.learning_rate=0.1"], say=told.append, **folders)
-    assert len(told) == 5
+    lines = []
+    claims.measure_claims(NAMES[:1], overrides=[*SMALL, "training.learning_rate=0.1"], say=lines.append, **folders)
+    assert len(lines) == 5
 
 
 def test_an_encoder_that_cannot_be_had_leaves_its_recipes_out_and_says_why(tones, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    told = []
+    lines = []
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
     name = "ravdess-wav2vec2-frozen-mlp"
-    found = claims.measure([name], encoder=str(tmp_path / "nowhere"), overrides=SMALL, say=told.append, **folders)
-    assert found == {}
-    assert len(told) == 1 and "is left out" in told[0] and "nowhere" in told[0]
+    runs = claims.measure_claims(
+        [name], encoder=str(tmp_path / "nowhere"), overrides=SMALL, say=lines.append, **folders
+    )
+    assert runs == {}
+    assert len(lines) == 1 and "is left out" in lines[0] and "nowhere" in lines[0]
 
 
 def test_sentences_hold_numbers_of_the_runs_alone(measured, tones):
     runs, _, _ = measured
-    own = {key: run[0] for (name, key), run in runs.items() if name == "tess-mfcc-gru"}
-    said = claims.explained("tess-mfcc-gru", own)
+    by_column = {key: run[0] for (name, key), run in runs.items() if name == "tess-mfcc-gru"}
+    text = claims.explain_difference("tess-mfcc-gru", by_column)
     for key in ("as-stated", "as-run", "new-speakers"):
-        assert f"{own[key].metrics['overall']['accuracy']:.3f}" in said
-    assert "of speakers that were trained on" in said
-    found = claims.twins(own["as-stated"], clips_of(own["as-stated"].recipe, "published"))
-    share, accuracy = found.loc["twin in training", ["share", "accuracy"]]
-    assert f". {share:.0%} of the test clips have a copy in training: the accuracy is {accuracy:.3f} on them" in said
-    assert "As its notebook ran, 100% of the test clips have a copy in training. " in said  # it is fitted on them
+        assert f"{by_column[key].metrics['overall']['accuracy']:.3f}" in text
+    assert "of speakers that were trained on" in text
+    table = claims.accuracy_by_copy(by_column["as-stated"], clips_of(by_column["as-stated"].recipe, "published"))
+    share, accuracy = table.loc["copy in training", ["share", "accuracy"]]
+    assert f". {share:.0%} of the test clips have a copy in training: the accuracy is {accuracy:.3f} on them" in text
+    assert "As its notebook ran, 100% of the test clips have a copy in training. " in text  # it is fitted on them
 
 
-def test_twins_are_told_from_the_audio(measured, tones):
+def test_copies_are_recognised_by_their_audio(measured, tones):
     run = measured[0]["tess-mfcc-cnn", "as-stated"][0]
     clips = clips_of(run.recipe, "published")
-    found = claims.twins(run, clips)
+    table = claims.accuracy_by_copy(run, clips)
     train = set(run.split.loc[run.split["subset"] == "train", "clip_id"])
     tested = run.predictions["clip_id"]
     other = tested.map(lambda name: name.removesuffix("-copy") if name.endswith("-copy") else f"{name}-copy")
-    assert found.loc["twin in training", "n_test"] == other.isin(train).sum() > 0
-    assert found["share"].sum() == pytest.approx(1)
+    assert table.loc["copy in training", "n_test"] == other.isin(train).sum() > 0
+    assert table["share"].sum() == pytest.approx(1)
 
 
 class TestTheTable:
     def row(self, **changes):
         scores = {f"{name}{end}": 0.5 for name in ("accuracy", "uar", "macro_f1") for end in ("", "_low", "_high")}
-        given = {
+        keys = {
             "recipe": "four-corpora-xlsr53-finetune",
             "variant": "stated",
             "encoder": "whisper",
@@ -126,15 +128,15 @@ class TestTheTable:
             "corpus": "crema_d-part+ravdess+savee+tess",
             "test_speakers": 48,
         }
-        return given | scores | changes
+        return keys | scores | changes
 
     def test_prefers_the_recipes_own_encoder_and_then_the_whole_size(self):
         small = "; ".join(["stated", *claims.ON_A_CPU["four-corpora-xlsr53-finetune", "as-stated"]])
-        own = "facebook/wav2vec2-large-xlsr-53"
+        encoder = "facebook/wav2vec2-large-xlsr-53"
         rows = [
             self.row(variant=small, accuracy=0.1),
             self.row(accuracy=0.2),
-            self.row(encoder=own, variant=small, accuracy=0.3),
+            self.row(encoder=encoder, variant=small, accuracy=0.3),
         ]
         for kept, expected in ((rows, 0.3), (rows[:2], 0.2), (rows[:1], 0.1)):
             assert claims.claims_table(pd.DataFrame(kept))["accuracy"].tolist() == [expected]
@@ -153,29 +155,32 @@ class TestTheTable:
 @pytest.mark.parametrize("gpu", [False, True])
 def test_what_takes_too_long_without_a_gpu_is_measured_in_small(gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    whole, column = load_recipe("ravdess-wav2vec2-frozen-mlp", "as-run"), "as-run"
-    recipe = claims.changed(whole.name, column, encoder="x")
+    whole = load_recipe("ravdess-wav2vec2-frozen-mlp", "as-run")
+    recipe = claims.recipe_of_column(load_recipe(whole.name), "as-run", encoder="x")
     assert (recipe.training.epochs == whole.training.epochs) == gpu
     assert ("training.epochs=2" in recipe.variant_label) == (not gpu)
-    floor = claims.changed("four-corpora-xlsr53-finetune", "floor", encoder="x")
+    floor = claims.recipe_of_column(load_recipe("four-corpora-xlsr53-finetune"), "floor", encoder="x")
     assert floor.split.permute_labels and floor.training.epochs == 1 and (floor.split.folds == 2) == (not gpu)
 
 
 def test_a_run_in_full_is_read_where_a_small_one_would_be_trained(tones, tmp_path, monkeypatch):
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
-    (whole,) = claims.measure(NAMES[:1], overrides=SMALL, **folders)[NAMES[0], "new-speakers"]
+    (whole,) = claims.measure_claims(NAMES[:1], overrides=SMALL, **folders)[NAMES[0], "new-speakers"]
     smaller = ("training.learning_rate=0.001",)
     monkeypatch.setattr(claims, "ON_A_CPU", {(NAMES[0], "new-speakers"): smaller})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert claims.changed(NAMES[0], "new-speakers", None, SMALL) != whole.recipe
+    reduced = claims.recipe_of_column(load_recipe(NAMES[0], overrides=SMALL), "new-speakers")
+    assert reduced != whole.recipe
 
     def again():
-        (run,) = claims.measure(NAMES[:1], overrides=SMALL, say=lambda _: None, **folders)[NAMES[0], "new-speakers"]
+        (run,) = claims.measure_claims(NAMES[:1], overrides=SMALL, say=lambda _: None, **folders)[
+            NAMES[0], "new-speakers"
+        ]
         return run.recipe
 
     assert again() == whole.recipe
     shutil.rmtree(whole.folder)
-    assert again() == claims.changed(NAMES[0], "new-speakers", None, SMALL) != whole.recipe
+    assert again() == reduced
 
 
 def test_networks_on_mfcc_are_trained_side_by_side_and_then_read(tones, tmp_path, monkeypatch):
@@ -189,32 +194,32 @@ def test_networks_on_mfcc_are_trained_side_by_side_and_then_read(tones, tmp_path
         return train(recipe, protocol, *arguments, progress=progress)
 
     monkeypatch.setattr(experiment, "train", spy)
-    told = []
+    lines = []
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
-    runs = claims.measure(NAMES[:1], overrides=SMALL, say=told.append, **folders)
+    runs = claims.measure_claims(NAMES[:1], overrides=SMALL, say=lines.append, **folders)
     assert set(runs) == {(NAMES[0], key) for key in ("as-stated", "new-speakers", "strictest", "floor")}
-    assert [aloud for *_, aloud in trained] == [False] * 5 + [True]  # what failed is tried again
-    assert told[-1] == "tess-mfcc-cnn under deduplicated is left out: no clips"
+    assert [progress for *_, progress in trained] == [False] * 5 + [True]  # what failed is tried again
+    assert lines[-1] == "tess-mfcc-cnn under deduplicated is left out: no clips"
 
 
-def test_people_are_told_of_as_far_as_they_were_asked():
-    told = {name: claims.people(load_recipe(name)) for name in claims.claimed_recipes()}
-    assert told["ravdess-wav2vec2-frozen-mlp"] == "0.624" and told["tess-mfcc-gru"] == "—"
-    assert told["four-corpora-xlsr53-finetune"] == "0.624 (ravdess), 0.409 (crema_d)"
+def test_human_accuracy_is_stated_where_it_is_known():
+    texts = {name: claims.human_accuracy(load_recipe(name)) for name in claims.claimed_recipes()}
+    assert texts["ravdess-wav2vec2-frozen-mlp"] == "0.624" and texts["tess-mfcc-gru"] == "—"
+    assert texts["four-corpora-xlsr53-finetune"] == "0.624 (ravdess), 0.409 (crema_d)"
 
 
 def test_mfcc_recipes_do_not_miss_an_encoder_that_others_lack(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    told = []
-    planned = list(claims._planned(None, "nobody/none", [], [0], None, told.append))
-    assert {name for name, *_ in planned} == {name for name in claims.claimed_recipes() if "mfcc" in name}
-    assert len(told) == 4 and all("nobody/none" in line for line in told)
+    lines = []
+    planned = claims._planned(None, "nobody/none", [], [0], None, lines.append)
+    assert {name for name, _ in planned} == {name for name in claims.claimed_recipes() if "mfcc" in name}
+    assert len(lines) == 4 and all("nobody/none" in line for line in lines)
 
 
-def test_a_damaged_run_folder_is_told_and_the_others_are_measured(tones, tmp_path):
-    told = []
+def test_a_damaged_run_folder_is_reported_and_the_others_are_measured(tones, tmp_path):
+    lines = []
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
     (tmp_path / "runs" / NAMES[0] / "published" / "0").mkdir(parents=True)
-    runs = claims.measure(NAMES[:1], overrides=SMALL, say=told.append, **folders)
+    runs = claims.measure_claims(NAMES[:1], overrides=SMALL, say=lines.append, **folders)
     assert set(runs) == {(NAMES[0], key) for key in ("without-copies", "new-speakers", "strictest", "floor")}
-    assert "is not a run folder" in told[-1]
+    assert "is not a run folder" in lines[-1]

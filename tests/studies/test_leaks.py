@@ -1,4 +1,4 @@
-"""Each mechanism on invented clips whose features make the truth known: what is honest is at chance, what leaks is not."""
+"""Each leak on invented clips with features of known content: honest conditions are at chance, leaky ones are not."""
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,9 @@ from ser_lib.common.errors import SerError
 from ser_lib.evaluation import metrics
 from ser_lib.protocols.splits import make_split
 from ser_lib.reports import plots
-from ser_lib.studies import leaks, probe_inputs
-from ser_lib.studies.leaks import choosing
-from ser_lib.studies.leaks.folds import random_split, speaker_split
-from ser_lib.studies.leaks.tables import difference
+from ser_lib.studies import leaks
+from ser_lib.studies.conditions import COLUMNS, difference, random_split, speaker_split
+from ser_lib.studies.probe import AUDIO, feature_reader
 
 EMOTIONS = ("neutral", "happy", "sad")
 
@@ -28,8 +27,8 @@ def of_emotion(clips, deviation=0.3, width=6):
 
 
 def row(table, condition):
-    (found,) = table[table["condition"] == condition].to_dict("records")
-    return found
+    (values,) = table[table["condition"] == condition].to_dict("records")
+    return values
 
 
 @pytest.fixture
@@ -39,27 +38,27 @@ def clips():
 
 class TestSplits:
     def test_at_random_differs_from_by_speaker_in_the_speakers_alone(self, clips):
-        ours, theirs = speaker_split(clips, 5, 0), random_split(clips, 5, 0)
+        by_speaker, at_random, other_seed = speaker_split(clips, 5), random_split(clips, 5), random_split(clips, 5, 1)
         sizes = ["fold", "subset", "emotion"]
-        assert ours.groupby(sizes).size().equals(theirs.groupby(sizes).size())
-        tested = theirs[theirs["subset"] == "test"]
+        assert by_speaker.groupby(sizes).size().equals(at_random.groupby(sizes).size())
+        tested = at_random[at_random["subset"] == "test"]
         assert sorted(tested["clip_id"]) == sorted(clips["clip_id"])
-        for _, fold in theirs.groupby("fold"):
+        for _, fold in at_random.groupby("fold"):
             parts = [set(part["clip_id"]) for _, part in fold.groupby("subset")]
             assert len(parts) == 2 and not parts[0] & parts[1]
             assert set(fold["speaker"][fold["subset"] == "test"]) & set(fold["speaker"][fold["subset"] == "train"])
         columns = clips.columns
-        same = theirs.drop_duplicates("clip_id").sort_values("clip_id")[columns].reset_index(drop=True)
+        same = at_random.drop_duplicates("clip_id").sort_values("clip_id")[columns].reset_index(drop=True)
         assert same.equals(clips.sort_values("clip_id", ignore_index=True))
-        assert not theirs.equals(random_split(clips, 5, 1))
+        assert not at_random.equals(other_seed)
 
 
-class TestTwins:
-    def test_a_feature_that_only_names_the_recording_helps_twins_alone(self, clips):
-        table = leaks.twins(*leaks.doubled(clips, noise(len(clips), 400)))
+class TestDuplicateFiles:
+    def test_a_feature_that_only_identifies_the_recording_helps_duplicates_alone(self, clips):
+        table = leaks.duplicate_files(*leaks.with_duplicates(clips, noise(len(clips), 400)))
         assert abs(row(table, "distinct clips")["uar"] - 1 / 3) < 0.15
         leaky = row(table, "all files")
-        assert row(table, "files with a twin in training")["uar"] == 1
+        assert row(table, "files with a duplicate in training")["uar"] == 1
         assert row(table, "files without one")["uar"] < 0.6
         assert leaky["n_test"] == len(clips) and leaky["n_train"] == 1.6 * len(clips)
         shares = table.loc[table["part_of"] == "all files", "share"]
@@ -69,18 +68,11 @@ class TestTwins:
 
     def test_an_archive_without_copies_is_refused(self, clips):
         with pytest.raises(SerError, match="120 distinct clips: load it with keep_duplicates=True"):
-            leaks.twins(clips, noise(len(clips), 3))
-
-    def test_several_seeds_stand_one_under_the_other(self, clips):
-        archive = leaks.doubled(clips, of_emotion(clips, 1.5))
-        once, twice = leaks.twins(*archive), leaks.twins(*archive, seeds=(0, 1))
-        assert row(twice, "all files")["n_test"] == len(clips)
-        assert row(twice, "all files")["uar"] != row(once, "all files")["uar"]
-        assert twice["n_train"].equals(once["n_train"])
+            leaks.duplicate_files(clips, noise(len(clips), 3))
 
 
 def test_same_speaker_where_features_name_speaker_and_emotion_together(clips):
-    # Each speaker's own code for each emotion: of no use for another speaker.
+    # A code for each speaker and emotion, which is of no use for another speaker.
     code = clips.groupby(["speaker", "emotion"]).ngroup()
     features = (noise(30, 60)[code] + 0.1 * noise(len(clips), 60, seed=1)).astype(np.float32)
     table = leaks.same_speaker(clips, features)
@@ -139,17 +131,17 @@ class TestCopies:
             assert copies["seconds"].tolist() == [len(waveform) / 16000 for waveform in waveforms]
             return np.array([[len(waveform), np.square(waveform).mean()] for waveform in waveforms])
 
-        found = leaks.features_of_copies(clips, loudness, {"normalise": "peak"})
-        assert list(found) == list(leaks.COPIES)
-        assert (found["speed 1.1"][:, 0] < found["noise 20 dB"][:, 0]).all()
-        assert (found["speed 0.9"][:, 0] > found["noise 20 dB"][:, 0]).all()
+        arrays = leaks.features_of_copies(clips, loudness, {"normalise": "peak"})
+        assert list(arrays) == list(leaks.COPIES)
+        assert (arrays["speed 1.1"][:, 0] < arrays["noise 20 dB"][:, 0]).all()
+        assert (arrays["speed 0.9"][:, 0] > arrays["noise 20 dB"][:, 0]).all()
         one = leaks.features_of_copies(clips.iloc[[3]], loudness, {"normalise": "peak"})
-        assert np.array_equal(one["noise 20 dB"][0], found["noise 20 dB"][3])
+        assert np.array_equal(one["noise 20 dB"][0], arrays["noise 20 dB"][3])
 
     def test_features_of_copies_are_what_reads_the_originals(self, tmp_path):
         clips = tone_clips(tmp_path, speakers=2, takes=2)
-        read = probe_inputs.reader()
-        copies = leaks.features_of_copies(clips, read, probe_inputs.AUDIO, ["noise 20 dB"])
+        read = feature_reader()
+        copies = leaks.features_of_copies(clips, read, AUDIO, ["noise 20 dB"])
         originals = read(clips.assign(audio_hash=clips["clip_id"]))
         assert copies["noise 20 dB"].shape == originals.reshape(len(clips), -1).shape == (len(clips), 80)
         assert 0 < np.abs(copies["noise 20 dB"] - originals.reshape(len(clips), -1)).mean() < 20
@@ -178,7 +170,7 @@ class TestLabels:
             with pytest.raises(SerError, match="share some emotions, but not all"):
                 leaks.label_decided_by_corpus(some, noise(len(some), 2))
 
-    def test_speakers_taken_for_emotions_score_high_where_nothing_is_heard_of_emotion(self):
+    def test_speakers_as_emotions_score_high_although_features_hold_no_emotion(self):
         clips = make_clips(speakers=4, emotions=EMOTIONS, takes=4, corpora=("savee",))
         voices = np.eye(4)[pd.factorize(clips["speaker"])[0]] + 0.1 * noise(len(clips), 4)
         table = leaks.speaker_as_label(clips, voices.astype(np.float32))
@@ -193,17 +185,17 @@ class TestLabels:
 
 
 class TestNormalising:
-    def test_what_a_speaker_adds_to_all_of_his_clips_goes_with_his_own_mean(self, clips):
+    def test_an_offset_of_all_clips_of_a_speaker_is_removed_by_the_speakers_mean(self, clips):
         speaker = pd.factorize(clips["speaker"])[0]
         features = of_emotion(clips, 0.1, 4) + 5 * noise(10, 4)[speaker]
         table = leaks.normalised_with_test(clips, features)
-        own = row(table, "each speaker's own (transductive)")
-        assert own["uar"] > 0.95 and own["points"] > 20 and own["leaky"]
+        by_speaker = row(table, "each speaker's own (transductive)")
+        assert by_speaker["uar"] > 0.95 and by_speaker["points"] > 20 and by_speaker["leaky"]
         honest = row(table, "training clips' mean and deviation")
         assert honest["uar"] < 0.75 and not honest["leaky"]
         assert abs(row(table, "all clips' mean and deviation")["points"]) < 10
 
-    def test_one_loud_speaker_changes_what_all_clips_give(self, clips):
+    def test_one_loud_speaker_changes_the_mean_of_all_clips(self, clips):
         features = of_emotion(clips, 1.0)
         features[clips["speaker"] == "sample-01"] *= 1000
         table = leaks.normalised_with_test(clips, features)
@@ -218,7 +210,7 @@ class TestWorth:
             leaks.same_speaker(clips.assign(corpus="other"), noise(len(clips), 4)),
         ]
         for table in tables:
-            assert list(table) == leaks.COLUMNS
+            assert list(table) == COLUMNS
         worths = leaks.worth(pd.concat(tables))
         assert len(worths) == 4 and worths["points"].is_monotonic_decreasing
         assert np.allclose(worths["points"], 100 * (worths["leaky_uar"] - worths["honest_uar"]))
@@ -239,10 +231,10 @@ class TestWorth:
         table = table.assign(happy=happy.astype(float), sad=1 - happy.astype(float))
         assert difference(table, table, None) == {"points": 0, "points_low": 0, "points_high": 0}
         perfect = table.assign(happy=(table["truth"] == "happy") * 1.0, sad=(table["truth"] == "sad") * 1.0)
-        found = difference(perfect, table, None)
-        assert found["points"] == pytest.approx(100 * (1 - metrics.score(table)["uar"]))
+        points = difference(perfect, table, None)
         alone = metrics.score(table)
-        assert found["points_high"] == pytest.approx(100 * (1 - alone["uar_low"]), abs=3)
+        assert points["points"] == pytest.approx(100 * (1 - alone["uar"]))
+        assert points["points_high"] == pytest.approx(100 * (1 - alone["uar_low"]), abs=3)
 
     def test_it_draws_whole_speakers(self):
         speaker_of = pd.Series({f"sample/{i}": f"sample-{i // 10}" for i in range(100)})
@@ -258,36 +250,35 @@ class TestWorth:
 
 
 def test_nothing_is_chosen_on_test_clips_where_it_is_honest(clips):
-    """Test labels that are turned round change what honest conditions score, not what they answer."""
+    """Exchanged test labels change the scores of honest conditions, not their predictions."""
     layers = np.stack([of_emotion(clips, 1.0), of_emotion(clips, 1.2)[:, ::-1]], axis=1)
     split = make_split(clips, "speaker", 0)
     tested = split.loc[(split["subset"] == "test") & (split["fold"] == 0), "clip_id"]
-    answers, _ = choosing._chosen(choosing._held_out(clips, layers, 5, (0,)), "validation")
+    answers = leaks._Candidates(clips, layers, 5).chosen("", "validation").predictions
     turned = clips["clip_id"].isin(tested)
     swapped = clips.assign(
         emotion=clips["emotion"].mask(
             turned, clips["emotion"].map({"neutral": "sad", "happy": "neutral", "sad": "happy"})
         )
     )
-    again, _ = choosing._chosen(choosing._held_out(swapped, layers, 5, (0,)), "validation")
+    again = leaks._Candidates(swapped, layers, 5).chosen("", "validation").predictions
     first, second = (table[table["clip_id"].isin(tested)] for table in (answers, again))
     assert first[list(EMOTIONS)].equals(second[list(EMOTIONS)])
     assert (first["truth"].to_numpy() != second["truth"].to_numpy()).all()
 
 
 class TestPictures:
-    def test_one_mechanism(self, clips):
-        table = leaks.twins(*leaks.doubled(clips, noise(len(clips), 100)))
+    def test_one_leak(self, clips):
+        table = leaks.duplicate_files(*leaks.with_duplicates(clips, noise(len(clips), 100)))
         figure = plots.honest_and_leaky(table)
-        leaky = row(table, "all files")
-        assert f"Twins: UAR {leaky['uar']:.3f} instead of" in " ".join(figure.get_suptitle().split())
+        assert figure.get_suptitle() == "Duplicate files: UAR without and with the leak"
+        assert f"{row(table, 'all files')['uar']:.3f}" in [text.get_text() for text in figure.axes[0].texts]
         labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-        assert labels[0] == "distinct clips (120)" and labels[2].startswith("↳ files with a twin")
+        assert labels[0] == "distinct clips (120)" and labels[2].startswith("↳ files with a duplicate")
 
-    def test_all_mechanisms(self, clips):
+    def test_all_leaks(self, clips):
         table = leaks.same_speaker(clips, of_emotion(clips, 1.0))
         both = pd.concat([table, table.assign(corpora="<b>$x$ 张三", mechanism="other")])
         figure = plots.worth_of_mechanisms(leaks.worth(both))
-        assert "of 2 raise the score" in " ".join(figure.get_suptitle().split())
         labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
         assert "other, <b>$x$ □□\nat random" in labels

@@ -1,7 +1,8 @@
-"""What is said of a model outside its room: who trains and who is tested, whose voices babble, and that nothing is redone."""
+"""Cross-corpus scores and degraded test clips: who trains, who is tested, who is in the babble, and the cache."""
 
 import logging
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ WHITE, BABBLE = Condition("white", 0.0), Condition("babble", 0.0)
 
 
 def shifted_problem(turned="c", emotions=("neutral", "happy", "sad")):
-    """Three corpora, each in a place of its own; in one of them the emotions have changed places as well."""
+    """Three corpora with different offsets; in one of them the emotions are exchanged as well."""
     clips = make_clips(6, emotions, takes=1, corpora=("a", "b", "c"))
     rng = np.random.default_rng(0)
     signal = clips["emotion"].map(list(emotions).index).to_numpy()
@@ -76,7 +77,7 @@ def test_no_cell_trains_on_what_it_tests_and_each_trains_on_all_else_that_it_may
 
 @pytest.fixture
 def unfitted(monkeypatch):
-    """A probe that is always right, for tests of what it is given."""
+    """A probe that is always right, for tests of its arguments."""
 
     def right(clips, features, split):
         rows = np.flatnonzero(clips["clip_id"].isin(split.loc[split["subset"] == "test", "clip_id"]))
@@ -97,7 +98,7 @@ def test_each_cell_names_the_emotions_that_its_sides_share(unfitted):
     assert matrix.loc[("b", "b"), "n_test"] == 36
 
 
-def test_cells_that_cannot_be_are_left_out_and_told(caplog, unfitted):
+def test_impossible_cells_are_left_out_with_a_warning(caplog, unfitted):
     clips, x = shifted_problem()
     alone = ~clips["speaker"].isin([f"b-{n:02d}" for n in range(2, 7)])
     sad = (clips["corpus"] != "c") | (clips["emotion"] == "sad")
@@ -163,7 +164,7 @@ def test_a_second_run_reads_nothing_again_and_says_the_same(problem):
     after = under_conditions(clips, split, second, [WHITE, BABBLE], audio=AUDIO)
     assert len(first.tables) == 3 and len(second.tables) == 1
     pd.testing.assert_frame_equal(before, after)
-    other = Reader(hertz=range(150, 3000, 100))  # another function's features are not taken for its own
+    other = Reader(hertz=range(150, 3000, 100))  # features of another function have another key
     under_conditions(clips, split, other, [WHITE], audio=AUDIO)
     assert len(other.tables) == 2
 
@@ -173,8 +174,8 @@ def test_a_killed_run_meets_the_same_clips_again_and_leaves_no_file(problem):
     clean = Reader()(clips)
     killed, again = Reader(fails=True), Reader()
     with pytest.raises(KeyboardInterrupt):
-        degraded_features(clips, split, killed, BABBLE, audio=AUDIO, clean=clean)
-    degraded_features(clips, split, again, BABBLE, audio=AUDIO, clean=clean)
+        degraded_features(clips, split, killed, clean, BABBLE, AUDIO)
+    degraded_features(clips, split, again, clean, BABBLE, AUDIO)
     hashes, hashes_again = killed.tables[0]["audio_hash"], again.tables[0]["audio_hash"]
     pd.testing.assert_series_equal(hashes, hashes_again)  # so that a store finds what was done
     assert hashes.is_unique and not set(hashes) & set(clips["audio_hash"])
@@ -184,20 +185,22 @@ def test_a_killed_run_meets_the_same_clips_again_and_leaves_no_file(problem):
 def test_the_mfcc_features_of_the_package_will_do(problem):
     clips, split = problem
     clips, split = clips.head(8), split[split["clip_id"].isin(clips["clip_id"].head(8))]
-    settings = {"pooling": "mean", "chroma": False, "n_mfcc": 13}
-    heard = degraded_features(clips, split, lambda table: features.extract(table, AUDIO, settings), WHITE, audio=AUDIO)
-    assert heard.shape == (8, 13) and np.isfinite(heard).all()
-    assert np.abs(heard - features.extract(clips, AUDIO, settings)).max() > 1
+    settings = {"kind": "mfcc", "pooling": "mean", "chroma": False, "n_mfcc": 13}
+    clean = features.extract(clips, AUDIO, settings)
+    read = partial(features.extract, audio_settings=AUDIO, feature_settings=settings)
+    degraded = degraded_features(clips, split, read, clean, WHITE, AUDIO)
+    assert degraded.shape == (8, 13) and np.isfinite(degraded).all()
+    assert np.abs(degraded - clean).max() > 1
 
 
 def test_only_tested_clips_are_degraded(problem):
     clips, split = problem
     fold = split[split["fold"] == 0]
-    heard = degraded_features(clips, fold, Reader(), WHITE, audio=AUDIO)
+    degraded = degraded_features(clips, fold, Reader(), Reader()(clips), WHITE, AUDIO)
     tested = clips["clip_id"].isin(fold.loc[fold["subset"] == "test", "clip_id"])
-    assert (np.isfinite(heard).all(axis=1) == tested).all()
+    assert (np.isfinite(degraded).all(axis=1) == tested).all()
     with pytest.raises(SerError, match="tested in several folds"):
-        degraded_features(clips, pd.concat([split, split.assign(fold=9)]), Reader(), WHITE, audio=AUDIO)
+        degraded_features(clips, pd.concat([split, split.assign(fold=9)]), Reader(), Reader()(clips), WHITE, AUDIO)
 
 
 def test_levels_are_those_of_the_voice_without_its_silent_ends_and_nothing_is_clipped(tmp_path):
@@ -207,15 +210,15 @@ def test_levels_are_those_of_the_voice_without_its_silent_ends_and_nothing_is_cl
     for row, path in enumerate(clips["path"]):
         clips.loc[row, "path"] = str(tmp_path / Path(path).name)
         soundfile.write(clips.loc[row, "path"], np.concatenate([silence, voice, silence]), RATE)
-    found = []
+    written = []
 
     def read(table):
-        found.append([soundfile.read(path)[0] for path in table["path"]])
+        written.append([soundfile.read(path)[0] for path in table["path"]])
         return np.zeros((len(table), 1))
 
     split = make_split(clips, "speaker", 0, folds=2)
-    degraded_features(clips, split, read, WHITE, audio=AUDIO, clean=np.zeros((len(clips), 1)))
-    noisy = found[0][0]
+    degraded_features(clips, split, read, np.zeros((len(clips), 1)), WHITE, AUDIO)
+    noisy = written[0][0]
     assert RATE // 2 <= len(noisy) < RATE and np.abs(noisy).max() > 1.5
     assert np.square(noisy).sum() == pytest.approx(2 * np.square(voice).sum(), rel=0.1)  # noise as loud as the voice
 
@@ -235,8 +238,6 @@ def test_babble_is_made_of_training_speakers_as_many_as_there_are():
     turned = clips.iloc[::-1].reset_index(drop=True)
     again = robustness.babble_rows(turned, make_split(turned, "speaker", 0, folds=3))
     assert all(list(clips["clip_id"].iloc[chosen[i]]) == list(turned["clip_id"].iloc[again[i]]) for i in chosen)
-    other = robustness.babble_rows(clips, split, seed=1)
-    assert any(list(chosen[i]) != list(other[i]) for i in chosen)
 
 
 def test_in_babble_no_voice_of_a_test_or_validation_speaker_is_heard(tmp_path):
@@ -249,8 +250,9 @@ def test_in_babble_no_voice_of_a_test_or_validation_speaker_is_heard(tmp_path):
         wave = 0.5 * np.sin(2 * np.pi * pitch * np.arange(RATE) / RATE)
         soundfile.write(clips.loc[row, "path"], wave, RATE)
     split = make_split(clips, "speaker", 0, folds=3)
-    heard = degraded_features(clips, split, Reader(hertz.values()), BABBLE, audio=AUDIO)
-    loud = heard > heard.max(axis=1, keepdims=True) - 7  # 30 dB
+    read = Reader(hertz.values())
+    degraded = degraded_features(clips, split, read, read(clips), BABBLE, AUDIO)
+    loud = degraded > degraded.max(axis=1, keepdims=True) - 7  # 30 dB
     for _, fold in split.groupby("fold"):
         trained = set(fold.loc[fold["subset"] == "train", "speaker"])
         for row in np.flatnonzero(clips["clip_id"].isin(fold.loc[fold["subset"] == "test", "clip_id"])):
@@ -270,8 +272,7 @@ def test_the_matrix_is_drawn_with_its_diagonal_framed_and_all_the_others_last():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ravdess", "savee", "tess", ALL_OTHERS]
     assert len(axes.patches) == 3
     assert texts(figure).count("0.75") == 3 and texts(figure).count("0.25") == 9
-    title = figure.get_suptitle().replace("\n", " ")
-    assert "From one corpus to another UAR is 0.25" in title and "same corpus 0.75 (chance 0.17)" in title
+    assert "chance 0.17" in figure.get_supxlabel()
 
 
 def test_the_matrix_states_each_chance_where_they_differ_and_leaves_cells_empty():
@@ -290,8 +291,6 @@ def test_noise_is_drawn_over_its_level_and_conditions_as_points():
     assert [line.get_label() for line in lines] == ["white noise", "pink noise", "babble noise"]
     assert list(lines[0].get_xdata()) == [0, 5, 10, 20]
     assert {"clean 0.80", "chance 0.12"} <= set(texts(curves))
-    assert curves.get_suptitle().startswith("Babble at 0 dB leaves a UAR of")
     labels = [[label.get_text() for label in axes.get_yticklabels()] for axes in points.axes]
     assert labels[0][0] == "reverberation 0.3 s" and labels[1][0] == "first 0.5 s"
     assert labels[0][-1] == labels[1][-1] == "clean, whole clips"
-    assert "first 2 s" in points.get_suptitle()

@@ -1,32 +1,24 @@
-"""What all pictures share: colours, type, the figure that notebooks show, and small drawing helpers."""
+"""What all pictures share: fonts, the figure that notebooks display, and drawing helpers."""
 
 import base64
 import functools
 import io
 import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from PIL import Image
 
-# Told apart by readers with protanopia, deuteranopia and tritanopia too: tests/test_plots.py measures it.
-COLOURS = {
-    "neutral": "#737481",
-    "calm": "#76e1d0",
-    "happy": "#ffc819",
-    "sad": "#1c2d6d",
-    "angry": "#a01b0d",
-    "fear": "#bc5fd9",
-    "disgust": "#299759",
-    "surprise": "#cc7f15",
-}
-SUBSET_COLOURS = {"train": "#d5dae3", "validation": "#8fa3c8", "test": "#27427f"}
-INK, SOFT, GREY, ACCENT = "#22262e", "#4a505b", "#737481", "#27427f"
+from ser_lib.reports.plots.colours import INK, SOFT
+
 WIDTH = 7.2  # inches
-STYLE = {
+STYLE: dict[str, Any] = {
     "figure.dpi": 150,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
@@ -53,14 +45,16 @@ STYLE = {
     "ytick.labelsize": 8,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "legend.columnspacing": 1.2,
+    "legend.handlelength": 1.4,
 }
 
 
 class Picture(Figure):
-    """A figure that a notebook shows as a small PNG with its title as alternative text."""
+    """A figure that a notebook displays as a small PNG with its title as alternative text."""
 
     def png(self) -> bytes:
-        """The picture as a PNG of 256 colours, a third of what matplotlib writes."""
+        """The picture as a PNG of 256 colours, a third of the size that matplotlib writes."""
         drawn, small = io.BytesIO(), io.BytesIO()
         self.savefig(drawn, format="png")
         image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -72,18 +66,18 @@ class Picture(Figure):
 
         data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": repr(self)}
         alt = " ".join(self.get_suptitle().split())
-        # Drawn at more pixels than it takes on the page, so that it is sharp on dense screens.
+        # The image has more pixels than its width on the page, so that it is sharp on dense screens.
         display(data, raw=True, metadata={"image/png": {"width": round(self.get_figwidth() * 120), "alt": alt}})
 
 
-def picture(draw):
-    """Run a drawing function under `STYLE`, and hand its figure over finished and closed."""
+def picture(draw: Callable[..., Any]) -> Callable[..., Picture]:
+    """Run a drawing function under `STYLE` and close its figure."""
 
     @functools.wraps(draw)
-    def styled(*args, **kwargs) -> Figure:
+    def styled(*args, **kwargs) -> Picture:
         with plt.rc_context(STYLE):
             figure = draw(*args, **kwargs)
-            # Ticks come into being when drawn, and take their style from the settings of that moment.
+            # matplotlib creates ticks when it draws, with the settings of that moment.
             figure.draw_without_rendering()
         plt.close(figure)
         return figure
@@ -91,7 +85,17 @@ def picture(draw):
     return styled
 
 
-subplots = functools.partial(plt.subplots, FigureClass=Picture)
+def new_figure(title: str, height: float, rows: int = 1, columns: int = 1, **kwargs) -> tuple[Picture, Any]:
+    """A figure of the common width with a title on the left, and its axes as `plt.subplots` returns them.
+
+    Args:
+        title: in as many lines as it needs.
+        height: in inches.
+        kwargs: of `plt.subplots`.
+    """
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), FigureClass=Picture, **kwargs)
+    figure.suptitle(textwrap.fill(title, 84), x=0.008, ha="left", fontsize=10, fontweight="bold")
+    return figure, axes
 
 
 def text(name, longest: int = 40) -> str:
@@ -101,13 +105,48 @@ def text(name, longest: int = 40) -> str:
     return name if len(name) <= longest else "…" + name[1 - longest :]
 
 
-def put_title(figure: Figure, story: str) -> None:
-    """Put a title on the left above the whole figure, in as many lines as it needs."""
-    figure.suptitle(textwrap.fill(story, 84), x=0.008, ha="left", fontsize=10, fontweight="bold")
+def name_rows(axes, labels: Sequence[str], ylabel: str, fontsize: float = 8, top: float = -0.6) -> None:
+    """Label the rows 0, 1, … of a picture with horizontal marks, the first on top.
+
+    Args:
+        top: upper end of the vertical axis, in rows.
+    """
+    axes.set_yticks(range(len(labels)), labels, fontsize=fontsize)
+    axes.set(ylabel=ylabel, ylim=(len(labels) - 0.4, top))
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+
+
+def interval_dots(
+    axes, rows, table: pd.DataFrame, score: str, colours, marker: str = "o", hollow=False, label: str | None = None
+) -> None:
+    """Draw a score of each row as a dot on the line of its 95 % interval.
+
+    Args:
+        rows: vertical places, aligned to `table`.
+        table: has the columns `score`, and `score` with `_low` and `_high`.
+        colours, hollow: one for all, or one per row.
+    """
+    few = len(table) <= 40
+    colours, hollow = np.broadcast_to(colours, len(table)), np.broadcast_to(hollow, len(table))
+    axes.hlines(rows, table[f"{score}_low"], table[f"{score}_high"], color=colours, lw=2.4 if few else 1.6, alpha=0.5)
+    faces = np.where(hollow, "white", colours)
+    style = {"marker": marker, "ec": colours, "lw": 1.3, "zorder": 3, "clip_on": False}
+    axes.scatter(table[score], rows, 32 if few else 14, faces, label=label, **style)
+
+
+def row_notes(axes, notes: Sequence[str], colours: str | Sequence[str] = INK) -> None:
+    """Write one note per row to the right of the axes."""
+    for row, (note, colour) in enumerate(zip(notes, np.broadcast_to(colours, len(notes)), strict=True)):
+        axes.text(1.015, row, note, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=colour)
+
+
+def legend_below(figure: Figure, columns: int, handles=None) -> None:
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def heatmap(table: pd.DataFrame, axes, form: str | None, x: str, y: str, **kwargs) -> None:
-    """Draw a table as coloured cells, with their values where `form` (a format) is given."""
+    """Draw a table as coloured cells, with their values where `form` (a format) is not None."""
     sns.heatmap(
         table,
         ax=axes,

@@ -1,11 +1,12 @@
-"""A picture of emotion over time, from the table of `ser_lib.inference.streaming`."""
+"""A picture of emotion over time in a recording."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from ser_lib.reports.plots.style import COLOURS, GREY, WIDTH, picture, put_title, subplots, text
+from ser_lib.reports.plots.colours import COLOURS, GREY
+from ser_lib.reports.plots.style import legend_below, new_figure, picture, text
 
 SILENT = "#e6e8ec"
 TICK_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200)
@@ -13,67 +14,54 @@ TICK_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 180
 
 @picture
 def timeline(table: pd.DataFrame) -> Figure:
-    """The waveform above the emotions' probabilities, on one time axis; grey where too little speech was found.
+    """The waveform above the emotions' probabilities, on one time axis; grey where there is too little speech.
 
     Args:
-        table: as `ser_lib.inference.streaming.timeline` gives it, one row or more. Without its `attrs` (read from a CSV, say)
-            there is no waveform.
+        table: at least one row, as `ser_lib.inference.streaming.timeline` returns it. Without its `attrs` (read from a
+            CSV, say) there is no waveform.
     """
     emotions = [emotion for emotion in COLOURS if emotion in table]
     envelope = table.attrs.get("envelope")
-    figure, axes = subplots(
-        1 + bool(envelope),
-        1,
-        figsize=(WIDTH, 2.6 + 1.1 * bool(envelope)),
-        sharex=True,
-        squeeze=False,
-        height_ratios=[1, 2] if envelope else [1],
-    )
-    below = axes[-1, 0]
+    title = f"Emotion over time: {text(table.attrs.get('name', 'a recording'), 60)}"
+    ratios = [1, 2] if envelope else [1]
+    height = 3.7 if envelope else 2.6
+    figure, grid = new_figure(title, height, len(ratios), sharex=True, squeeze=False, height_ratios=ratios)
+    below = grid[-1, 0]
     edges = _edges(table)
     silent = table["emotion"].isna().to_numpy()
     any_silent = bool(silent.any())
-    for panel in axes[:, 0]:
-        panel.stairs(
-            np.where(silent, 1.0, np.nan),
-            edges,
-            baseline=0,
-            fill=True,
-            color=SILENT,
-            lw=0,
-            transform=panel.get_xaxis_transform(),
-            label="no speech" if panel is below and any_silent else None,
-        )
+    for axes in grid[:, 0]:
+        label = "no speech" if axes is below and any_silent else None
+        grey = np.where(silent, 1.0, np.nan)
+        whole_height = {"baseline": 0, "transform": axes.get_xaxis_transform()}
+        axes.stairs(grey, edges, fill=True, color=SILENT, lw=0, label=label, **whole_height)
     if envelope:
-        above = axes[0, 0]
+        above = grid[0, 0]
         above.fill_between(envelope["time"], envelope["low"], envelope["high"], color=GREY, lw=0.4)
         peak = max(1e-3, -min(envelope["low"]), max(envelope["high"]))
         above.set(ylim=(-1.1 * peak, 1.1 * peak), ylabel="amplitude")
-    under = np.zeros(len(table))
+    bottom = np.zeros(len(table))
     for emotion in emotions:
-        over = under + table[emotion].to_numpy(float)
-        below.stairs(over, edges, baseline=under, fill=True, color=COLOURS[emotion], lw=0, label=emotion)
-        under = over
+        top = bottom + table[emotion].to_numpy(float)
+        below.stairs(top, edges, baseline=bottom, fill=True, color=COLOURS[emotion], lw=0, label=emotion)
+        bottom = top
     below.set(ylim=(0, 1), ylabel="probability", xlim=(edges[0], edges[-1]))
     _time_axis(below, edges[-1] - edges[0])
     seconds = (table["end"] - table["start"]).max()
     below.set_xlabel(f"{below.get_xlabel()}; each step is a window of {seconds:.3g} s, drawn around its middle")
-    figure.legend(
-        loc="outside lower center", ncols=min(len(emotions) + any_silent, 9), columnspacing=1.2, handlelength=1
-    )
-    put_title(figure, _story(table, edges))
+    legend_below(figure, min(len(emotions) + any_silent, 9))
     return figure
 
 
 def _edges(table: pd.DataFrame) -> np.ndarray:
-    """Where one window's answer ends and the next one's begins: half-way between their middles."""
+    """The times between windows: half-way between the middles of two neighbours."""
     middles = ((table["start"] + table["end"]) / 2).to_numpy()
     between = (middles[1:] + middles[:-1]) / 2
     return np.concatenate([table["start"].to_numpy()[:1], between, table["end"].to_numpy()[-1:]])
 
 
 def _time_axis(axes, seconds: float) -> None:
-    """Round ticks: seconds in a short recording, minutes in a long one."""
+    """Set round ticks: seconds for a short recording, minutes or hours for a long one."""
     step = next((step for step in TICK_SECONDS if seconds / step <= 10), 86400)
     axes.xaxis.set_major_locator(MultipleLocator(step))
     if seconds <= 120:
@@ -84,13 +72,3 @@ def _time_axis(axes, seconds: float) -> None:
     axes.xaxis.set_major_formatter(
         FuncFormatter(lambda second, _: f"{second // unit // 60:.0f}:{second // unit % 60:02.0f}")
     )
-
-
-def _story(table: pd.DataFrame, edges: np.ndarray) -> str:
-    name = text(table.attrs.get("name", "A recording"), 60)
-    heard = pd.Series(np.diff(edges)).groupby(table["emotion"].to_numpy(), dropna=True).sum()
-    if heard.empty:
-        return f"{name}: no speech is found in it"
-    if len(heard) == 1:
-        return f"{name}: {heard.index[0]} is heard wherever there is speech"
-    return f"{name}: {heard.idxmax()} is heard most, for {heard.max() / heard.sum():.0%} of the speech"

@@ -1,25 +1,12 @@
-// Records from the microphone in the reader's browser, and hands over a WAV of one channel and 16 bits.
+// Records from the microphone in the browser, and returns a WAV file of one channel and 16 bits.
 
-// An ArrayBuffer of a whole WAV file; samples beyond ±1 are clipped, as a sound card would.
+// A Blob of a WAV file; samples beyond ±1 are clipped.
 function wavOf(samples, rate) {
-  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
-  const text = (offset, letters) => [...letters].forEach((c, i) => view.setUint8(offset + i, c.charCodeAt(0)));
-  text(0, "RIFF");
-  view.setUint32(4, 36 + 2 * samples.length, true);
-  text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true); // bytes of what describes the format
-  view.setUint16(20, 1, true); // whole numbers, not compressed
-  view.setUint16(22, 1, true); // channels
-  view.setUint32(24, rate, true);
-  view.setUint32(28, 2 * rate, true); // bytes a second
-  view.setUint16(32, 2, true); // bytes a sample of all channels
-  view.setUint16(34, 16, true); // bits a sample
-  text(36, "data");
-  view.setUint32(40, 2 * samples.length, true);
-  samples.forEach((sample, i) => {
-    view.setInt16(44 + 2 * i, Math.round(32767 * Math.max(-1, Math.min(1, sample))), true);
-  });
-  return view.buffer;
+  const integers = Int16Array.from(samples, (sample) => Math.round(32767 * Math.max(-1, Math.min(1, sample))));
+  // 16 bytes follow: PCM (1) of 1 channel; samples and bytes a second; 2 bytes, which are 16 bits, a sample.
+  const format = Uint32Array.of(16, 1 + (1 << 16), rate, 2 * rate, 2 + (16 << 16));
+  const [bytes, following] = [integers.byteLength, 36 + integers.byteLength].map((number) => Uint32Array.of(number));
+  return new Blob(["RIFF", following, "WAVEfmt ", format, "data", bytes, integers], { type: "audio/wav" });
 }
 
 // The mean of the channels of an AudioBuffer.
@@ -31,78 +18,61 @@ function monoOf(audio) {
   return mono;
 }
 
-function base64Of(blob) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result.split(",")[1]);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
-}
-
 const FAILURES = {
   NotAllowedError: "The browser does not let this page use the microphone. Allow it beside the address, and record again.",
   NotFoundError: "No microphone was found. Plug one in, or use a file.",
-  NotReadableError: "Another programme holds the microphone. Close it, and record again.",
-  NotSupportedError: "This page cannot record: browsers let only pages of https:// and localhost, and some editors let none. Record with another programme, and use the file.",
+  NotReadableError: "Another programme uses the microphone. Close it, and record again.",
+  NotSupportedError: "This page cannot record: browsers allow it only to pages of https:// and localhost, and some editors to none. Record with another programme, and use the file.",
   EncodingError: "Nothing was recorded. Speak, and then press Stop.",
 };
 
-// Runs the buttons in `root`. The promise is of the first recording, {wav: base64}, or of why there is none, {error}.
-function recorder(root, longestSeconds, rate) {
+// Runs the buttons in `root`. Returns a promise of the first recording, {wav: base64}, or of the reason for none, {error}.
+function recorder(root, maxSeconds, rate) {
   const part = (name) => root.querySelector(`[data-part="${name}"]`);
-  const [record, stop, says, player, save] = ["record", "stop", "says", "player", "save"].map(part);
+  const [record, stop, message, player, save] = ["record", "stop", "message", "player", "save"].map(part);
 
-  async function open() {
+  async function wavFromMicrophone() {
     if (!navigator.mediaDevices || !window.MediaRecorder) throw { name: "NotSupportedError" };
-    // What browsers do for telephone calls takes away loudness and breath, which emotion is heard by.
+    // Processing for telephone calls removes loudness and breath, which carry emotion.
     const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-    return navigator.mediaDevices.getUserMedia({ audio: plain });
-  }
-
-  function untilStopped(stream) {
-    return new Promise((resolve, reject) => {
-      const chunks = [], machine = new MediaRecorder(stream, { audioBitsPerSecond: 256000 });
-      const started = performance.now();
-      const clock = setInterval(() => {
-        const seconds = (performance.now() - started) / 1000;
-        says.textContent = `recording, ${seconds.toFixed(1)} of at most ${longestSeconds} s`;
-        if (seconds >= longestSeconds) stop.click();
-      }, 100);
-      machine.ondataavailable = (event) => chunks.push(event.data);
-      machine.onerror = (event) => reject(event.error);
-      machine.onstop = () => { clearInterval(clock); resolve(new Blob(chunks, { type: machine.mimeType })); };
-      stop.onclick = () => { stop.disabled = true; machine.stop(); };
-      stop.disabled = false;
-      machine.start();
-    });
-  }
-
-  async function once() {
-    const stream = await open();
-    let recorded;
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+    const started = performance.now();
+    const clock = setInterval(() => {
+      const seconds = (performance.now() - started) / 1000;
+      message.textContent = `recording, ${seconds.toFixed(1)} of at most ${maxSeconds} s`;
+      if (seconds >= maxSeconds) stop.click();
+    }, 100);
     try {
-      recorded = await untilStopped(stream);
+      const encoded = await new Promise((resolve, reject) => {
+        const media = new MediaRecorder(stream, { audioBitsPerSecond: 256000 });
+        media.ondataavailable = (event) => resolve(event.data);
+        media.onerror = (event) => reject(event.error);
+        stop.onclick = () => { stop.disabled = true; media.stop(); };
+        stop.disabled = false;
+        media.start();
+      });
+      const audio = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await encoded.arrayBuffer());
+      return wavOf(monoOf(audio), rate);
     } finally {
-      stream.getTracks().forEach((track) => track.stop()); // the browser's red dot goes out
+      clearInterval(clock);
+      stream.getTracks().forEach((track) => track.stop()); // switches off the browser's recording sign
     }
-    const audio = await new OfflineAudioContext(1, 1, rate).decodeAudioData(await recorded.arrayBuffer());
-    const wav = new Blob([wavOf(monoOf(audio), rate)], { type: "audio/wav" });
-    player.src = save.href = URL.createObjectURL(wav);
-    player.hidden = save.hidden = false;
-    says.textContent = `${audio.duration.toFixed(1)} s recorded.`;
-    return { wav: await base64Of(wav) };
   }
 
   return new Promise((resolve) => {
     record.onclick = async () => {
       record.disabled = true;
-      says.textContent = "waiting for the microphone …";
+      message.textContent = "waiting for the microphone …";
       try {
-        resolve(await once());
+        const wav = await wavFromMicrophone();
+        player.src = save.href = URL.createObjectURL(wav);
+        player.hidden = save.hidden = false;
+        message.textContent = `${((wav.size - 44) / 2 / rate).toFixed(1)} s recorded.`;
+        const bytes = new Uint8Array(await wav.arrayBuffer());
+        resolve({ wav: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")) });
       } catch (error) {
-        says.textContent = FAILURES[error.name] || `It could not be recorded: ${error.message || error.name}`;
-        resolve({ error: says.textContent });
+        message.textContent = FAILURES[error.name] || `Recording failed: ${error.message || error.name}`;
+        resolve({ error: message.textContent });
       }
       record.disabled = false;
       stop.disabled = true;

@@ -7,14 +7,14 @@ button.onclick = () => {
   button.textContent = open ? "Hide code" : "Show code";
 };
 for (const table of document.querySelectorAll("table.dataframe")) {
-  // pandas gives the name of the index a row of its own: it moves up where there is room.
+  // pandas writes the name of the index into a second row: move it up where the first row has room.
   const [first, second, ...more] = table.tHead.rows;
   if (second && !more.length && !first.cells[0].textContent && [...second.cells].slice(1).every((cell) => !cell.textContent)) {
     first.cells[0].textContent = second.cells[0].textContent;
     second.remove();
   }
-  // Columns of numbers stand on the right, where their digits line up; long text does not wrap to a sliver.
-  // Counted from the right: on the left, one cell of the index may stand for several rows.
+  // Align columns of numbers on the right, and let long text wrap. Columns are counted from the right, because one
+  // cell of the index may span several rows.
   const rows = [...table.tBodies[0].rows];
   const columns = rows.length ? rows[0].cells.length : 0;
   const fromRight = (row, i) => row.cells[row.cells.length - 1 - i];
@@ -25,4 +25,8 @@ for (const table of document.querySelectorAll("table.dataframe")) {
     const heads = [...table.tHead.rows].map((row) => fromRight(row, i)).filter(Boolean);
     [...cells, ...heads].forEach((cell) => cell.classList.add("num"));
   }
+}
+// A tap enlarges a picture on a narrow screen.
+for (const picture of document.querySelectorAll(".output_png img")) {
+  picture.onclick = () => picture.classList.toggle("enlarged");
 }
