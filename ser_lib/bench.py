@@ -22,7 +22,7 @@ from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.streaming import Stream
 from ser_lib.models.base import Inputs, Model
-from ser_lib.recipes import Recipe, load_recipe
+from ser_lib.recipes import Input, Recipe, load_recipe
 
 AUDIO: dict[str, Any] = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
 # Clips on which the slow ways are measured.
@@ -93,7 +93,8 @@ def embedding(clips: pd.DataFrame, corpus: str, encoder: str) -> None:
     show("one clip at a time, float32, as padded", FEW, loop)
     batched = timed(lambda: huggingface(loaded, [prepare(path, **AUDIO) for path in paths]))[1]
     show("batches of 16, float32, as padded", FEW, batched)
-    embed = partial(embeddings.embed, clips, encoder, audio=AUDIO, device=str(device), progress=False)
+    settings = Input(encoder=encoder, layers="all", pooling="mean+std", audio=AUDIO)
+    embed = partial(embeddings.embed, clips, settings, str(device), progress=False)
     ours = timed(embed)[1]
     show(f"ours, {pick_precision('auto', device)}, model and files to load", len(clips), ours)
     show("ours again, from the store", len(clips), timed(embed)[1])
