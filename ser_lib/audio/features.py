@@ -58,7 +58,7 @@ def mfcc(
     return np.concatenate(parts).T.astype(np.float32)
 
 
-ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = {"mfcc": mfcc}
+ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = dict(mfcc=mfcc)
 
 
 def settings_of(kind: str) -> list[str]:

@@ -29,15 +29,20 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, KeyError, 
 
 
 def collect(
-    clips: pd.DataFrame, kind: str, settings: dict, compute: Callable[[str], np.ndarray], progress: bool = True
+    clips: pd.DataFrame,
+    kind: str,
+    settings: dict,
+    compute: Callable[[str], np.ndarray],
+    progress: bool = True,
+    n_jobs: int = -1,
 ) -> list[np.ndarray]:
-    """One array for each row of `clips`, read from the store or computed on all cores and stored.
+    """One array for each row of `clips`, read from the store or computed by `n_jobs` processes (-1: one a core).
 
     Clips with the same `audio_hash` are computed once, and after a kill or a full disk only the missing arrays. Several
     processes may fill one store.
 
     Args:
-        kind: the name of what is computed ("mfcc"), which is the folder's name.
+        kind: the name of what is computed, which is the folder's name.
         settings: everything that changes the result, in types of JSON.
         compute: the function of a path that computes an array; it is pickled for other processes.
     """
@@ -45,7 +50,7 @@ def collect(
     arrays = {key: array for key in paths if (array := get(kind, settings, key)) is not None}
     missing = [key for key in paths if key not in arrays]
     # For a few clips, starting processes would take longer than computing.
-    parallel = Parallel(n_jobs=-1 if len(missing) > 16 else 1, return_as="generator")
+    parallel = Parallel(n_jobs=n_jobs if len(missing) > 16 else 1, return_as="generator")
     computed = parallel(delayed(compute)(paths[key]) for key in missing)
     bar = tqdm(computed, total=len(missing), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
     for key, array in zip(missing, bar, strict=True):

@@ -18,7 +18,7 @@ from ser_lib.models.network_models import AcousticNetwork, FrozenEncoder
 from ser_lib.models.settings import Input, ModelSettings, Names, Section, Training
 
 # isort: split
-from ser_lib.models import finetuned_encoder  # noqa: F401  # enters "finetune" into MODELS, after the heads
+from ser_lib.models import finetuned_encoder  # noqa: F401  # enters its class into MODELS, after the heads
 
 FOLDER = Path(__file__).parent
 
