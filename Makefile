@@ -25,7 +25,7 @@ help: ## List these commands
 
 # README and docs hold tables between markers; `ser results --readme` writes them anew.
 define write_tables
-	@for page in $$(grep -l ': begin -->' README.md docs/*.md); do $(BIN)/ser results --readme "$$page" || exit 1; done
+	@$(BIN)/ser results --readme $$(grep -l ': begin -->' README.md docs/*.md)
 endef
 
 report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write reports/RECIPE/PROTOCOL/*.html

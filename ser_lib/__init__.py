@@ -13,7 +13,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")
 # So that transformers loads a frozen encoder with its head like any checkpoint; imports nothing heavy.
 register()
 
-# Imported where they are first used, so that `ser --help` answers at once.
+# Imported when they are first used, so that `ser --help` answers at once.
 _PUBLIC = {
     "EMOTIONS": "corpora.labels",
     "SerError": "common.errors",
@@ -27,6 +27,6 @@ __all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str):
-    if name in _PUBLIC:
-        return getattr(import_module(f"ser_lib.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module 'ser_lib' has no attribute {name!r}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'ser_lib' has no attribute {name!r}")
+    return getattr(import_module(f"ser_lib.{_PUBLIC[name]}"), name)

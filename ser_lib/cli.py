@@ -1,4 +1,4 @@
-"""The command line `ser …`: each command is a function, whose parameters name the options that it takes.
+"""The command line `ser …`: each command is a function, and its parameters name the options that it takes.
 
 The first line of a function's docstring is the command's help, the lines below it are examples. A function imports
 what it needs when it is called, so that `ser --help` answers at once.
@@ -9,34 +9,29 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import ser_lib
 from ser_lib.common.errors import SerError
 
-COMMANDS: dict[str, Callable[..., None]] = {}
-OPTIONS: dict[str, tuple[str, dict]] = {}
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a function as the command of its name."""
-    COMMANDS[function.__name__] = function
-    return function
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {}
 
 
 def option(flag: str, help: str, parameter: str | None = None, **settings) -> None:
     """Define an option for the commands that have a parameter of its name, or of the name given.
 
-    Args:
-        flag: "--data-dir"; without dashes a positional argument, optional where the parameter has a default.
-        settings: of `ArgumentParser.add_argument`, and `group`: a heading in the help, with a description below it.
+    A flag without dashes is a positional argument, optional where the parameter has a default. The settings are those of
+    `ArgumentParser.add_argument`, and `group`: a heading in the help, with a description below it.
     """
     OPTIONS[parameter or flag.strip("-").replace("-", "_")] = (flag, {"help": help, **settings})
 
 
 CSV_COLUMNS = "a CSV with the columns path, emotion, speaker"
 TIMELINE = "emotion over time"
+FOLD: dict[str, Any] = {"default": 0, "metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
+DETECTORS = ["energy", "silero", "none"]
 OWN_SPLIT = """a split of your own
 In place of a recipe: a folder that holds train/ and test/, or a CSV with the columns path and
 subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold
@@ -59,16 +54,14 @@ option("model", "a run folder, or the name of one on the Hugging Face Hub", meta
 option("runs", "two or more run folders: each pair is compared", nargs="+", metavar="RUN")
 option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
 option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
-option("--fold", 'the fold of the model: a number, or "all" for the mean of all (default: 0)', default="0", metavar="K")
+option("--fold", 'the fold of the model: a number, or "all" for the mean of all (default: 0)', **FOLD)
 option("--json", "print one line of JSON a file in place of the table", action="store_true")
 option("--csv", "write the table to this file as well", metavar="FILE")
 option("--timeline", "write FILE-timeline.csv and .png, and print the emotions", action="store_true", group=TIMELINE)
 option("--window", "seconds of a window (default: as the recipe)", type=float, metavar="S", group=TIMELINE)
 option("--hop", "seconds from window to window (default: 1, or a window)", type=float, metavar="S", group=TIMELINE)
 option("--smoothing", "time constant in seconds; 0: none (default: 2)", type=float, metavar="S", group=TIMELINE)
-option(
-    "--speech", "detect it by loudness (default) or silero-vad", choices=["energy", "silero", "none"], group=TIMELINE
-)
+option("--speech", "detect speech by loudness (default) or silero-vad", choices=DETECTORS, group=TIMELINE)
 option("--output", "the folder to write (default: the current one; of an export, the run folder)", metavar="DIR")
 option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
@@ -78,7 +71,7 @@ option("--fail", "exit with status 1 if there is a red leak", action="store_true
 option("--index", "write only the index page of the pages that are there", action="store_true")
 option("--encoder", "in place of the pretrained encoders of the recipes")
 option("--bundled", "a small audit, on the bundled corpus alone", action="store_true")
-option("--readme", "write the tables between the markers of this file", metavar="FILE")
+option("--readme", "write the tables between the markers of these files", nargs="+", metavar="FILE")
 option("--port", "of 127.0.0.1 (default: the first free one from 7860)", type=int)
 option("--no-browser", "print the page's address without opening it", action="store_true")
 option("--to", "onnx: runs without PyTorch", required=True, choices=["onnx", "hub"])
@@ -89,19 +82,14 @@ option("--corpus", "the clips to embed (default: the bundled corpus)", "bench_co
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; in what it returns, `function` is the command's function."""
-    parser = argparse.ArgumentParser(
-        prog="ser", description="Speech emotion recognition; every score names the protocol that produced it."
-    )
+    about = "Speech emotion recognition; every score names the protocol that produced it."
+    parser = argparse.ArgumentParser(prog="ser", description=about)
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
     for name, function in COMMANDS.items():
         summary, _, examples = (inspect.getdoc(function) or "").partition("\n\n")
-        subparser = subparsers.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=f"examples:\n{examples}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        epilog = f"examples:\n{examples}"
+        subparser = subparsers.add_parser(name, help=summary, description=summary, epilog=epilog, formatter_class=raw)
         subparser.set_defaults(function=function)
         sections = {}
         for parameter in inspect.signature(function).parameters.values():
@@ -165,29 +153,22 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
 
     from ser_lib.corpora import lasting_name
 
-    overrides = [item for text in settings for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())]
-    if corpus:
-        overrides.insert(0, f"corpora={yaml_list(corpus)}")
-    for number, override in enumerate(overrides):
+    def corpora_of(names: list[str]) -> str:
+        on_one_line: dict[str, Any] = {"default_flow_style": True, "allow_unicode": True, "width": 1e6}
+        return f"corpora={yaml.safe_dump(list(map(lasting_name, names)), **on_one_line).strip()}"
+
+    overrides = [corpora_of(corpus)] if corpus else []
+    for override in (item for text in settings for item in re.split(r"\s+(?=[\w.]+\s*=)", text.strip())):
         key, _, value = (part.strip() for part in override.partition("="))
         if key == "input.encoder" and Path(value).is_dir():
-            overrides[number] = f"{key}={absolute(value)}"
+            override = f"{key}={absolute(value)}"
         if key == "corpora" and re.search(r"\.[ct]sv\b", value, re.IGNORECASE):
-            try:
+            # Text that is not YAML is reported by `load_recipe`.
+            with suppress(yaml.YAMLError):
                 names = yaml.safe_load(value)
-            except yaml.YAMLError:
-                # `load_recipe` reports it.
-                continue
-            names = [names] if isinstance(names, str) else names
-            overrides[number] = f"{key}={yaml_list([lasting_name(str(name)) for name in names])}"
+                override = corpora_of([names] if isinstance(names, str) else list(map(str, names)))
+        overrides.append(override)
     return overrides
-
-
-def yaml_list(names: list[str]) -> str:
-    """The names as a YAML list on one line, quoted where necessary: `[ravdess, my.csv]`."""
-    import yaml
-
-    return yaml.safe_dump(names, default_flow_style=True, allow_unicode=True, width=10**6).strip()
 
 
 def recipe_of(recipe: str, variant: str, corpus: list[str], settings: list[str]):
@@ -195,15 +176,6 @@ def recipe_of(recipe: str, variant: str, corpus: list[str], settings: list[str])
     return ser_lib.load_recipe(recipe, variant, overrides_of(corpus, settings))
 
 
-def fold_number(fold: str) -> int | str:
-    """The value of `--fold`: a number, or "all"."""
-    try:
-        return fold if fold == "all" else int(fold)
-    except ValueError as error:
-        raise SerError(f'--fold expects a number or "all", not {fold!r}.') from error
-
-
-@command
 def corpora(names, data_dir):
     """List the corpora, or load some and count their clips.
 
@@ -219,12 +191,10 @@ def corpora(names, data_dir):
         print(pd.crosstab(clips["corpus"], clips["emotion"], margins=True, margins_name="all").to_string())
         return
     for corpus in CORPORA.values():
-        source = f"kagglehub {corpus.handle}" if corpus.handle else corpus.folder
-        counts = f"{corpus.clips:5} clips {corpus.speakers:3} speakers"
-        print(f"{corpus.name:8} {counts}  {corpus.title}; {corpus.licence}; {source}")
+        facts = (corpus.title, corpus.licence, f"kagglehub {corpus.handle}" if corpus.handle else str(corpus.folder))
+        print(f"{corpus.name:8} {corpus.clips:5} clips {corpus.speakers:3} speakers  {'; '.join(facts)}")
 
 
-@command
 def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
     """Load the clips, split them, and compute the features into the cache.
 
@@ -241,7 +211,6 @@ def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
     print(f"inputs: {size} ({recipe.features_label}, {recipe.input_label})")
 
 
-@command
 def train(recipe, protocol, seed, variant, corpus, set, folds, data_dir, runs_dir):
     """Train and test every fold of a recipe, and write the run folder.
 
@@ -273,7 +242,6 @@ def train(recipe, protocol, seed, variant, corpus, set, folds, data_dir, runs_di
     print(f"{run.recipe.folder_name}, {run.protocol}: UAR {uar}, accuracy {accuracy}\n{run.folder}")
 
 
-@command
 def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, reports_dir):
     """Score finished runs and write their row into reports/results.csv.
 
@@ -284,29 +252,24 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
     from ser_lib.training.resume import unfinished_folds
 
     recipe = recipe_of(recipe, variant, corpus, set)
-    folders = [run_folder(recipe, protocol, seed, runs_dir) for seed in seeds]
-    for folder in folders:
+    runs = []
+    for folder in (run_folder(recipe, protocol, seed, runs_dir) for seed in seeds):
         folds = ",".join(map(str, unfinished_folds(folder)))
         if folds and not folder.is_dir():
-            raise SerError(
-                f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`, "
-                "or all that are missing with `ser train …`."
-            )
+            raise SerError(f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`.")
         if folds:
             print_error(f"{folder} is scored as it was before; a newer run still lacks the folds {folds}")
-    runs = [ser_lib.load_run(folder) for folder in folders]
-    for run in runs:
+        run = ser_lib.load_run(folder)
         if run.recipe != recipe:
+            settings = f"other settings ({run.recipe.variant_label})"
             raise SerError(
-                f"{run.folder} was trained with other settings ({run.recipe.variant_label}): "
-                "give the same --variant and --set, or train it again."
+                f"{folder} was trained with {settings}: give the same --variant and --set, or train it again."
             )
+        runs.append(run)
     rows = result_rows(runs)
-    path = update_results(rows, reports_dir)
-    print(f"{markdown(rows)}\n{path}")
+    print(f"{markdown(rows)}\n{update_results(rows, reports_dir)}")
 
 
-@command
 def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, output):
     """Predict the emotion of recordings with the model of a finished run.
 
@@ -315,44 +278,36 @@ def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, 
     ser predict RUN meeting.mp3 --timeline --output timelines/
     """
     run = ser_lib.load_run(model)
-    settings = {"hop_seconds": hop, "window_seconds": window, "smoothing_seconds": smoothing, "detector": speech}
-    options = {"--window": window, "--hop": hop, "--smoothing": smoothing, "--speech": speech, "--output": output}
-    for name, value in options.items():
-        if value is not None and not timeline:
-            raise SerError(f"{name} is about a timeline: give --timeline with it.")
+    options = {"window_seconds": window, "hop_seconds": hop, "smoothing_seconds": smoothing, "detector": speech}
+    settings = {name: value for name, value in options.items() if value is not None}
+    if (settings or output) and not timeline:
+        raise SerError("--window, --hop, --smoothing, --speech and --output are about a timeline: give --timeline.")
+    n_files = n_failed = 0
     if timeline:
-        settings = {name: value for name, value in settings.items() if value is not None}
-        n_files, n_failed = print_timelines(run.predictor(fold_number(fold)), files, output or ".", json, settings)
+        from ser_lib.inference.streaming import stretches
+        from ser_lib.reports.timelines import write_timelines
+
+        for path, table, csv in write_timelines(run.predictor(fold), files, output or ".", **settings):
+            n_files += 1
+            if csv is None or isinstance(table, SerError):
+                n_failed += print_error(str(table))
+            elif json:
+                table.insert(0, "path", str(path))
+                print_json(table, run.emotions)
+            else:
+                short = stretches(table).fillna({"emotion": "(no speech)"}).round(1)
+                print(f"{path}\n{short.to_string(index=False)}\n{csv} {csv.with_suffix('.png')}\n")
     else:
-        table = run.predict(files, fold=fold_number(fold))
+        table = run.predict(files, fold=fold)
         answers = table[table["error"] == ""].drop(columns="error")
+        n_files, n_failed = len(table), len(table) - len(answers)
         if json:
             print_json(answers, run.emotions)
         elif len(answers):
             print(answers.to_string(index=False, float_format="%.3f"))
-        n_files, n_failed = len(table), len(table) - len(answers)
     # Each of them has been named already.
     if n_failed:
         raise SerError(f"{n_failed} of {n_files} files could not be answered, see above.")
-
-
-def print_timelines(predictor, files, folder, json: bool, settings: dict) -> tuple[int, int]:
-    """Write and print the timelines of all files; returns the numbers of files and of failures."""
-    from ser_lib.inference.streaming import stretches
-    from ser_lib.reports.timelines import write_timelines
-
-    n_files = n_failed = 0
-    for path, table, csv in write_timelines(predictor, files, folder, **settings):
-        n_files += 1
-        if csv is None or isinstance(table, SerError):
-            n_failed += print_error(str(table))
-        elif json:
-            table.insert(0, "path", str(path))
-            print_json(table, predictor.emotions)
-        else:
-            short = stretches(table).fillna({"emotion": "(no speech)"}).round(1)
-            print(f"{path}\n{short.to_string(index=False)}\n{csv} {csv.with_suffix('.png')}\n")
-    return n_files, n_failed
 
 
 def print_json(table, emotions: list[str]) -> None:
@@ -365,7 +320,6 @@ def print_json(table, emotions: list[str]) -> None:
         print(json.dumps({**row, "probabilities": probabilities if row["emotion"] else None}))
 
 
-@command
 def score(model, corpora, fold, data_dir, csv):
     """Score a finished run on corpora that it was not trained on, emotion by emotion.
 
@@ -375,7 +329,7 @@ def score(model, corpora, fold, data_dir, csv):
     from ser_lib.common.files import replacing
     from ser_lib.evaluation import unseen_corpora
 
-    table = unseen_corpora.score_on(ser_lib.load_run(model), ser_lib.load_clips(corpora, data_dir), fold_number(fold))
+    table = unseen_corpora.score_on(ser_lib.load_run(model), ser_lib.load_clips(corpora, data_dir), fold)
     print(unseen_corpora.markdown(table))
     if csv:
         with replacing(Path(csv)) as part:
@@ -383,7 +337,6 @@ def score(model, corpora, fold, data_dir, csv):
         print(csv)
 
 
-@command
 def compare(runs, shared):
     """Compare finished runs on the same test clips: which is better?
 
@@ -395,7 +348,6 @@ def compare(runs, shared):
     print(describe_comparison([ser_lib.load_run(folder) for folder in runs], shared))
 
 
-@command
 def audit(
     recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, train, test, validation, html, fail
 ):
@@ -437,7 +389,6 @@ def audit(
         raise SerError(f"{title} leaks: {', '.join(red)}.")
 
 
-@command
 def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, reports_dir, index):
     """Execute the notebooks for a recipe and write their HTML pages and the index.
 
@@ -452,14 +403,12 @@ def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_
         return
     if not recipe:
         raise SerError("name a recipe, such as `ser report demo`, or ask for the index alone with --index.")
-    folders = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir}
-    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), **folders)
-    print("\nThe report is ready. Open in a browser:")
-    for page in [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]:
-        print(f"  {page}")
+    folders = (data_dir, runs_dir, reports_dir)
+    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), *folders)
+    pages = [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]
+    print("\nThe report is ready. Open in a browser:", *pages, sep="\n  ")
 
 
-@command
 def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
     """Measure every published claim again, leak by leak, and write the claims audit.
 
@@ -482,9 +431,8 @@ def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
     print(f"\nThe audit is ready. Open in a browser:\n  {page}")
 
 
-@command
 def results(readme, reports_dir):
-    """Print the table of results as Markdown, or write every table for which a file has markers.
+    """Print the table of results as Markdown, or write every table for which files have markers.
 
     ser results
     ser results --readme README.md
@@ -492,13 +440,12 @@ def results(readme, reports_dir):
     from ser_lib.evaluation.results import markdown, read_results
     from ser_lib.reports.doc_tables import fill_tables
 
-    if readme:
-        fill_tables(Path(readme), reports_dir)
-    else:
+    if not readme:
         print(markdown(read_results(reports_dir)))
+    for file in readme or ():
+        fill_tables(Path(file), reports_dir)
 
 
-@command
 def demo(model, port, no_browser):
     """Serve a page on this computer that predicts the emotion of a voice with a finished run.
 
@@ -514,7 +461,6 @@ def demo(model, port, no_browser):
     serve(ser_lib.load_run(model), port, not no_browser)
 
 
-@command
 def export(model, to, int8, output, data_dir):
     """Write the model of a finished run as ONNX, or as a folder for the Hugging Face Hub.
 
@@ -539,15 +485,13 @@ def export(model, to, int8, output, data_dir):
         return
     folder = to_onnx(run, folder, int8, data_dir=data_dir)
     settings = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
-    difference = f"{settings['largest_difference']:.0e}"
-    print(f"{folder}\nfloat32: {settings['megabytes']} MB, differs by at most {difference} from PyTorch")
+    megabytes, difference = settings["megabytes"], settings["largest_difference"]
+    print(f"{folder}\nfloat32: {megabytes} MB, differs by at most {difference:.0e} from PyTorch")
     if int8:
         print(f"int8: {describe_int8(settings)}")
-    print(f"use it without PyTorch: python {folder / 'run_onnx.py'} my-voice.wav")
-    print(f"what it needs is listed in {folder / 'README.md'}")
+    print(f"use it without PyTorch, as {folder / 'README.md'} says: python {folder / 'run_onnx.py'} my-voice.wav")
 
 
-@command
 def bench(bench_encoder, bench_corpus):
     """Measure the speed of features, embedding, the cache, training and streams.
 
@@ -557,3 +501,12 @@ def bench(bench_encoder, bench_corpus):
     from ser_lib.bench import run_benchmarks
 
     run_benchmarks(bench_encoder, bench_corpus)
+
+
+COMMANDS = {
+    function.__name__: function
+    for function in (
+        *(corpora, prepare, train, evaluate, predict, score, compare),
+        *(audit, report, claims, results, demo, export, bench),
+    )
+}

@@ -3,9 +3,7 @@
 import os
 import re
 
-import numpy as np
 import pytest
-import torch
 from tiny import tiny_checkpoint
 
 from ser_lib import bench
@@ -20,34 +18,18 @@ def test_prints_every_rate_and_leaves_no_trace(kind, tmp_path, monkeypatch, caps
     monkeypatch.setattr(bench, "load_clips", lambda *_, **__: few)
     monkeypatch.setattr(bench, "FEW", 2)
     monkeypatch.setattr(bench, "STREAM_SECONDS", 12)
-    monkeypatch.setattr(bench, "ceiling", lambda *_: 1e12)
-    before = dict(os.environ)
+    before = dict(os.environ), sorted(tmp_path.rglob("cache/store/**"))
     bench.run_benchmarks(encoder)
-    assert dict(os.environ) == before and not list((tmp_path / "cache").glob("store/*"))
+    assert (dict(os.environ), sorted(tmp_path.rglob("cache/store/**"))) == before
     printed = capsys.readouterr().out
     rates = dict(re.findall(r"^(.{42}) +\d+\.\d\d s +([\d.,]+) [\w ]+/s$", printed, re.MULTILINE))
     assert len(rates) == 14 and all(float(rate.replace(",", "")) > 0 for rate in rates.values())
     assert re.search(rf"{kind}, 0\.\d M parameters, on sample: 13 clips of", printed)
     told = r"real-time factor \d\.\d{4}; a push of 1 s takes [\d.]+ ms in the median, [\d.]+ ms at the 95th"
     assert len(re.findall(told, printed)) == 2
-    assert re.search(r"ours is [\d.]+ x the loop, [\d.]+ x the batches\n\d+ of 1,000 GFLOP/s", printed)
+    assert re.search(r"ours is [\d.]+ x the loop, [\d.]+ x the batches\n", printed)
 
 
 def test_random_weights_have_whisper_bases_shape(tmp_path):
     encoder = load_encoder(bench.random_whisper_base(tmp_path / "random"))
     assert (encoder.n_layers, encoder.n_features, encoder.n_parameters) == (7, 512, 20_590_592)
-
-
-def test_operations_are_counted_as_by_hand(tmp_path):
-    encoder = load_encoder(str(tiny_checkpoint(tmp_path / "whisper", "whisper")))
-    frames, width, inner = 50, 32, 48
-    layer = frames * (4 * width**2 + 2 * width * inner) + 2 * frames**2 * width
-    # One frame more than the clip's own, and the silence behind it: a few in a hundred of the work of a real model.
-    convolutions = (2 * frames + 1) * 80 * width * 3 + (frames + 1) * width**2 * 3
-    log_mel = 201 * 80 * (2 * frames + 5)
-    counted = bench.flops(encoder, [np.zeros(320 * frames, np.float32)] * 3)
-    assert counted == 3 * 2 * (2 * layer + convolutions + log_mel)
-
-
-def test_the_ceiling_is_a_rate_of_this_machine():
-    assert 1e8 < bench.ceiling("float32", torch.device("cpu")) < 1e14

@@ -1,17 +1,12 @@
 """Random changes of training clips: noise, speed, pitch, loudness and reverberation, one function each.
 
-Written on numpy, soxr, librosa and scipy, since audiomentations (last release September 2025) requires librosa < 0.12.
-
-A waveform is float32 of shape (n_samples,). Nothing is clipped to ±1, since models read the samples unchanged.
+Nothing is clipped to ±1, since models read the samples unchanged. The package audiomentations requires librosa < 0.12.
 """
 
 import numpy as np
 import soxr
 
 from ser_lib.common.errors import SerError
-
-# Long enough for the harmonics of a low voice, short enough for its syllables.
-PITCH_WINDOW_SECONDS = 0.064
 
 Range = tuple[float, float] | None
 
@@ -30,29 +25,18 @@ def augment(
 ) -> np.ndarray:
     """Apply each effect that has a range, with the same probability, at a strength drawn uniformly from its range.
 
-    Args:
-        noise_db: the range of the signal-to-noise ratio of `add_noise`.
-        speed, pitch_semitones, gain_db, reverberation_seconds: the ranges of the functions below.
-        probability: 0 to 1, for each effect independently.
-
-    Returns:
-        waveform, float32; only `speed` changes its length.
-
-    Raises:
-        SerError: the lower end of a range is above the upper end, or a value is not possible.
+    The ranges are of the arguments of the functions below, and of decibels of gain; only `speed` changes the length.
     """
+    rate = sampling_rate
     # In the order of a recording: the voice, the room, the noise, the recorder's level.
-    effects = {
-        "speed": (speed, lambda value: change_speed(waveform, value)),
-        "pitch_semitones": (pitch_semitones, lambda value: shift_pitch(waveform, sampling_rate, value)),
-        "reverberation_seconds": (
-            reverberation_seconds,
-            lambda value: reverberate(waveform, sampling_rate, value, rng),
-        ),
-        "noise_db": (noise_db, lambda value: add_noise(waveform, value, rng)),
-        "gain_db": (gain_db, lambda value: change_gain(waveform, value)),
-    }
-    for name, (limits, effect) in effects.items():
+    effects = (
+        ("speed", speed, lambda value: change_speed(waveform, value)),
+        ("pitch_semitones", pitch_semitones, lambda value: shift_pitch(waveform, rate, value)),
+        ("reverberation_seconds", reverberation_seconds, lambda value: reverberate(waveform, rate, value, rng)),
+        ("noise_db", noise_db, lambda value: add_noise(waveform, value, rng)),
+        ("gain_db", gain_db, lambda value: (waveform * 10 ** (value / 20)).astype(np.float32)),
+    )
+    for name, limits, effect in effects:
         if limits is None:
             continue
         low, high = limits
@@ -69,27 +53,16 @@ def add_noise(waveform: np.ndarray, noise_db: float, rng: np.random.Generator) -
 
 
 def mix(waveform: np.ndarray, noise: np.ndarray, noise_db: float) -> np.ndarray:
-    """Add noise, scaled to a mean power of `noise_db` dB below that of the clip; silence stays silent.
-
-    Raises:
-        SerError: the noise is silent, or its length is not the clip's.
-    """
-    if len(noise) != len(waveform):
-        raise SerError(f"expected noise as long as the clip, {len(waveform)} samples, got {len(noise)}.")
+    """Add noise of the clip's length, scaled to a mean power of `noise_db` dB below the clip's; silence stays silent."""
     power, noise_power = (np.square(part, dtype=np.float64).mean() for part in (waveform, noise))
     if not power > 0:
         return waveform
-    if not noise_power > 0:
-        raise SerError("the noise is silent and cannot be scaled to a level: pass noise that is not.")
     gain = np.sqrt(power / noise_power) * 10 ** (-noise_db / 20)
     return (waveform + gain * noise.astype(np.float64)).astype(np.float32)
 
 
 def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
-    """Play faster (above 1) or slower, which changes the pitch too; returns n_samples / speed samples.
-
-    Source: Ko et al. 2015, "Audio augmentation for speech recognition".
-    """
+    """Play faster (above 1) or slower, which changes pitch and length too (Ko et al. 2015)."""
     if not speed > 0:
         raise SerError(f"speed must be above 0 (1.1 is a tenth faster), but is {speed}.")
     return soxr.resample(waveform, speed, 1.0)
@@ -99,16 +72,10 @@ def shift_pitch(waveform: np.ndarray, sampling_rate: int, pitch_semitones: float
     """Raise (above 0) or lower the pitch by semitones; length and tempo stay."""
     import librosa
 
-    window = 2 ** round(np.log2(PITCH_WINDOW_SECONDS * sampling_rate))
-    window = min(window, 2 ** int(np.log2(len(waveform))))
-    return librosa.effects.pitch_shift(
-        waveform, sr=sampling_rate, n_steps=pitch_semitones, n_fft=window, hop_length=window // 4
-    )
-
-
-def change_gain(waveform: np.ndarray, gain_db: float) -> np.ndarray:
-    """Make louder (above 0) or quieter by decibels (20: ten times the amplitude)."""
-    return (waveform * 10 ** (gain_db / 20)).astype(np.float32)
+    # 64 ms: long enough for the harmonics of a low voice, short enough for its syllables.
+    window = 2 ** min(round(np.log2(0.064 * sampling_rate)), int(np.log2(len(waveform))))
+    settings = {"n_steps": pitch_semitones, "n_fft": window, "hop_length": window // 4}
+    return librosa.effects.pitch_shift(waveform, sr=sampling_rate, **settings)
 
 
 def reverberate(
@@ -116,8 +83,7 @@ def reverberate(
 ) -> np.ndarray:
     """Add the echo of a room, which falls by 60 dB in `reverberation_seconds`; length and mean power stay.
 
-    The room's impulse response is the direct sound followed by exponentially decaying white noise of equal energy
-    (Polack 1988). The echo after the end of the clip is cut off.
+    The impulse response is the direct sound, then exponentially decaying white noise of equal energy (Polack 1988).
     """
     from scipy.signal import fftconvolve
 

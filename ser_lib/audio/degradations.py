@@ -1,7 +1,7 @@
 """Degraded recordings: noise, a room, a telephone line, a codec, and clips cut short.
 
-A waveform is float32 of shape (n_samples,), one channel; only `first_seconds` changes its length. The effect does not
-depend on the clip's loudness. Nothing is clipped to ±1, so files of degraded clips must hold floats.
+Only `first_seconds` changes the length of a waveform. The effect does not depend on the clip's loudness. Nothing is
+clipped to ±1, so files of degraded clips must hold floats.
 """
 
 import io
@@ -14,14 +14,6 @@ import soundfile
 from ser_lib.audio import reading
 from ser_lib.audio.augmentation import add_noise, mix, reverberate
 from ser_lib.common.errors import SerError
-
-# Pink noise has equal power in each octave; lower octaves are inaudible.
-LOWEST_HZ = 20
-TELEPHONE_RATE = 8000
-# In Hz: ITU-T G.712.
-TELEPHONE_BAND = (300, 3400)
-# In samples: 576 of the encoder (LAME), 529 of the decoder.
-MP3_DELAY = 1105
 
 # For each kind of degradation the unit of its value ("": no value), and what it does.
 KINDS: dict[str, tuple[str, Callable[..., np.ndarray]]] = {
@@ -36,11 +28,7 @@ KINDS: dict[str, tuple[str, Callable[..., np.ndarray]]] = {
 
 
 class Condition(NamedTuple):
-    """One of `KINDS` with its value: `Condition("babble", 10)`, `Condition("telephone")`.
-
-    >>> Condition("MP3", 32).name
-    'MP3 32 kbit/s'
-    """
+    """One of `KINDS` with its value: `Condition("babble", 10)`, `Condition("telephone")`."""
 
     kind: str
     value: float | None = None
@@ -63,12 +51,6 @@ def degrade(
         condition: the value of white, pink and babble is the signal-to-noise ratio in dB over the whole clip; that of
             the other kinds is the last argument of `reverberate`, `mp3` and `first_seconds`.
         voices: waveforms of other speakers, for babble.
-
-    Returns:
-        waveform, float32; silence stays silent.
-
-    Raises:
-        SerError: the kind is unknown, its value is missing or out of range, or babble has no voices.
     """
     kind, value = condition
     if kind not in KINDS:
@@ -81,78 +63,52 @@ def degrade(
 
 
 def pink_noise(n_samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Noise from `LOWEST_HZ` up whose power falls by 3 dB an octave, roughly like rain, wind and traffic.
-
-    Returns:
-        float64 of shape (n_samples,), at no defined level.
-    """
+    """Noise from 20 Hz up with equal power in each octave, like rain, wind and traffic; float64, at no defined level."""
     spectrum = np.fft.rfft(rng.standard_normal(n_samples))
     hertz = np.fft.rfftfreq(n_samples, 1 / sampling_rate)
-    audible = hertz >= LOWEST_HZ
+    audible = hertz >= 20
     spectrum[audible] /= np.sqrt(hertz[audible])
     spectrum[~audible] = 0
     return np.fft.irfft(spectrum, n_samples)
 
 
 def babble(voices: Sequence[np.ndarray], n_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """The sum of voices at equal power, each repeated from a random position in its clip.
+    """The sum of voices at equal power, each repeated from a random position in its clip; silent ones are left out.
 
-    Args:
-        voices: waveforms, of which silent ones are left out; about five are a crowd that nobody can follow.
-
-    Returns:
-        float64 of shape (n_samples,), each voice of mean power 1 over its clip.
-
-    Raises:
-        SerError: every voice is silent, or there is none.
+    About five are a crowd that nobody can follow. float64, each voice of mean power 1 over its clip.
     """
-    crowd, n_voices = np.zeros(n_samples), 0
-    for voice in voices:
-        level = np.sqrt(np.square(voice, dtype=np.float64).mean())
-        if level > 0:
-            start, n_voices = rng.integers(len(voice)), n_voices + 1
-            crowd += np.take(voice, np.arange(start, start + n_samples), mode="wrap") / level
-    if not n_voices:
+    audible = [voice for voice in voices if np.any(voice)]
+    if not audible:
         raise SerError(f"babble needs the voices of other clips, but each of the {len(voices)} given is silent.")
+    crowd = np.zeros(n_samples)
+    for voice in audible:
+        start = rng.integers(len(voice))
+        level = np.sqrt(np.square(voice, dtype=np.float64).mean())
+        crowd += np.take(voice, np.arange(start, start + n_samples), mode="wrap") / level
     return crowd
 
 
-def telephone(waveform: np.ndarray, sampling_rate: int, mu_law: bool = True) -> np.ndarray:
-    """Limit a clip to a telephone line, 300 to 3400 Hz sampled at 8 kHz, and return it at `sampling_rate`.
+def telephone(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """A clip over a telephone line, 300 to 3400 Hz (ITU-T G.712) in 8 bits of 8 kHz (G.711); length and rate stay.
 
     A fourth-order Butterworth filter (24 dB an octave on either side), which delays by about a millisecond.
-
-    Args:
-        mu_law: also encode each sample in 8 bits (ITU-T G.711).
     """
     from scipy.signal import butter, sosfilt
 
-    narrow = reading.resample(waveform, sampling_rate, TELEPHONE_RATE)
-    band = butter(4, TELEPHONE_BAND, "bandpass", fs=TELEPHONE_RATE, output="sos")
-    narrow = sosfilt(band, narrow).astype(np.float32)
-    if mu_law:
-        narrow = _coded(narrow, TELEPHONE_RATE, format="WAV", subtype="ULAW")
-    return reading.fit(reading.resample(narrow, TELEPHONE_RATE, sampling_rate), len(waveform))
+    band = butter(4, (300, 3400), "bandpass", fs=8000, output="sos")
+    narrow = sosfilt(band, reading.resample(waveform, sampling_rate, 8000)).astype(np.float32)
+    coded = _coded(narrow, 8000, format="WAV", subtype="ULAW")
+    return reading.fit(reading.resample(coded, 8000, sampling_rate), len(waveform))
 
 
 def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.ndarray:
-    """Encode a clip as MP3 at a constant bitrate and decode it, by LAME and mpg123 in libsndfile.
+    """Encode a clip as MP3 at a constant bitrate and decode it, by LAME and mpg123 in libsndfile; the length stays.
 
     Args:
-        sampling_rate: of MP3: 8000, 11025, 12000 (8 to 64 kbit/s), 16000, 22050, 24000 (8 to 160), 32000, 44100 or
-            48000 Hz (32 to 320).
+        sampling_rate: 8000, 11025, 12000 (8 to 64 kbit/s), 16000, 22050, 24000 (8 to 160), 32000, 44100 or 48000 Hz (32
+            to 320).
         kbit_per_second: rounded to the nearest bitrate of the standard, which are 8 or more apart.
-
-    Returns:
-        waveform of the same length, without the codec's delay.
-
-    Raises:
-        SerError: the bitrate or the sampling rate is out of range, or this libsndfile has no MP3.
     """
-    if "MP3" not in soundfile.available_formats():
-        raise SerError(
-            f"libsndfile {soundfile.__libsndfile_version__} has no MP3, which came with 1.1: pip install -U soundfile."
-        )
     low, high = (8, 64) if sampling_rate < 16000 else (8, 160) if sampling_rate < 32000 else (32, 320)
     if not low <= kbit_per_second <= high:
         raise SerError(f"MP3 at {sampling_rate} Hz has {low} to {high} kbit/s, but {kbit_per_second:g} were asked for.")
@@ -163,8 +119,9 @@ def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.
         decoded = _coded(waveform, sampling_rate, **form)
     except soundfile.LibsndfileError as error:
         raise SerError(f"{sampling_rate} Hz cannot be written as MP3: {error.error_string}") from error
-    # At low bitrates a frame is too short for LAME's note of the clip's length: the decoder does not remove the delay.
-    start = MP3_DELAY if len(decoded) > len(waveform) else 0
+    # At low bitrates a frame is too short for LAME's note of the clip's length, so the decoder does not remove the delay
+    # of the encoder, 576 samples, and its own, 529.
+    start = 1105 if len(decoded) > len(waveform) else 0
     return reading.fit(decoded[start:], len(waveform))
 
 

@@ -3,9 +3,6 @@
 A kind of features is a function of a waveform and its sampling rate that returns float32 of shape (n_frames, n_features).
 `ACOUSTIC_FEATURES` maps its name, which a recipe states as `input.encoder`, to the function; its other parameters are
 fields of the recipe's `input`. To add a kind, write the function and add one line to that table.
-
-Arrays of a clip table are aligned to its rows: (n_clips, n_features) where clips are pooled, or (n_clips, n_frames,
-n_features) with NaN rows behind the last frame of each shorter clip.
 """
 
 from __future__ import annotations
@@ -15,61 +12,18 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ser_lib.audio import reading
 
-if TYPE_CHECKING:  # an exported model runs this module without pandas
+if TYPE_CHECKING:
+    # An exported model runs this module without pandas.
     import pandas as pd
 
 
 def mfcc(
-    waveform: np.ndarray, sampling_rate: int, n_mfcc: int = 40, deltas: bool = False, frame: int = 2048, hop: int = 512
-) -> np.ndarray:
-    """Mel-frequency cepstral coefficients, frame by frame.
-
-    Args:
-        waveform: mono, shape (n_samples,), any positive length: shorter than a frame is padded with zeros.
-        n_mfcc: coefficients a frame, the 0th (log energy) included.
-        deltas: append first and second differences over time (9 frames), so that there are 3 × n_mfcc features.
-        frame, hop: window length and step in samples (librosa's defaults).
-
-    Returns:
-        float32 array of shape (n_frames, n_mfcc or 3 × n_mfcc), n_frames = 1 + n_samples // hop.
-
-    Source: Davis & Mermelstein 1980; the librosa implementation (Slaney mel filters, orthonormal DCT).
-    """
-    import librosa
-
-    if len(waveform) < frame:
-        waveform = np.pad(waveform, (0, frame - len(waveform)))
-    coefficients = librosa.feature.mfcc(y=waveform, sr=sampling_rate, n_mfcc=n_mfcc, n_fft=frame, hop_length=hop)
-    if deltas:
-        # mode="nearest" also serves clips of fewer than 9 frames.
-        differences = [librosa.feature.delta(coefficients, order=order, mode="nearest") for order in (1, 2)]
-        coefficients = np.concatenate([coefficients, *differences])
-    return coefficients.T.astype(np.float32)
-
-
-def pitch_classes(waveform: np.ndarray, sampling_rate: int, frame: int = 2048, hop: int = 512) -> np.ndarray:
-    """Energy in each of the twelve pitch classes, frame by frame, each frame scaled to a maximum of 1.
-
-    Returns:
-        float32 array of shape (n_frames, 12), values 0 to 1; a silent frame is all zeros.
-    """
-    import librosa
-
-    if len(waveform) < frame:
-        waveform = np.pad(waveform, (0, frame - len(waveform)))
-    # A fixed tuning: librosa's estimate from the clip itself moves the bins with the speaker's pitch, and
-    # fails on silence.
-    bins = librosa.feature.chroma_stft(y=waveform, sr=sampling_rate, n_fft=frame, hop_length=hop, tuning=0.0)
-    return np.nan_to_num(bins.T).astype(np.float32)
-
-
-def mfcc_and_chroma(
     waveform: np.ndarray,
     sampling_rate: int,
     n_mfcc: int = 40,
@@ -78,14 +32,33 @@ def mfcc_and_chroma(
     frame: int = 2048,
     hop: int = 512,
 ) -> np.ndarray:
-    """MFCC, and with `chroma` the twelve pitch classes behind them: float32 of shape (n_frames, n_features)."""
-    coefficients = mfcc(waveform, sampling_rate, n_mfcc, deltas, frame, hop)
-    if not chroma:
-        return coefficients
-    return np.concatenate([coefficients, pitch_classes(waveform, sampling_rate, frame, hop)], axis=1)
+    """Mel-frequency cepstral coefficients (Davis & Mermelstein 1980), by librosa: (1 + n_samples // hop, n_features).
+
+    Args:
+        waveform: of any positive length: shorter than a frame is padded with zeros.
+        n_mfcc: coefficients a frame, the 0th (log energy) included.
+        deltas: append first and second differences over time (9 frames).
+        chroma: append the energy in each of the twelve pitch classes, scaled to a maximum of 1 a frame (silence: 0).
+        frame, hop: window length and step in samples.
+    """
+    import librosa
+
+    if len(waveform) < frame:
+        waveform = np.pad(waveform, (0, frame - len(waveform)))
+    spectrum: dict[str, Any] = {"y": waveform, "sr": sampling_rate, "n_fft": frame, "hop_length": hop}
+    coefficients = librosa.feature.mfcc(n_mfcc=n_mfcc, **spectrum)
+    parts = [coefficients]
+    if deltas:
+        # mode="nearest" also serves clips of fewer than 9 frames.
+        parts += [librosa.feature.delta(coefficients, order=order, mode="nearest") for order in (1, 2)]
+    if chroma:
+        # A fixed tuning: librosa's estimate from the clip itself moves the bins with the speaker's pitch, and fails on
+        # silence.
+        parts.append(np.nan_to_num(librosa.feature.chroma_stft(tuning=0.0, **spectrum)))
+    return np.concatenate(parts).T.astype(np.float32)
 
 
-ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = dict(mfcc=mfcc_and_chroma)
+ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = {"mfcc": mfcc}
 
 
 def settings_of(kind: str) -> list[str]:
@@ -93,38 +66,29 @@ def settings_of(kind: str) -> list[str]:
     return list(inspect.signature(ACOUSTIC_FEATURES[kind]).parameters)[2:]
 
 
-def pooled_features(
-    waveform: np.ndarray, sampling_rate: int, *, kind: str | Callable, pooling: str, **settings
+def clip_features(
+    path: str | Path | reading.Recording, audio_settings: dict[str, Any], feature_settings: dict[str, Any]
 ) -> np.ndarray:
-    """Acoustic features of one waveform, pooled over its frames.
+    """Acoustic features of one file or recording, prepared by `ser_lib.audio.reading.prepare`.
 
     Args:
-        kind: key of `ACOUSTIC_FEATURES`, or such a function; `settings` are its parameters.
-        pooling: "mean" over the frames, (n_features,); "mean+std", the standard deviation behind the mean,
-            (2 * n_features,); or "sequence", all frames, (n_frames, n_features).
+        feature_settings: `kind`, a key of `ACOUSTIC_FEATURES` or such a function; its parameters; and `pooling`: "mean"
+            over the frames, "mean+std" with the standard deviation behind it, or "sequence", all frames.
     """
-    frames = (ACOUSTIC_FEATURES[kind] if isinstance(kind, str) else kind)(waveform, sampling_rate, **settings)
+    waveform = reading.prepare(path, **audio_settings)
+    settings = dict(feature_settings)
+    kind, pooling = settings.pop("kind"), settings.pop("pooling")
+    function = ACOUSTIC_FEATURES[kind] if isinstance(kind, str) else kind
+    frames = function(waveform, audio_settings["sampling_rate"], **settings)
     if pooling == "mean+std":
         return np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
     return frames.mean(axis=0) if pooling == "mean" else frames
 
 
-def clip_features(path: str | Path | reading.Recording, audio_settings: dict, feature_settings: dict) -> np.ndarray:
-    """`pooled_features` of one file or recording, prepared by `ser_lib.audio.reading.prepare`."""
-    waveform = reading.prepare(path, **audio_settings)
-    return pooled_features(waveform, audio_settings["sampling_rate"], **feature_settings)
-
-
 def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, progress: bool = True) -> np.ndarray:
-    """Acoustic features of every clip, from the cache where they are there already.
+    """`clip_features` of every clip through the cache: float32 of shape (n_clips, n_features), aligned to the rows.
 
-    Args:
-        clips: clip table; rows with the same `audio_hash` are computed once.
-        audio_settings: keyword arguments of `ser_lib.audio.reading.prepare`.
-        feature_settings: keyword arguments of `pooled_features`.
-
-    Returns:
-        float32 aligned to the rows: (n_clips, n_features), or (n_clips, n_frames, n_features) for "sequence".
+    For "sequence" (n_clips, n_frames, n_features), NaN behind the last frame of a shorter clip.
     """
     from importlib.metadata import version
 
@@ -147,25 +111,17 @@ def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, p
 
 def stack_sequences(arrays: list[np.ndarray]) -> np.ndarray:
     """Stack arrays of shape (n_frames_i, n_features) into (n_clips, longest, n_features), NaN behind the shorter."""
-    longest = max(len(array) for array in arrays)
-    stacked = np.full((len(arrays), longest, arrays[0].shape[1]), np.nan, dtype=np.float32)
+    shape = (len(arrays), max(map(len, arrays)), arrays[0].shape[1])
+    stacked = np.full(shape, np.nan, dtype=np.float32)
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked
 
 
 def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Map clips to a plane: t-SNE of the first 50 principal components of the standardised features.
+    """Map clips to a plane: t-SNE of the first 50 principal components of the standardised features, (n_clips, 2).
 
-    Neighbourhoods have a meaning; distances between groups and the axes have none.
-
-    Args:
-        features: (n_clips, n_features).
-
-    Returns:
-        float array of shape (n_clips, 2).
-
-    Source: van der Maaten & Hinton 2008; the scikit-learn implementation.
+    Neighbourhoods have a meaning; distances between groups and the axes have none (van der Maaten & Hinton 2008).
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -179,17 +135,13 @@ def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
 def standardise_by_speaker(features: np.ndarray, speakers: pd.Series) -> np.ndarray:
     """Standardise every feature to zero mean and unit deviation within each speaker.
 
-    All clips of a speaker are used, unlabelled test clips included: the result is transductive.
-
-    Args:
-        features: (n_clips, n_features) or (n_clips, n_frames, n_features) with NaN padding.
-        speakers: aligned to the rows.
+    All clips of a speaker are used, unlabelled test clips included: the result is transductive. Features are of shape
+    (n_clips, n_features), or (n_clips, n_frames, n_features) with NaN padding.
     """
     standardised = np.empty_like(features)
     axes = tuple(range(features.ndim - 1))
-    names = np.asarray(speakers)
-    for speaker in dict.fromkeys(names):
-        rows = names == speaker
+    for speaker in speakers.unique():
+        rows = (speakers == speaker).to_numpy()
         deviation = np.nanstd(features[rows], axis=axes)
         centred = features[rows] - np.nanmean(features[rows], axis=axes)
         standardised[rows] = centred / np.where(deviation > 1e-8, deviation, 1.0)

@@ -1,16 +1,16 @@
 """Read audio: decode, mix down, resample, trim silence, normalise, crop or pad.
 
 A waveform is float32 of shape (n_samples,), nominally within ±1. A `Recording` in memory may stand in place of a path,
-in the column `path` of a clip table as well. An export to ONNX holds a copy of this module, which must run with NumPy,
-soundfile and soxr alone: other packages are imported in the functions that need them.
+in a clip table as well. An export to ONNX holds a copy of this module, which runs with NumPy, soundfile and soxr alone:
+other packages are imported in the functions that need them.
 """
 
 import io
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,16 +25,17 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 # Audio formats that are not supported: a folder that holds such files causes a warning.
 NOT_READ = (".m4a", ".aac", ".wma", ".amr", ".opus", ".aif", ".aiff", ".au", ".webm", ".3gp")
-MIN_SECONDS = 0.02  # one frame of the usual features; nothing shorter is speech
-RMS_TARGET = 0.1  # -20 dB below full scale: loud, and most speech then peaks below 1
+# One frame of the usual features, and 20 dB below full scale: loud, and most speech then peaks below 1.
+MIN_SECONDS, RMS_TARGET = 0.02, 0.1
 
 
 class Recording(NamedTuple):
-    """Audio in memory, for example from a microphone."""
+    """Audio in memory: float samples of shape (n_samples,) or (n_samples, n_channels), nominally within ±1."""
 
-    samples: np.ndarray  # float of shape (n_samples,) or (n_samples, n_channels), nominally within ±1
-    sampling_rate: int  # Hz
-    name: str = "the recording"  # in messages
+    samples: np.ndarray
+    sampling_rate: int
+    # In messages.
+    name: str = "the recording"
 
     def __str__(self) -> str:
         return self.name
@@ -48,7 +49,8 @@ def files_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     files, visited = [], set()
     for parent, subfolders, names in os.walk(folder, followlinks=True):
         real_path = os.path.realpath(parent)
-        if real_path in visited:  # a link to a parent folder would never end
+        if real_path in visited:
+            # A link to a parent folder would never end.
             subfolders.clear()
             continue
         visited.add(real_path)
@@ -58,28 +60,23 @@ def files_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
 
 
 def expand(path: str | Path) -> list[Path]:
-    """Return all audio files of a folder, or the path itself where it is no folder; log a warning for an empty list."""
+    """All audio files of a folder, or the path itself where it is no folder; an empty list causes a warning."""
     path = Path(path)
     if not path.is_dir():
         return [path]
     files, unsupported = files_in(path), files_in(path, NOT_READ)
     if unsupported:
-        examples = ", ".join(map(str, unsupported[:3])) + (", ..." if len(unsupported) > 3 else "")
-        message = "%d files left out, which are not %s: %s; convert them (`ffmpeg -i FILE out.wav`)"
-        logger.warning(message, len(unsupported), " ".join(SUFFIXES), examples)
+        message = "%d files left out, which are not %s: for example %s; convert them (`ffmpeg -i FILE out.wav`)"
+        logger.warning(message, len(unsupported), " ".join(SUFFIXES), ", ".join(map(str, unsupported[:3])))
     if not files:
         logger.warning("%s: no audio (%s) in this folder", path, " ".join(SUFFIXES))
     return files
 
 
 def decode(source: AudioSource) -> tuple[np.ndarray, int]:
-    """Decode an audio file (WAV, FLAC, OGG, MP3): all channels, at the sampling rate of the file.
+    """Decode an audio file (WAV, FLAC, OGG, MP3): float32 of shape (n_samples, n_channels), and its sampling rate.
 
-    Floating-point samples beyond ±1 are kept. An OGG stream does not state its length, so a truncated one may be read
-    as a shorter clip.
-
-    Returns:
-        samples, float32 of shape (n_samples, n_channels), and the sampling rate in Hz.
+    An OGG stream does not state its length, so a truncated one may be read as a shorter clip.
 
     Raises:
         SerError: the file is missing, unreadable, empty, no audio, truncated, shorter than `MIN_SECONDS`, or has NaN
@@ -90,11 +87,7 @@ def decode(source: AudioSource) -> tuple[np.ndarray, int]:
 
 
 def decode_audible(source: AudioSource) -> Recording:
-    """Decode as `decode`, and refuse silence, for which a model would name an emotion as well.
-
-    Raises:
-        SerError: as `decode`, or every sample is 0.
-    """
+    """Decode as `decode`, and raise a SerError for silence, for which a model would name an emotion as well."""
     samples, sampling_rate = decode(source)
     if not samples.any():
         raise SerError(f"{source}: silent, every sample is 0. Is the microphone muted?")
@@ -102,34 +95,25 @@ def decode_audible(source: AudioSource) -> Recording:
 
 
 def blocks(source: AudioSource, seconds: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
-    """Decode as `decode`, block by block, so that memory does not grow with the length of the recording.
+    """Decode as `decode` in blocks of up to `seconds` (None: one block), so that memory does not grow with the length.
 
-    Yields:
-        samples of up to `seconds` (None: all in one block), float32 of shape (n_samples, n_channels), and the sampling
-        rate in Hz.
-
-    Raises:
-        SerError: as `decode`; an error behind the first block is raised when that place is read.
+    An error behind the first block is raised when that place is read.
     """
     if isinstance(source, Recording):
         samples, sampling_rate = samples_of(source), source.sampling_rate
-        _check_length(source, len(samples), sampling_rate)
-        check_finite(source, samples)
+        _check(source, samples, sampling_rate)
         length = len(samples) if seconds is None else round(seconds * sampling_rate)
         yield from ((samples[start : start + length], sampling_rate) for start in range(0, len(samples), length))
         return
     with _open(source) as file:
         length, n_read = -1 if seconds is None else round(seconds * file.samplerate), 0
         while len(samples := file.read(length, dtype="float32", always_2d=True)) or n_read == 0:
-            if n_read == 0:
-                _check_length(source, len(samples), file.samplerate)
-            check_finite(source, samples)
+            _check(source, samples, 0 if n_read else file.samplerate)
             n_read += len(samples)
             yield samples, file.samplerate
         # The length of an MP3 without one in its header is an estimate, so slightly fewer samples are no error.
         if file.frames - n_read > max(2304, file.frames / 100):
-            counts = f"its header states {file.frames} samples, it has {n_read}"
-            raise SerError(f"{source}: cut short: {counts}. Copy it again.")
+            raise SerError(f"{source}: cut short: it has {n_read} of {file.frames} samples of audio. Copy it again.")
 
 
 def seconds_of(source: AudioSource) -> float:
@@ -146,14 +130,12 @@ def seconds_of(source: AudioSource) -> float:
 @contextmanager
 def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
     """Open an audio file; whatever fails then or while reading becomes a SerError."""
-    path = Path(path)
     try:
-        if path.stat().st_size == 0:
-            raise SerError(f"{path}: expected audio, but the file is empty (0 bytes). Copy it again.")
-        file_or_bytes = _check_wav_length(path)
+        file_or_bytes = _check_header(Path(path))
     except SerError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+    # ValueError: a NUL character in the path.
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SerError(f"{path}: cannot be read: {reason}. Check the path and its permissions.") from error
     try:
@@ -167,52 +149,45 @@ def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
         ) from error
 
 
-def _check_wav_length(path: Path) -> Path | io.BytesIO:
-    """Return what to decode, or raise where the header of a WAV file states more bytes than the file has.
-
-    libsndfile does not report missing bytes.
-    """
+def _check_header(path: Path) -> Path | io.BytesIO:
+    """What to decode; raises for an empty file, and where a WAV file lacks bytes, which libsndfile does not report."""
     with path.open("rb") as file:
-        head = file.read(12)
+        head, size = file.read(12), os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise SerError(f"{path}: expected audio, but the file is empty (0 bytes). Copy it again.")
         if head[:4] != b"RIFF" or head[8:] != b"WAVE":
             return path
         while len(chunk := file.read(8)) == 8 and chunk[:4] != b"data":
             length = int.from_bytes(chunk[4:], "little")
             file.seek(length + length % 2, os.SEEK_CUR)
         start, stated = file.tell(), int.from_bytes(chunk[4:], "little")
-        present = os.fstat(file.fileno()).st_size - start
+        present = size - start
         if len(chunk) < 8:
             raise SerError(f"{path}: cut short: it has a header but no audio. Copy it again.")
         # A recorder that cannot seek back leaves 0 or the largest number: 0xFFFFFFFF, or about 2 GiB (SoX).
         if present < stated < 0x7FFFF000:
             raise SerError(f"{path}: cut short: it has {present} of {stated} bytes of audio. Copy it again.")
-        if stated == 0 < present:  # libsndfile would read no samples
+        if stated == 0 < present:
+            # libsndfile would read no samples.
             file.seek(0)
             content = file.read()
             return io.BytesIO(content[: start - 4] + present.to_bytes(4, "little") + content[start:])
     return path
 
 
-def _check_length(source: AudioSource, n_samples: int, sampling_rate: int) -> None:
-    if n_samples < MIN_SECONDS * sampling_rate:
+def _check(source: AudioSource, samples: np.ndarray, sampling_rate: int = 0) -> None:
+    """Raise a SerError where samples are NaN or infinite, or with a sampling rate shorter than `MIN_SECONDS`."""
+    if len(samples) < MIN_SECONDS * sampling_rate:
         raise SerError(
-            f"{source}: expected at least {MIN_SECONDS} s of audio, but it holds {n_samples} samples "
-            f"({n_samples / sampling_rate:.4f} s). Was it cut short? Record it again, or leave it out."
+            f"{source}: expected at least {MIN_SECONDS} s of audio, but it holds {len(samples)} samples "
+            f"({len(samples) / sampling_rate:.4f} s). Was it cut short? Record it again, or leave it out."
         )
-
-
-def check_finite(source: AudioSource, samples: np.ndarray) -> None:
-    """Raise a SerError where a sample is NaN or infinite."""
     if not np.isfinite(samples).all():
         raise SerError(f"{source}: holds NaN or infinite samples. Export it again, or leave it out.")
 
 
 def samples_of(recording: Recording) -> np.ndarray:
-    """Return the samples of a recording in the form of `decode`: float32 of shape (n_samples, n_channels).
-
-    Raises:
-        SerError: the sampling rate is not above 0, or the samples are no floats of one or two axes.
-    """
+    """The samples of a recording in the form of `decode`, or a SerError where it is not as `Recording` says."""
     if not recording.sampling_rate > 0:
         raise SerError(f"{recording}: a sampling rate must be above 0 Hz, not {recording.sampling_rate}.")
     samples = np.asarray(recording.samples)
@@ -221,22 +196,9 @@ def samples_of(recording: Recording) -> np.ndarray:
             f"{recording}: expected floats of shape (n_samples,) or (n_samples, n_channels), nominally within ±1, but "
             f"got {samples.dtype} of shape {samples.shape}. Divide 16-bit integers by 32768."
         )
-    return samples.astype(np.float32).reshape(len(samples), samples.shape[1] if samples.ndim == 2 else 1)
-
-
-def load(source: AudioSource, sampling_rate: int | None = None) -> tuple[np.ndarray, int]:
-    """Read an audio file as one channel, resampled to `sampling_rate` in Hz (None: the rate of the file).
-
-    Returns:
-        waveform, float32 of shape (n_samples,), and its sampling rate in Hz.
-
-    Raises:
-        SerError: as `decode`.
-    """
-    samples, file_rate = decode(source)
-    if sampling_rate is None:
-        sampling_rate = file_rate
-    return resample(mix_down(samples), file_rate, sampling_rate), sampling_rate
+    samples = samples.astype(np.float32)
+    _check(recording, samples)
+    return samples[:, None] if samples.ndim == 1 else samples
 
 
 def mix_down(samples: np.ndarray) -> np.ndarray:
@@ -251,58 +213,34 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return waveform if from_rate == to_rate else soxr.resample(waveform, from_rate, to_rate)
 
 
-def trim_silence(waveform: np.ndarray, below_db: float) -> np.ndarray:
-    """Cut both ends where the level stays more than `below_db` dB (> 0) under the loudest frame of the clip.
+def scale(waveform: np.ndarray, to: str) -> np.ndarray:
+    """Scale to a highest absolute value of 1 ("peak") or a root mean square of `RMS_TARGET` ("rms"); silence stays.
 
-    Frames of 2048 samples every 512, as `librosa.effects.trim`. A silent clip is returned unchanged.
-    """
-    if not below_db > 0:
-        raise SerError(f"trim_below_db must be above 0 (dB under the loudest frame; 30 is usual), not {below_db}.")
-    import librosa
-
-    return librosa.effects.trim(waveform, top_db=below_db)[0]
-
-
-def normalise(waveform: np.ndarray, to: str) -> np.ndarray:
-    """Scale to a highest absolute value of 1 ("peak") or a root mean square of `RMS_TARGET` ("rms").
-
-    A silent waveform is returned unchanged. "rms" may exceed ±1.
-
-    >>> normalise(np.float32([0.1, -0.2]), "peak").tolist()
+    >>> scale(np.float32([0.1, -0.2]), "peak").tolist()
     [0.5, -1.0]
     """
     if to not in ("peak", "rms"):
         raise SerError(f'normalise must be "peak" or "rms", or None to keep the level, not {to!r}.')
-    wide = waveform.astype(np.float64)  # squares of very quiet samples are 0 in float32
+    # Squares of very quiet samples are 0 in float32.
+    wide = waveform.astype(np.float64)
     level = np.abs(wide).max(initial=0) if to == "peak" else np.sqrt(np.square(wide).mean()) / RMS_TARGET
     return (wide / level).astype(np.float32) if level > 0 else waveform
-
-
-_normalise = normalise  # `prepare` has a parameter of that name
 
 
 def fit(
     waveform: np.ndarray, n_samples: int, crop: str = "start", pad: bool = True, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """Crop to `n_samples`, or with `pad` append zeros up to that length.
-
-    Args:
-        crop: which part of a longer waveform is kept: "start", "centre", or "random" (drawn from `rng`).
-
-    >>> fit(np.float32([1, 2, 3]), 5).tolist(), fit(np.float32([1, 2, 3]), 1, crop="centre").tolist()
-    ([1.0, 2.0, 3.0, 0.0, 0.0], [2.0])
-    """
+    """Crop to the "start", "centre" or a "random" part of `n_samples`, or with `pad` append zeros up to that length."""
     if n_samples < 1:
         raise SerError(f"a clip must be fitted to at least one sample, not {n_samples}: raise max_seconds.")
+    if crop not in ("start", "centre", "random"):
+        raise SerError(f'crop must be "start", "centre" or "random", not {crop!r}.')
     surplus = len(waveform) - n_samples
+    start = surplus // 2 if crop == "centre" else 0
     if crop == "random":
         if rng is None:
             raise SerError('crop="random" needs a generator: pass rng=numpy.random.default_rng(seed).')
         start = int(rng.integers(surplus + 1)) if surplus > 0 else 0
-    elif crop in ("start", "centre"):
-        start = surplus // 2 if crop == "centre" else 0
-    else:
-        raise SerError(f'crop must be "start", "centre" or "random", not {crop!r}.')
     if surplus > 0:
         return waveform[start : start + n_samples]
     return np.pad(waveform, (0, -surplus)) if pad else waveform
@@ -320,26 +258,30 @@ def prepare(
     pad: bool = False,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Read a recording as a model expects it: load, trim silence, skip `offset_seconds`, normalise, crop or pad.
+    """Read a recording as a model expects it, in one channel: trim silence, skip, normalise, crop or pad.
 
-    The offset always leaves at least `MIN_SECONDS`. With `max_seconds` None the whole clip is kept, and `pad` has no
-    effect.
-
-    Returns:
-        waveform at `sampling_rate` Hz, float32 of shape (n_samples,).
-
-    Raises:
-        SerError: as `decode`, or an argument is out of its range.
+    Args:
+        trim_below_db: cut both ends where the level stays so many dB (> 0) under the loudest frame of the clip, by
+            `librosa.effects.trim`; a silent clip stays.
+        offset_seconds: always leaves at least `MIN_SECONDS`.
+        max_seconds: None: the whole clip is kept, and `pad` has no effect.
     """
-    waveform, _ = load(source, sampling_rate)
+    samples, file_rate = decode(source)
+    waveform = resample(mix_down(samples), file_rate, sampling_rate)
     if trim_below_db is not None:
-        waveform = trim_silence(waveform, trim_below_db)
+        if not trim_below_db > 0:
+            raise SerError(
+                f"trim_below_db must be above 0 (dB under the loudest frame; 30 is usual), not {trim_below_db}."
+            )
+        import librosa
+
+        waveform = librosa.effects.trim(waveform, top_db=trim_below_db)[0]
     if offset_seconds < 0:
         raise SerError(f"offset_seconds must not be negative, but is {offset_seconds}.")
     latest = len(waveform) - round(MIN_SECONDS * sampling_rate)
     waveform = waveform[max(0, min(round(offset_seconds * sampling_rate), latest)) :]
     if normalise is not None:
-        waveform = _normalise(waveform, normalise)
+        waveform = scale(waveform, normalise)
     if max_seconds is not None:
         waveform = fit(waveform, round(max_seconds * sampling_rate), crop, pad, rng)
     return waveform
@@ -347,11 +289,8 @@ def prepare(
 
 def prepare_all(sources: Iterable[AudioSource], settings: dict[str, Any], progress: bool = True) -> list[np.ndarray]:
     """Prepare many recordings on all cores, in the order of `sources`; `settings` are arguments of `prepare`."""
-    from tqdm import tqdm
+    from tqdm.contrib.concurrent import thread_map
 
-    sources = list(sources)
+    bar: dict[str, Any] = {"desc": "audio", "unit": "clip", "leave": False, "delay": 0.5, "disable": not progress}
     # Threads: decoding and resampling release Python's lock, and waveforms are not copied between processes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waveforms = pool.map(lambda source: prepare(source, **settings), sources)
-        bar = tqdm(waveforms, "audio", len(sources), unit="clip", leave=False, delay=0.5, disable=not progress)
-        return list(bar)
+    return thread_map(partial(prepare, **settings), list(sources), max_workers=os.cpu_count(), **bar)

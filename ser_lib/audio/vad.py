@@ -1,13 +1,12 @@
 """Voice activity detection in a stream: whether each short frame holds speech, without looking ahead.
 
-How the samples are divided among pushes does not change the result. There are three detectors:
-
-- "energy", the default, needs no other package, so that everybody gets the same result.
-- "silero", a small network, distinguishes speech from music, typing and traffic, which loudness cannot.
-- "none" takes every frame for speech.
+How the samples are divided among pushes does not change the result. "energy", the default, needs no other package.
+"silero", a small network, distinguishes speech from music, typing and traffic, which loudness cannot. "none" takes every
+frame for speech.
 """
 
 from collections import deque
+from itertools import islice
 
 import numpy as np
 import soxr
@@ -16,11 +15,8 @@ from ser_lib.common.errors import SerError
 
 # 512 samples at 16 kHz, as the network of silero was trained.
 FRAME_SECONDS, SILERO_RATE = 0.032, 16000
-# The thresholds of silero's own iterator, for the beginning and the end of speech.
-SILERO_STARTS, SILERO_ENDS = 0.5, 0.35
 # Of the energy detector, in dB of full scale: however quiet the room, nothing below this is speech.
-QUIETEST_DB = -60.0
-ABOVE_NOISE_DB = 6.0
+QUIETEST_DB, ABOVE_NOISE_DB = -60.0, 6.0
 # Speech pauses for a tenth of the time, and steady noise is hardly lower.
 NOISE_PERCENTILE, REMEMBERED_SECONDS = 10, 10.0
 # A sound that varies by less for so long, or for so long at the beginning of a stream, is a machine.
@@ -30,11 +26,7 @@ KEPT_SECONDS = 0.13
 
 
 class Detector:
-    """The detector "none", which takes everything for speech, and the frames of the other detectors.
-
-    Args:
-        sampling_rate: of the stream, in Hz.
-    """
+    """The detector "none", which takes everything for speech, and the frames of the other detectors."""
 
     def __init__(self, sampling_rate: int):
         self._length = round(FRAME_SECONDS * sampling_rate)
@@ -42,14 +34,7 @@ class Detector:
         self._rest = np.zeros(0, np.float32)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """Whether the frames that are now complete are speech.
-
-        Args:
-            samples: float32 of shape (n_samples,).
-
-        Returns:
-            bool of shape (n_frames,).
-        """
+        """Whether the frames that are now complete are speech: bool of shape (n_frames,)."""
         samples = np.concatenate([self._rest, samples])
         end = len(samples) - len(samples) % self._length
         # Copied, since a view would keep all of the samples in memory.
@@ -69,12 +54,10 @@ class Energy(Detector):
 
     def __init__(self, sampling_rate: int):
         super().__init__(sampling_rate)
-        self._levels: deque[float] = deque(maxlen=self._frames(REMEMBERED_SECONDS))
-        self._latest: deque[float] = deque(maxlen=self._frames(STEADY_SECONDS))
-        self._quiet_frames = self._kept_frames = self._frames(KEPT_SECONDS)
-
-    def _frames(self, seconds: float) -> int:
-        return round(seconds / self.frame_seconds)
+        seconds = (REMEMBERED_SECONDS, STEADY_SECONDS, STEADY_SECONDS_AT_FIRST, KEPT_SECONDS)
+        n_levels, self._n_steady, self._n_at_first, self._n_kept = (round(s / self.frame_seconds) for s in seconds)
+        self._levels: deque[float] = deque(maxlen=n_levels)
+        self._quiet_frames = self._n_kept
 
     def _speech(self, frames: np.ndarray) -> np.ndarray:
         # The variance, since a microphone's constant offset is no sound.
@@ -84,34 +67,41 @@ class Energy(Detector):
 
     def _is_speech(self, level: float) -> bool:
         self._levels.append(level)
-        self._latest.append(level)
-        if level > max(QUIETEST_DB, self._noise_db() + ABOVE_NOISE_DB):
-            self._quiet_frames = 0
-        else:
-            self._quiet_frames += 1
-        return self._quiet_frames < self._kept_frames
-
-    def _noise_db(self) -> float:
         noise = -np.inf
-        if len(self._latest) == self._latest.maxlen:
-            noise = _percentile(self._levels, NOISE_PERCENTILE)
-        if len(self._latest) >= self._frames(STEADY_SECONDS_AT_FIRST):
-            low, high = _percentile(self._latest, 10), _percentile(self._latest, 90)
+        latest = sorted(islice(reversed(self._levels), self._n_steady))
+        if len(latest) == self._n_steady:
+            noise = _percentile(sorted(self._levels), NOISE_PERCENTILE)
+        if len(latest) >= self._n_at_first:
+            low, high = _percentile(latest, 10), _percentile(latest, 90)
             if high - low < STEADY_DB:
                 noise = max(noise, low)
-        return noise
+        is_loud = level > max(QUIETEST_DB, noise + ABOVE_NOISE_DB)
+        self._quiet_frames = 0 if is_loud else self._quiet_frames + 1
+        return self._quiet_frames < self._n_kept
 
 
-def _percentile(levels: deque[float], percent: int) -> float:
-    return sorted(levels)[(len(levels) - 1) * percent // 100]
+def _percentile(levels: list[float], percent: int) -> float:
+    return levels[(len(levels) - 1) * percent // 100]
 
 
 class Silero(Detector):
     """The network of the package silero-vad (Silero Team, 2020; MIT); it resamples the stream."""
 
     def __init__(self, sampling_rate: int):
+        import torch
+
         super().__init__(SILERO_RATE)
-        self._network = _load_silero()
+        threads = torch.get_num_threads()
+        try:
+            import silero_vad
+
+            self._network = silero_vad.load_silero_vad()
+        except ImportError as error:
+            advice = '`pip install silero-vad`, or choose the detector "energy", which needs no package'
+            raise SerError(f'the detector "silero" needs the package silero-vad: {advice}.') from error
+        finally:
+            # The package sets the threads of the whole process to one.
+            torch.set_num_threads(threads)
         # At equal rates it returns the samples unchanged and without delay.
         self._resampler = soxr.ResampleStream(sampling_rate, SILERO_RATE, 1, dtype="float32")
         self._speaking = False
@@ -125,40 +115,18 @@ class Silero(Detector):
         flags = []
         with torch.inference_mode():
             for frame in torch.from_numpy(frames):
-                probability = self._network(frame, SILERO_RATE).item()
-                self._speaking = probability >= (SILERO_ENDS if self._speaking else SILERO_STARTS)
+                # The thresholds of silero's own iterator, for the end and the beginning of speech.
+                threshold = 0.35 if self._speaking else 0.5
+                self._speaking = self._network(frame, SILERO_RATE).item() >= threshold
                 flags.append(self._speaking)
         return np.array(flags, bool)
-
-
-def _load_silero():
-    """The network in its initial state."""
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        import silero_vad
-
-        return silero_vad.load_silero_vad()
-    except ImportError as error:
-        raise SerError(
-            'the detector "silero" needs the package silero-vad, which is not installed: `pip install silero-vad`, '
-            'or choose the detector "energy", which needs no package.'
-        ) from error
-    finally:
-        # The package sets the threads of the whole process to one.
-        torch.set_num_threads(threads)
 
 
 DETECTORS: dict[str, type[Detector]] = {"energy": Energy, "silero": Silero, "none": Detector}
 
 
 def detector(name: str, sampling_rate: int) -> Detector:
-    """A new detector, "energy", "silero" or "none", for a stream of that sampling rate in Hz.
-
-    Raises:
-        SerError: the name is unknown, or silero-vad is not installed.
-    """
+    """A new detector, "energy", "silero" or "none", for a stream of that sampling rate in Hz."""
     if name not in DETECTORS:
         raise SerError(f"the speech detectors are {', '.join(DETECTORS)}, not {name!r}.")
     return DETECTORS[name](sampling_rate)

@@ -24,40 +24,28 @@ from ser_lib.common.files import cache_dir, replacing
 logger = logging.getLogger(__name__)
 
 MEMBER = "array.npy"
-# The errors of `zipfile` for a damaged file: a flipped bit may also mean a password or another compression.
-ZIP_ERRORS = (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, ValueError, EOFError)
-DAMAGE = (*ZIP_ERRORS, struct.error, zlib.error)
+# A flipped bit may also mean a password or another compression, which are RuntimeErrors.
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, KeyError, ValueError, EOFError)
 
 
 def collect(
-    clips: pd.DataFrame,
-    kind: str,
-    settings: dict,
-    compute: Callable[[str], np.ndarray],
-    progress: bool = True,
-    n_jobs: int = -1,
+    clips: pd.DataFrame, kind: str, settings: dict, compute: Callable[[str], np.ndarray], progress: bool = True
 ) -> list[np.ndarray]:
     """One array for each row of `clips`, read from the store or computed on all cores and stored.
 
-    Clips with the same `audio_hash` are computed once. After a kill, only missing arrays are computed, and several
+    Clips with the same `audio_hash` are computed once, and after a kill or a full disk only the missing arrays. Several
     processes may fill one store.
 
     Args:
-        clips: with the columns `path` and `audio_hash`.
         kind: the name of what is computed ("mfcc"), which is the folder's name.
         settings: everything that changes the result, in types of JSON.
         compute: the function of a path that computes an array; it is pickled for other processes.
-        n_jobs: the number of processes; -1 is one a core.
-
-    Raises:
-        OSError: the disk is full; the arrays stored so far are kept.
-        Whatever `compute` raises.
     """
     paths = dict(zip(clips["audio_hash"], clips["path"], strict=True))
     arrays = {key: array for key in paths if (array := get(kind, settings, key)) is not None}
     missing = [key for key in paths if key not in arrays]
     # For a few clips, starting processes would take longer than computing.
-    parallel = Parallel(n_jobs=n_jobs if len(missing) > 16 else 1, return_as="generator")
+    parallel = Parallel(n_jobs=-1 if len(missing) > 16 else 1, return_as="generator")
     computed = parallel(delayed(compute)(paths[key]) for key in missing)
     bar = tqdm(computed, total=len(missing), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
     for key, array in zip(missing, bar, strict=True):
@@ -70,25 +58,18 @@ def get(kind: str, settings: dict, key: str) -> np.ndarray | None:
     """The stored array; None if it is missing, or damaged, which is logged."""
     path = _path(kind, settings, key)
     try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             # Unpacked completely before it is parsed, so that the checksum is tested first.
             return np.lib.format.read_array(io.BytesIO(archive.read(MEMBER)), allow_pickle=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except DAMAGE as error:
         logger.warning("%s is damaged (%s) and will be computed again", path, error)
         return None
 
 
 def put(kind: str, settings: dict, key: str, array: np.ndarray) -> None:
-    """Store an array, completely or not at all.
-
-    Raises:
-        OSError: the disk is full or read-only.
-        ValueError: the array holds Python objects.
-    """
+    """Store an array, completely or not at all; raises a ValueError where it holds Python objects."""
     path = _path(kind, settings, key)
     note = path.parents[1] / "settings.json"
     if not note.exists():

@@ -8,11 +8,7 @@ from ser_lib.common.errors import SerError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is the GPU if PyTorch has one, else the CPU.
-
-    Raises:
-        SerError: a GPU is asked for, and PyTorch has none.
-    """
+    """The device of that name; "auto" is the GPU if PyTorch has one, else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -1,7 +1,7 @@
 """Several processes on one machine or many, started by `accelerate launch` or `torchrun`; otherwise one process.
 
-All processes run the same program. The first process alone writes the cache and the run folder, which lie on a disk
-that all of them share. One process alone imports neither accelerate nor PyTorch here.
+The first process alone writes the cache and the run folder, which lie on a disk that all share. One process alone
+imports neither accelerate nor PyTorch here.
 """
 
 import os

@@ -5,10 +5,7 @@ from difflib import get_close_matches
 
 
 class SerError(ValueError):
-    """An error that the user can correct: the message says what was expected, what came, and what to do.
-
-    The command line prints only its message; any other error keeps its traceback.
-    """
+    """An error that the user can correct: the command line prints its message alone, without a traceback."""
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

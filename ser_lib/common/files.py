@@ -24,20 +24,14 @@ def project_dir() -> Path:
 
 def source_hash(*modules) -> str:
     """A short hash of modules' source code, for cache keys: an edit of the code makes old entries invalid."""
-    digest = hashlib.sha256()
-    for module in modules:
-        digest.update(Path(module.__file__).read_bytes())
-    return digest.hexdigest()[:12]
+    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()[:12]
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and move it to `path` if the block succeeds.
 
-    Another process, or the next run after a crash, reads the old file or the new one, never a part of one.
-
-    Raises:
-        OSError: the disk is full or read-only; `path` is unchanged, and the temporary file is removed.
+    Another process, or the next run after a crash or on a full disk, reads the old file or the new one, never a part.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,12 +59,7 @@ def move_into_place(partial: Path, final: Path) -> None:
 def whole_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
     """Yield a new folder beside `folder`, and move it to `folder` if the block succeeds.
 
-    Args:
-        names: the files that an export of this kind may hold, the first of which each holds. Any other folder is not
-            replaced.
-
-    Raises:
-        SerError: `folder` exists and is not an earlier export.
+    A folder is replaced only if it is empty, or holds the first of `names`, and no file of any other name than these.
     """
     folder = folder.absolute()
     if folder.exists():

@@ -1,7 +1,4 @@
-"""Random choices computed from hashes of names: the same on every platform and with every version of numpy.
-
-They do not depend on the order of the rows, and adding a clip changes few of the other clips' places.
-"""
+"""Random choices by hashes of names: the same on every platform, for any order of the rows, hardly changed by a clip."""
 
 import hashlib
 from collections.abc import Iterable
@@ -21,10 +18,7 @@ def shuffled(names: Iterable[str], *key) -> list[str]:
 
 
 def spread(size: int, n_picked: int, offset: int = 0) -> np.ndarray:
-    """Pick exactly `n_picked` of `size` positions at equal distances, so that each part of a sorted list has its share.
-
-    Returns:
-        bool of shape (size,).
+    """Pick exactly `n_picked` of `size` positions at equal distances: bool of shape (size,).
 
     >>> spread(10, 3).astype(int)
     array([0, 0, 0, 1, 0, 0, 1, 0, 0, 1])

@@ -174,7 +174,8 @@ def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
             raise SerError(row["error"])
         seconds, player, picture, picture_text = reading.seconds_of(recording), "", "", ""
         if seconds <= LONG_SECONDS:  # a player holds its audio, and minutes would be megabytes
-            waveform, rate = reading.load(recording, predictor.sampling_rate)
+            rate = predictor.sampling_rate
+            waveform = reading.prepare(recording, sampling_rate=rate)
             player = audio_player(waveform, rate, f"As the model hears it: one channel, {rate} Hz")
         if seconds > TIMELINE_SECONDS:
             figure = plots.timeline(timeline(predictor, recording, progress=False))

@@ -18,7 +18,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import whole_folder
 from ser_lib.corpora import known_corpus
 from ser_lib.evaluation.metrics import by_group
-from ser_lib.inference.model_card import card_of, shareable
+from ser_lib.inference.model_card import model_card, shareable
 from ser_lib.inference.run import FILES, MODEL_FILES, Run, model_folder
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import dump_recipe
@@ -60,7 +60,7 @@ def _readme(run: Run) -> str:
     return environment.get_template("README.md.j2").render(
         run=run,
         metadata=card_data(run),
-        model_card=card_of(run),
+        model_card=model_card(run),
         protocol_about=get_protocol(run.protocol).about,
         by_sex=by_sex.reset_index().to_dict("records"),
         by_emotion=by_emotion.reset_index().to_dict("records"),

@@ -25,7 +25,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import whole_folder
 from ser_lib.deploy import onnx_int8
 from ser_lib.deploy.onnx_int8 import quiet
-from ser_lib.inference.model_card import card_of, shareable
+from ser_lib.inference.model_card import model_card, shareable
 from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.run import Run
 from ser_lib.models.base import OnnxGraph
@@ -150,7 +150,7 @@ def _readme(run: Run, settings: dict) -> str:
     if "precision" in run.recipe.create_model().used_settings()["input"] and run.recipe.input.precision == "auto":
         further_lines += "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by "
         further_lines += "some thousandths\n"
-    return f"""{card_of(run)}
+    return f"""{model_card(run)}
 ## As ONNX
 
 ```bash

@@ -1,12 +1,8 @@
 """Explain a prediction by occlusion: cover one interval of time or band of frequency after the other, and predict again.
 
 The model used a part if the probability of the emotion falls without it (Zeiler and Fergus 2014,
-https://arxiv.org/abs/1311.2901). Only predictions are needed, so this works for every model.
-
-Its limits:
-- A covered clip is unlike any clip of the training, which causes a part of each change.
-- It explains the model, right or wrong, not how people recognise the emotion.
-- If two parts carry the same information, covering either of them changes nothing.
+https://arxiv.org/abs/1311.2901). A covered clip is unlike any clip of the training, which causes a part of each change;
+and if two parts carry the same information, covering either of them changes nothing.
 """
 
 from array import array
@@ -24,14 +20,12 @@ from ser_lib.inference.predictor import LONG_SECONDS, Predictor
 WIDTHS = {"time": 0.25, "frequency": 1.0}
 # No voice is lower: the lowest band holds everything below.
 LOWEST_HZ = 50
-# The quietest share of a clip's frames counts as its pauses.
-PAUSE_SHARE = 0.1
 # The highest level of a pause relative to the clip's mean power, for clips without pauses.
 PAUSE_DB = -30
-# Before and after a covered interval, to avoid clicks.
-FADE_SECONDS = 0.01
 # Covered versions of a clip, which are in memory together.
 AT_MOST = 300
+
+Parts = tuple[pd.DataFrame, list[np.ndarray]]
 
 
 def occlusion(
@@ -44,15 +38,13 @@ def occlusion(
 ) -> pd.DataFrame:
     """The probability of an emotion with each part of a recording covered in turn.
 
-    A part is replaced by noise with the spectrum of the clip's quietest frames, as in its pauses. Digital silence would
-    be less natural: no microphone records it, and the logarithm in many features makes it extreme. The clip is trimmed
-    and normalised before it is covered, not after: trimming would cut off a covered end, and normalising would amplify
-    the rest when the loudest part is covered. (A model that normalises its own input, such as wav2vec2, still does.)
+    A part is replaced by noise with the spectrum of the clip's quietest frames, as in its pauses; digital silence would
+    be extreme in the logarithm of many features. The clip is trimmed and normalised before it is covered: after it,
+    trimming would cut off a covered end, and normalising would amplify the rest when the loudest part is covered.
 
     Args:
-        recording: one clip of up to `LONG_SECONDS`, which is not divided into windows.
-        over: "time" or "frequency".
-        width: of a part, in seconds (default 0.25) or octaves (default 1).
+        recording: of up to `LONG_SECONDS`.
+        width: of a part, in seconds (default 0.25) or, over "frequency", octaves (default 1).
         step: from the start of a part to that of the next, in the same unit, at most the width; default half of it.
         emotion: None: the predicted one.
 
@@ -60,9 +52,6 @@ def occlusion(
         one row a part: start and end in seconds of the trimmed clip, or low_hz and high_hz; probability, with the part
         covered; change, from the probability of the whole clip: negative where the part supports the emotion. `attrs`
         holds emotion, probability (of the whole clip), over, waveform (as the model reads it) and sampling_rate.
-
-    Raises:
-        SerError: as `ser_lib.audio.reading.decode`; an argument is out of range; or there are over `AT_MOST` parts.
     """
     if over not in WIDTHS:
         raise SerError(f'over must be "time" or "frequency", not {over!r}.')
@@ -77,7 +66,6 @@ def occlusion(
     if emotion not in predictor.emotions:
         raise SerError(f"unknown emotion {emotion!r}: the model predicts {', '.join(predictor.emotions)}.")
     column = predictor.emotions.index(emotion)
-
     rate = predictor.sampling_rate
     waveform = prepare(recording, **predictor.recipe.input.audio.model_dump() | {"pad": False})
     cover = _without_intervals if over == "time" else _without_bands
@@ -85,57 +73,43 @@ def occlusion(
     answers = predictor.for_prepared_audio().probabilities([Recording(version, rate) for version in versions])
     parts["probability"] = answers[:, column]
     parts["change"] = parts["probability"] - whole[column]
-    parts.attrs = {
-        "over": over,
-        "emotion": emotion,
-        "probability": float(whole[column]),
-        # No ndarray, since pandas compares attrs, which fails on one.
-        "waveform": array("f", waveform.tobytes()),
-        "sampling_rate": rate,
-    }
+    # No ndarray, since pandas compares attrs, which fails on one.
+    plain = array("f", waveform.tobytes())
+    parts.attrs = {"over": over, "emotion": emotion, "probability": float(whole[column])}
+    parts.attrs |= {"waveform": plain, "sampling_rate": rate}
     return parts
 
 
 def surest(answers: pd.DataFrame, recordings: Sequence[Recording]) -> Recording | None:
-    """The recording with the highest probability among those short enough for `occlusion`; None if there is none.
-
-    Args:
-        answers: of the same recordings in the same order, from `ser_lib.inference.predict.predict`.
-    """
-    highest = (
-        answers.drop(columns=["clip_id", "path", "emotion", "error"], errors="ignore").max(axis=1).to_numpy(copy=True)
-    )
+    """The recording with the highest probability in its row of `answers` among those short enough for `occlusion`."""
+    highest = answers.drop(columns=["clip_id", "path", "emotion", "error"], errors="ignore").max(axis=1)
     highest[[seconds_of(recording) > LONG_SECONDS for recording in recordings]] = np.nan
-    return None if np.isnan(highest).all() else recordings[int(np.nanargmax(highest))]
+    return None if highest.isna().all() else recordings[int(np.nanargmax(highest))]
 
 
-def _without_intervals(
-    waveform: np.ndarray, rate: int, width: float, step: float
-) -> tuple[pd.DataFrame, list[np.ndarray]]:
+def _without_intervals(waveform: np.ndarray, rate: int, width: float, step: float) -> Parts:
     """The intervals of time, and the waveform without each."""
-    pause = pause_of(waveform, rate)
-    time = np.arange(len(waveform)) / rate
-    intervals = _parts(len(waveform) / rate, width, step)
-    versions = []
+    pause, time = pause_of(waveform, rate), np.arange(len(waveform)) / rate
+    intervals, versions = _parts(len(waveform) / rate, width, step), []
     for start, end in intervals:
-        # Seconds from the interval, negative inside.
+        # Seconds from the interval, negative inside; 10 ms before and after are faded to avoid clicks.
         distance = np.maximum(start - time, time - end)
-        covered = np.clip(1 - distance / FADE_SECONDS, 0, 1)
+        covered = np.clip(1 - distance / 0.01, 0, 1)
         versions.append((waveform + covered * (pause - waveform)).astype(np.float32))
     return pd.DataFrame(intervals, columns=["start", "end"]), versions
 
 
-def _without_bands(waveform: np.ndarray, rate: int, width: float, step: float) -> tuple[pd.DataFrame, list[np.ndarray]]:
+def _without_bands(waveform: np.ndarray, rate: int, width: float, step: float) -> Parts:
     """The bands, from 0 Hz to half the sampling rate, and the waveform without each."""
-    spectrum, hertz = _spectrum(waveform, rate)
-    pause, _ = _spectrum(pause_of(waveform, rate), rate)
+    spectrum, pause = _spectrum(waveform, rate), _spectrum(pause_of(waveform, rate), rate)
+    hertz = np.fft.rfftfreq(2 * (len(spectrum) - 1), 1 / rate)
     octaves = np.log2(rate / 2 / LOWEST_HZ)
     bands, versions = [], []
     for start, end in _parts(octaves, width, step):
         low = LOWEST_HZ * 2**start if start > 0 else 0.0
         high = LOWEST_HZ * 2**end if end < octaves else rate / 2
         covered = (hertz >= low) & ((hertz < high) | (high == rate / 2))
-        versions.append(_waveform(np.where(covered[:, None], pause, spectrum), rate, len(waveform)))
+        versions.append(_waveform(np.where(covered[:, None], pause, spectrum), len(waveform)))
         bands.append((low, high))
     return pd.DataFrame(bands, columns=["low_hz", "high_hz"]), versions
 
@@ -145,51 +119,38 @@ def _parts(total: float, width: float, step: float) -> list[tuple[float, float]]
     count = 1 + max(0, int(np.ceil(round((total - width) / step, 6))))
     if count > AT_MOST:
         raise SerError(
-            f"{count} parts would be covered one by one, and at most {AT_MOST} are possible: take a longer step, or a "
-            "shorter piece of the recording."
+            f"{count} parts are more than {AT_MOST}: take a longer step, or a shorter piece of the recording."
         )
     return [(i * step, min(i * step + width, total)) for i in range(count)]
 
 
 def pause_of(waveform: np.ndarray, rate: int) -> np.ndarray:
-    """Noise with the mean spectrum of the clip's quietest frames, at most `PAUSE_DB` loud.
-
-    The same clip always has the same noise. That of a clip with digital silence is digital silence.
-
-    Returns:
-        float32 of the clip's shape.
-    """
-    spectrum, _ = _spectrum(waveform, rate)
-    power = np.square(np.abs(spectrum))
+    """Noise with the mean spectrum of the quietest tenth of the clip's frames, at most `PAUSE_DB` loud, the same always."""
+    power = np.square(np.abs(_spectrum(waveform, rate)))
     # Two frames at each end reach beyond the clip.
     if power.shape[1] > 8:
         power = power[:, 2:-2]
     loudness = power.sum(axis=0)
-    quiet = power[:, loudness <= np.quantile(loudness, PAUSE_SHARE)].mean(axis=1)
+    quiet = power[:, loudness <= np.quantile(loudness, 0.1)].mean(axis=1)
     highest = loudness.mean() * 10 ** (PAUSE_DB / 10)
     quiet *= min(1.0, highest / max(quiet.sum(), np.finfo(float).tiny))
-    noise, _ = _spectrum(np.random.default_rng(0).standard_normal(len(waveform)), rate)
+    noise = _spectrum(np.random.default_rng(0).standard_normal(len(waveform)), rate)
     level = np.sqrt(quiet / np.square(np.abs(noise)).mean(axis=1))
-    return _waveform(noise * level[:, None], rate, len(waveform))
+    return _waveform(noise * level[:, None], len(waveform))
 
 
-def _spectrum(waveform: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """The short-time Fourier transform, complex of shape (n_bins, n_frames), and the frequencies of its bins in Hz."""
+def _spectrum(waveform: np.ndarray, rate: int) -> np.ndarray:
+    """The short-time Fourier transform, complex of shape (n_bins, n_frames)."""
     import librosa
 
-    size = _frame_size(rate)
-    padded = np.pad(waveform.astype(np.float64), (0, max(0, size - len(waveform))))
-    return librosa.stft(padded, n_fft=size), np.fft.rfftfreq(size, 1 / rate)
+    # A power of 2 of samples, about 64 ms: long enough to separate the lowest half octave from the next.
+    size = 2 ** round(np.log2(0.064 * rate))
+    return librosa.stft(np.pad(waveform.astype(np.float64), (0, max(0, size - len(waveform)))), n_fft=size)
 
 
-def _waveform(spectrum: np.ndarray, rate: int, n_samples: int) -> np.ndarray:
+def _waveform(spectrum: np.ndarray, n_samples: int) -> np.ndarray:
     """The inverse of `_spectrum`, float32."""
     import librosa
 
-    size = _frame_size(rate)
+    size = 2 * (len(spectrum) - 1)
     return librosa.istft(spectrum, n_fft=size, length=max(n_samples, size))[:n_samples].astype(np.float32)
-
-
-def _frame_size(rate: int) -> int:
-    """A power of 2 of samples, about 64 ms: long enough to separate the lowest half octave from the next."""
-    return 2 ** round(np.log2(0.064 * rate))

@@ -2,15 +2,12 @@
 
 from dataclasses import replace
 
-import pandas as pd
-
 from ser_lib.corpora import known_corpus
 from ser_lib.corpora import label as corpus_label
 from ser_lib.inference.run import Run
 from ser_lib.models import encoder_weights
 from ser_lib.protocols.leak_audit import red_leaks
 from ser_lib.protocols.splits import get_protocol
-from ser_lib.recipes import Recipe
 
 NOT_FOR = (
     "Deciding anything about a person. The model learned from few voices, in quiet rooms, that acted what they say; what "
@@ -24,69 +21,52 @@ def describe_score(score: dict, name: str) -> str:
     return f"{score[name]:.3f} (95 % CI {score[f'{name}_low']:.3f} to {score[f'{name}_high']:.3f}){mark}"
 
 
-def model_card(recipe: Recipe, protocol: str, seed: int, metrics: dict, audit: pd.DataFrame, environment: dict) -> str:
+def model_card(run: Run) -> str:
     """The README of a run folder: what the model is, on what it learned, and under which protocol it was scored."""
-    overall = metrics["overall"]
-    leaks = red_leaks(audit)
+    recipe, environment, overall, leaks = run.recipe, run.environment, run.metrics["overall"], red_leaks(run.audit)
+    size = environment["model"]
     audio = ", ".join(f"{name}={value!r}" for name, value in recipe.input.audio.model_dump().items() if value)
-    lines = [f"# {recipe.title}", ""]
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    lines = [f"# {recipe.title}\n"]
     corpora = {name: known_corpus(name) for name in environment["corpora"]}
     for notice in [*(corpus.notice for corpus in corpora.values() if corpus), *recipe.notices]:
-        lines += [f"> {notice}", ""] if notice else []
+        lines += [f"> {notice}\n"] if notice else []
     if len(leaks):
-        found = "; ".join(f"{row.leak}: {row.clips} test clips" for row in leaks.itertuples())
-        lines += [f"> **This protocol leaks.** {found}. The scores below say little about new speakers.", ""]
+        counts = "; ".join(f"{row.leak}: {row.clips} test clips" for row in leaks.itertuples())
+        lines.append(f"> **This protocol leaks.** {counts}. The scores below say little about new speakers.\n")
     lines += [
-        f"- **Recipe** `{recipe.name}`, variant `{recipe.variant_label}`, seed {seed}",
-        f"- **Protocol** `{protocol}`: {get_protocol(protocol).about}",
+        f"- **Recipe** `{recipe.name}`, variant `{recipe.variant_label}`, seed {run.seed}",
+        f"- **Protocol** `{run.protocol}`: {get_protocol(run.protocol).about}",
         f"- **Reads** {recipe.features_label}, {recipe.input_label}; **model** {recipe.model_label}, "
-        f"{environment['model']['trained_parameters']:,} trained of {environment['model']['parameters']:,} parameters",
+        f"{size['trained_parameters']:,} trained of {size['parameters']:,} parameters",
         f"- **Audio** prepared by `ser_lib.audio.reading.prepare(path, {audio})` before the model hears it",
         f"- **Accuracy** {describe_score(overall, 'accuracy')}",
         f"- **UAR** {describe_score(overall, 'uar')}",
         f"- **Macro F1** {describe_score(overall, 'macro_f1')}",
         f"- **Tested on** {overall['n_test']} clips of {overall['test_speakers']} speakers",
-        "- **Made with** "
-        + ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-        + f", on {environment['device']}, commit {environment['commit'] or 'unknown'}",
-        "",
-        "Intervals are bootstrapped over speakers; † marks those over clips, where there are fewer than 8 speakers.",
-        "",
-        "## Corpora",
-        "",
+        f"- **Made with** {versions}, on {environment['device']}, commit {environment['commit'] or 'unknown'}\n",
+        "Intervals are bootstrapped over speakers; † marks those over clips, where there are fewer than 8 speakers.\n",
+        "## Corpora\n",
     ]
-    for name, count in environment["corpora"].items():
-        corpus = corpora[name]
+    for name, corpus in corpora.items():
+        count = environment["corpora"][name]
         about = f"{corpus.title}: {corpus.licence}. {corpus.citation}" if corpus else name
         lines.append(f"- {about} ({count['found']} of {count['expected']} clips)")
-    lines += ["", "## Not for", "", NOT_FOR, ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "\n## Not for\n", NOT_FOR, ""])
 
 
 def shareable(run: Run) -> Run:
-    """The same run; encoder and corpora are told by their names alone, wherever they lay."""
-    return replace(run, recipe=_without_folders(run.recipe))
-
-
-def _without_folders(recipe: Recipe) -> Recipe:
-    test_corpora = recipe.split.test_corpora
-    shown = {name: corpus_label(name) for name in (*recipe.corpora, *(test_corpora or ()))}
-    encoder = encoder_weights.label(recipe.input.encoder)
+    """The same run with the names alone of encoder and corpora, wherever they lay."""
+    recipe, encoder = run.recipe, encoder_weights.label(run.recipe.input.encoder)
+    names = {name: corpus_label(name) for name in (*recipe.corpora, *(recipe.split.test_corpora or ()))}
     overrides = recipe.overrides
-    for written, told in (shown | {recipe.input.encoder: encoder}).items():
-        overrides = tuple(item.replace(written, told) for item in overrides)
-    return recipe.model_copy(
-        update={
-            "overrides": overrides,
-            "corpora": tuple(shown[name] for name in recipe.corpora),
-            "input": recipe.input.model_copy(update={"encoder": encoder}),
-            "split": recipe.split.model_copy(
-                update={"test_corpora": test_corpora and tuple(shown[name] for name in test_corpora)}
-            ),
-        }
-    )
-
-
-def card_of(run: Run) -> str:
-    """The run's model card in Markdown, as it stands in its folder, of a run that is `shareable`."""
-    return model_card(run.recipe, run.protocol, run.seed, run.metrics, run.audit, run.environment)
+    for written, name in (names | {recipe.input.encoder: encoder}).items():
+        overrides = tuple(item.replace(written, name) for item in overrides)
+    test_corpora = recipe.split.test_corpora and tuple(names[name] for name in recipe.split.test_corpora)
+    changes = {
+        "overrides": overrides,
+        "corpora": tuple(names[name] for name in recipe.corpora),
+        "input": recipe.input.model_copy(update={"encoder": encoder}),
+        "split": recipe.split.model_copy(update={"test_corpora": test_corpora}),
+    }
+    return replace(run, recipe=recipe.model_copy(update=changes))

@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 # Recordings in memory.
 AT_ONCE = 32
-MIN_FOR_BAR = 20
 
 Source = str | Path | Recording | np.ndarray
 
@@ -41,25 +40,23 @@ def predict(
         one row a recording, in the order of the sources: path (or the recording's name, or "recording 0", …), emotion,
         one column of probabilities an emotion, and error ("": none). After an error, emotion is None and the
         probabilities are NaN.
-
-    Raises:
-        SerError: there is no source, or a waveform has no sampling rate.
     """
     named = list(_named(sources, sampling_rate))
     if not named:
         raise SerError(f"there is nothing to predict: expected audio files ({' '.join(reading.SUFFIXES)}).")
-    show_bar = progress and len(named) >= MIN_FOR_BAR
+    is_quick = len(named) < 20
     answers: list[np.ndarray | SerError] = []
-    with tqdm(total=len(named), desc="predict", unit="file", leave=False, disable=not show_bar) as bar:
+    with tqdm(total=len(named), desc="predict", unit="file", leave=False, disable=is_quick or not progress) as bar:
         for start in range(0, len(named), AT_ONCE):
             answers += _answers(predictor, [source for _, source in named[start : start + AT_ONCE]], bar)
     rows = []
     for (name, _), answer in zip(named, answers, strict=True):
+        emotion, error, probabilities = None, "", np.full(len(predictor.emotions), np.nan)
         if isinstance(answer, SerError):
             logger.warning("%s", answer)
-            emotion, error, probabilities = None, str(answer), np.full(len(predictor.emotions), np.nan)
+            error = str(answer)
         else:
-            emotion, error, probabilities = predictor.emotions[int(np.argmax(answer))], "", answer
+            emotion, probabilities = predictor.emotions[int(np.argmax(answer))], answer
         by_emotion = dict(zip(predictor.emotions, probabilities, strict=True))
         rows.append({"path": name, "emotion": emotion, **by_emotion, "error": error})
     return pd.DataFrame(rows)
@@ -74,21 +71,20 @@ def _named(
     if isinstance(sources, str | Path | Recording | np.ndarray):
         sources = [sources]
     for number, source in enumerate(sources):
-        name = f"recording {number}"
         if isinstance(source, str | Path):
-            for file in reading.expand(source):
-                yield str(file), file
-        elif isinstance(source, Recording):
-            has_name = source.name != Recording._field_defaults["name"]
-            yield source.name if has_name else name, source if has_name else source._replace(name=name)
-        elif isinstance(source, np.ndarray):
+            yield from ((str(file), file) for file in reading.expand(source))
+            continue
+        if isinstance(source, np.ndarray):
             if sampling_rate is None:
                 raise SerError("an array has no sampling rate: pass sampling_rate=, in Hz.")
-            yield name, Recording(source, sampling_rate, name)
-        else:
+            source = Recording(source, sampling_rate)
+        elif not isinstance(source, Recording):
             raise SerError(
                 f"source {number}: expected a path, a Recording or a NumPy array, but came {type(source).__name__}."
             )
+        if source.name == Recording._field_defaults["name"]:
+            source = source._replace(name=f"recording {number}")
+        yield source.name, source
 
 
 def _answers(predictor: Predictor, sources: Sequence[str | Path | Recording], bar: tqdm) -> list[np.ndarray | SerError]:
@@ -98,7 +94,13 @@ def _answers(predictor: Predictor, sources: Sequence[str | Path | Recording], ba
     for number, source in enumerate(sources):
         try:
             if reading.seconds_of(source) > LONG_SECONDS:
-                answers[number] = _mean_of_windows(predictor, source)
+                windows = timeline(predictor, source, smoothing_seconds=0.0, progress=False)[
+                    predictor.emotions
+                ].dropna()
+                if windows.empty:
+                    advice = f"Try a shorter piece of it, of up to {LONG_SECONDS:.0f} s"
+                    raise SerError(f"{source}: no speech was detected. {advice}.")
+                answers[number] = windows.mean().to_numpy()
             else:
                 clips[number] = reading.decode_audible(source)
         except SerError as error:
@@ -114,11 +116,3 @@ def _answers(predictor: Predictor, sources: Sequence[str | Path | Recording], ba
             except SerError as error:
                 answers[number] = error
     return [answers[number] for number in range(len(sources))]
-
-
-def _mean_of_windows(predictor: Predictor, source: str | Path | Recording) -> np.ndarray:
-    """The mean probabilities over the windows of a long recording."""
-    windows = timeline(predictor, source, smoothing_seconds=0.0, progress=False).dropna(subset=predictor.emotions)
-    if windows.empty:
-        raise SerError(f"{source}: no speech was detected. Try a shorter piece of it, of up to {LONG_SECONDS:.0f} s.")
-    return windows[predictor.emotions].mean().to_numpy()

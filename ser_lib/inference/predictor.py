@@ -9,7 +9,6 @@ import numpy as np
 
 from ser_lib.audio.reading import Recording
 from ser_lib.common.devices import pick_device
-from ser_lib.models.base import Inputs
 from ser_lib.recipes import Recipe
 
 # Longer than any training clip: such a recording is read in windows.
@@ -17,14 +16,7 @@ LONG_SECONDS = 30.0
 
 
 class Predictor:
-    """The model of one fold of a run, or the mean of several folds' models.
-
-    Args:
-        recipe: states how audio is prepared and what the model reads.
-        folders: of the folds' models.
-        first: the first fold's folder, which alone holds a frozen encoder.
-        device: as of `ser_lib.common.devices.pick_device`.
-    """
+    """The mean of the models in `folders`; `first` is the first fold's folder, which alone holds a frozen encoder."""
 
     def __init__(self, recipe: Recipe, folders: Sequence[Path], first: Path, device: str = "auto"):
         self.recipe, self.device = recipe, pick_device(device)
@@ -44,14 +36,8 @@ class Predictor:
         """Probabilities of the emotions, float64 of shape (n_recordings, n_emotions); nothing is cached.
 
         Each recording is read as one clip, whatever its length: see `ser_lib.inference.predict` for long ones.
-
-        Raises:
-            SerError: one of them cannot be read, as `ser_lib.audio.reading.decode`.
         """
-        return self.of_inputs(self.models[0].inputs_of(recordings))
-
-    def of_inputs(self, inputs: Inputs) -> np.ndarray:
-        """The same from the model's inputs, as `ser_lib.recipes.inputs.inputs_of` returns them."""
+        inputs = self.models[0].inputs_of(recordings)
         return np.mean([model.probabilities(inputs) for model in self.models], axis=0)
 
     def for_prepared_audio(self) -> Self:

@@ -7,9 +7,8 @@ runs/<recipe>/<protocol>/<seed>/
     history.csv       one row a fold and epoch
     predictions.csv   clip_id, truth, one probability column an emotion: every test clip of every fold
     metrics.json      scores with intervals: overall, by fold, by corpus, by emotion
-    model/            config.json and model.safetensors of the first fold; model/fold-1/ … of the other folds.
-                      `AutoModelForAudioClassification` loads a fine-tuned encoder, and the first fold's frozen encoder
-                      with its head; the other folds of a frozen encoder hold only the head
+    model/            config.json and model.safetensors of the first fold, which `AutoModelForAudioClassification`
+                      loads if it has an encoder; model/fold-1/ … of the others, of a frozen encoder only the head
     environment.json  versions, device, commit, seconds, clips found of each corpus, the size of the model
     README.md         a model card
 
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
@@ -39,10 +39,7 @@ FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.cs
 # Of the first fold, in a flat folder; a network on acoustic features has no preprocessor_config.json.
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-VERSIONS = (
-    *("ser-lib", "numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr"),
-    *("torch", "transformers", "accelerate", "peft"),
-)
+LIBRARIES = ("numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "torch", "transformers", "accelerate")
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Run:
 
     @property
     def emotions(self) -> list[str]:
-        """The emotions that the model distinguishes, in the order of its outputs."""
+        """In the order of the model's outputs."""
         return list(self.predictions.columns[2:])
 
     @property
@@ -85,62 +82,46 @@ class Run:
 
     def model(self, fold: int = 0) -> Model:
         """The model of one fold, on the CPU."""
-        folder = model_folder(self.folder, fold)
-        return self.recipe.create_model().load(folder, model_folder(self.folder, 0))
+        return self.recipe.create_model().load(model_folder(self.folder, fold), model_folder(self.folder, 0))
 
     def predictor(self, fold: int | str = 0, device: str = "auto") -> Predictor:
-        """The model in memory, to answer for any audio.
-
-        Args:
-            fold: whose model; "all": the mean of all folds' probabilities. The first fold's is also the one that
-                `pipeline("audio-classification")` loads and that an export holds.
+        """The model of a fold in memory, to answer for any audio; "all": the mean of all folds' probabilities.
 
         Raises:
-            SerError: the run has no such fold, or a file of the model is missing or damaged; or its protocol is
-                transductive and needs many clips of a speaker at a time.
+            SerError: the run has no such fold, a file of the model is damaged, or the protocol is transductive.
         """
         if get_protocol(self.protocol).is_transductive:
-            raise SerError(
-                f"{self.folder} was trained on features standardised by speaker, which one recording does not tell: "
-                "use a run under another protocol, such as speaker."
-            )
+            problem = "was trained on features standardised by speaker, which one recording does not tell"
+            raise SerError(f"{self.folder} {problem}: use a run under another protocol, such as speaker.")
         every = sorted(set(map(int, self.split["fold"])))
-        folds = every if fold == "all" else [fold]
-        if not set(folds) <= set(every):
+        folders = [model_folder(self.folder, number) for number in every if fold in (number, "all")]
+        if not folders:
             raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
-        folders = [model_folder(self.folder, number) for number in folds]
         return Predictor(self.recipe, folders, model_folder(self.folder, 0), device)
 
     def predict(
         self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True
     ) -> pd.DataFrame:
-        """A table of what is heard in files, folders, recordings or arrays: `ser_lib.inference.predict.predict`.
-
-        >>> load_run("runs/demo/speaker/0").predict(["a.wav", "b.mp3"])  # doctest: +SKIP
-        """
+        """Predict the emotions of files, folders, recordings or arrays: see `ser_lib.inference.predict.predict`."""
         return predict(self.predictor(fold), sources, sampling_rate, progress)
 
 
 def load_run(folder: str | Path) -> Run:
-    """Read a run folder, or a run of the Hugging Face Hub.
+    """Read a run folder, or what `ser_lib.deploy.to_hub` made of one.
 
-    Args:
-        folder: a run folder, or what `ser_lib.deploy.to_hub` made of one; where there is none of that name,
-            "user/name" is the Hub's repository, fetched into the Hub's cache, which later answers without a network.
+    Where there is no folder of that name, "user/name" is a repository of the Hugging Face Hub, fetched into the Hub's
+    cache, which later answers without a network.
 
     Raises:
-        SerError: the folder is no run folder, or one of its files is missing or cannot be read; or the Hub shows no
-            such repository, or cannot be reached.
+        SerError: a file is missing or cannot be read, or the Hub shows no such repository or cannot be reached.
     """
     if HUB_NAME.fullmatch(str(folder)) and not Path(folder).exists():
         folder = _fetched(str(folder))
     folder = Path(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise SerError(
-            f"{folder} is not a run folder: {', '.join(missing)} missing. Expected what `ser train` leaves in "
-            "runs/<recipe>/<protocol>/<seed>; make it with `ser train RECIPE --protocol PROTOCOL`."
-        )
+        advice = "Expected runs/<recipe>/<protocol>/<seed>, as `ser train RECIPE --protocol PROTOCOL` makes it"
+        raise SerError(f"{folder} is not a run folder: {', '.join(missing)} missing. {advice}.")
     try:
         return Run(
             folder=folder,
@@ -157,7 +138,7 @@ def load_run(folder: str | Path) -> Run:
 
 
 def _fetched(name: str) -> Path:
-    """The folder of a repository in the Hub's cache, updated where there is a network."""
+    """The folder of a Hub's repository in the Hub's cache."""
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -165,9 +146,9 @@ def _fetched(name: str) -> Path:
             # By name: other files of a repository, such as pickled weights, are never fetched.
             return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, "README.md"]))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        advice = "Check the name; for a private repository, `hf auth login`"
         raise SerError(
-            f"{name} is not a run folder, and the Hub shows no repository of that name. Check the name; for a private "
-            "repository, `hf auth login`."
+            f"{name} is not a run folder, and the Hub shows no repository of that name. {advice}."
         ) from error
     except (OSError, errors.HTTPError) as error:
         raise SerError(
@@ -192,13 +173,7 @@ def runs_root(runs_dir: str | Path | None = None) -> Path:
 
 
 def model_folder(run: Path, fold: int) -> Path:
-    """The folder of a fold's model; the first fold's is `model/` itself, so that tools which expect one model find it.
-
-    A folder that `ser_lib.deploy.to_hub` made holds only the first fold's model, beside the run's other files.
-
-    Raises:
-        SerError: another fold is asked for there.
-    """
+    """The folder of a fold's model; the first fold's is `model/` itself, and in an export to the Hub the run folder."""
     if (run / "config.json").is_file():
         if fold == 0:
             return run
@@ -206,37 +181,26 @@ def model_folder(run: Path, fold: int) -> Path:
     return run / "model" if fold == 0 else run / "model" / f"fold-{fold}"
 
 
-def environment(device, seconds: float, corpora: dict) -> dict:
+def environment(device: torch.device, seconds: float, corpora: dict) -> dict:
     """Versions, device, commit and time: what a score depends on besides recipe and data."""
+    packages = ("ser-lib", *LIBRARIES, "peft")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-        "device": device_name(device),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "device": f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type,
         "commit": git_commit(),
         "seconds": round(seconds, 1),
         "corpora": corpora,
     }
 
 
-def device_name(device) -> str:
-    """`cpu`, or `cuda` with the name of the GPU."""
-    import torch
-
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return device.type
-
-
 def git_commit() -> str:
     """The short hash of the checkout, with `+` where the package differs from it; "" outside of git."""
-
-    def git(*arguments):
-        return subprocess.run(
-            ["git", "-C", str(Path(__file__).parents[1]), *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    commands = (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", "."])
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+        commit, changes = (subprocess.check_output(git + command, stderr=subprocess.DEVNULL) for command in commands)
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return commit.decode().strip() + ("+" if changes.strip() else "")

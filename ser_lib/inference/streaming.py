@@ -4,12 +4,13 @@
     while recording:
         print(stream.push(microphone.read(4800)))
 
-The audio is divided into overlapping windows, each prepared as training prepared its clips. A file is read through the
-same `Stream` in larger pieces, so the result for a recording is the same live and from a file.
+The audio is divided into overlapping windows, each prepared as training prepared its clips. A file is read through a
+`Stream` as well, so the result is the same live and from a file.
 """
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,6 @@ from ser_lib.audio import reading, vad
 from ser_lib.audio.reading import MIN_SECONDS, Recording
 from ser_lib.common.errors import SerError
 from ser_lib.inference.predictor import Predictor
-from ser_lib.recipes import Recipe
 
 # Where the recipe takes clips of any length.
 WINDOW_SECONDS = 3.0
@@ -43,14 +43,9 @@ class Stream:
     Args:
         sampling_rate: of the audio, in Hz, which is resampled to the predictor's; None: the predictor's.
         window_seconds: length of a window, at least 0.1; None: what the recipe reads of a clip, or `WINDOW_SECONDS`.
-        hop_seconds: from the start of a window to that of the next, 0.01 to a window; None: `HOP_SECONDS`, at most a
-            window.
-        smoothing_seconds: time constant of the exponential mean over the windows so far; 0: none. After a pause, the
-            weight of earlier windows is smaller by the pause's length.
+        hop_seconds: from the start of a window to that of the next, from 0.01 to a window; None: `HOP_SECONDS`.
+        smoothing_seconds: time constant of the exponential mean over the windows so far, and pauses; 0: none.
         detector: of speech: "energy", "silero" or "none" (see `ser_lib.audio.vad`).
-
-    Raises:
-        SerError: an argument is out of range, or the detector is not installed.
     """
 
     def __init__(
@@ -63,182 +58,121 @@ class Stream:
         smoothing_seconds: float = 2.0,
         detector: str = "energy",
     ):
-        window_seconds = default_window(predictor.recipe) if window_seconds is None else window_seconds
+        audio = predictor.recipe.input.audio
+        if window_seconds is None:
+            window_seconds = WINDOW_SECONDS if audio.max_seconds is None else audio.offset_seconds + audio.max_seconds
         hop_seconds = min(HOP_SECONDS, window_seconds) if hop_seconds is None else hop_seconds
         if not 0.1 <= window_seconds < np.inf:
             raise SerError(f"a window must be 0.1 s or more, not {window_seconds} s.")
         if not 0.01 <= hop_seconds <= window_seconds:
-            raise SerError(
-                f"the hop must be 0.01 s or more, and no more than the window of {window_seconds:g} s, so that no "
-                f"audio is skipped, but is {hop_seconds} s."
-            )
+            limits = f"0.01 s or more, and no more than the window of {window_seconds:g} s"
+            raise SerError(f"the hop must be {limits}, so that no audio is skipped, but is {hop_seconds} s.")
         if not 0 <= smoothing_seconds < np.inf:
             raise SerError(f"smoothing_seconds must be 0 (none) or more, not {smoothing_seconds}.")
         if sampling_rate is not None and not sampling_rate > 0:
             raise SerError(f"a sampling rate must be above 0 Hz, not {sampling_rate}.")
-        self.predictor, self.name = predictor, "the stream"
+        self.predictor, self.name, self.smoothing_seconds = predictor, "the stream", smoothing_seconds
         self.rate = predictor.sampling_rate
         self.sampling_rate = sampling_rate or self.rate
-        self.smoothing_seconds = smoothing_seconds
         self._window, self._hop = round(window_seconds * self.rate), round(hop_seconds * self.rate)
         self._detector = vad.detector(detector, self.rate)
         # At equal rates it returns the samples unchanged and without delay.
         self._resampler = soxr.ResampleStream(self.sampling_rate, self.rate, 1, dtype="float32")
-        # The samples that are kept, the detector's flags of their frames, and the positions of the first of each.
-        self._samples, self._first_sample = np.zeros(0, np.float32), 0
-        self._flags, self._first_flag = np.zeros(0, bool), 0
-        # In samples: the start of the next window, and the end of the last complete one.
-        self._next = self._covered = 0
+        # The samples that are kept, the position of the first of them, and that of the next window.
+        self._samples, self._first, self._next = np.zeros(0, np.float32), 0, 0
+        # The detector's flags of all frames so far, a byte each.
+        self._flags, self._finished = bytearray(), False
         # The smoothed probabilities, and the sample at which they were computed.
-        self._mean: np.ndarray | None = None
-        self._mean_at = 0
-        self._finished = False
+        self._mean, self._mean_at = np.zeros(0), 0
 
     def push(self, samples: np.ndarray) -> pd.DataFrame:
-        """Add the next samples and return the windows that are now complete.
-
-        Args:
-            samples: float of shape (n_samples,) or (n_samples, n_channels), nominally within ±1.
+        """Add the next samples, as of a `Recording`, and return the windows that are now complete, often none.
 
         Returns:
-            one row a window, often none: start and end in seconds, speech (the share of it with speech, 0 to 1),
-            emotion, and one column of probabilities an emotion. With too little speech, emotion is None and the
-            probabilities are NaN.
-
-        Raises:
-            SerError: the samples are no floats or hold NaN, or the stream is finished.
+            start and end in seconds, speech (the share of the window with speech, 0 to 1), emotion, and one column of
+            probabilities an emotion. With too little speech, emotion is None and the probabilities are NaN.
         """
-        self._require_unfinished()
         samples = reading.samples_of(Recording(samples, self.sampling_rate, self.name))
-        reading.check_finite(self.name, samples)
-        self._append(self._resampler.resample_chunk(reading.mix_down(samples)))
-        return self._rows(self._complete_windows())
+        return self._read(reading.mix_down(samples))
 
     def finish(self) -> pd.DataFrame:
         """End the recording and return the last windows, of which the last ends at the end of the recording.
 
-        A recording shorter than a window has one row, and one below `ser_lib.audio.reading.MIN_SECONDS` none.
+        A recording shorter than a window has one row, and one below `MIN_SECONDS` none.
         """
-        self._require_unfinished()
-        self._finished = True
-        self._append(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        end = self._end
-        # The last frame is incomplete.
-        while self._first_flag + len(self._flags) <= self._frames_until(end):
-            silence = np.zeros(round(self._detector.frame_seconds * self.rate), np.float32)
-            self._flags = np.append(self._flags, self._detector.push(silence))
-        spans = self._complete_windows()
-        if end > self._covered and end >= MIN_SECONDS * self.rate:
-            spans.append((max(0, end - self._window), end))
-        return self._rows(spans)
+        return self._read(np.zeros(0, np.float32), last=True)
 
-    @property
-    def _end(self) -> int:
-        return self._first_sample + len(self._samples)
-
-    def _require_unfinished(self) -> None:
+    def _read(self, waveform: np.ndarray, last: bool = False) -> pd.DataFrame:
+        """The rows of the windows that the next samples complete; after the last samples, of all that remain."""
         if self._finished:
             raise SerError(f"{self.name} is finished: begin a new Stream for another recording.")
-
-    def _append(self, waveform: np.ndarray) -> None:
+        self._finished = last
+        waveform = self._resampler.resample_chunk(waveform, last=last)
         self._samples = np.append(self._samples, waveform)
-        self._flags = np.append(self._flags, self._detector.push(waveform))
-
-    def _complete_windows(self) -> list[tuple[int, int]]:
-        """First sample and end of each window that has become complete."""
-        spans = []
+        self._flags += self._detector.push(waveform).tobytes()
+        end = self._first + len(self._samples)
+        # The last frame is incomplete.
+        while last and len(self._flags) <= self._frames_until(end):
+            silence = np.zeros(round(self._detector.frame_seconds * self.rate), np.float32)
+            self._flags += self._detector.push(silence).tobytes()
+        spans, covered = [], self._next - self._hop + self._window if self._next else 0
         # A detector that resamples has a delay.
-        n_flags = self._first_flag + len(self._flags)
-        while (end := self._next + self._window) <= self._end and self._frames_until(end) <= n_flags:
-            spans.append((self._next, end))
-            self._next, self._covered = self._next + self._hop, end
-        return spans
+        while self._next + self._window <= end and self._frames_until(self._next + self._window) <= len(self._flags):
+            covered = self._next + self._window
+            spans.append((self._next, covered))
+            self._next += self._hop
+        if last and end > covered and end >= MIN_SECONDS * self.rate:
+            spans.append((max(0, end - self._window), end))
+        rows = self._rows(spans)
+        # The recording's last window may begin before the next one would. A copy, since a view would keep everything.
+        first = max(self._first, min(self._next, end - self._window))
+        self._samples, self._first = self._samples[first - self._first :].copy(), first
+        return rows
 
     def _frames_until(self, sample: int) -> int:
         """The number of the detector's frames that end by that sample."""
         return int(sample / self.rate / self._detector.frame_seconds + 1e-6)
 
     def _rows(self, spans: list[tuple[int, int]]) -> pd.DataFrame:
-        emotions = self.predictor.emotions
-        speech = [self._speech_share(*span) for span in spans]
-        spoken = [row for row, share in enumerate(speech) if share >= MIN_SPEECH]
+        emotions, seconds = self.predictor.emotions, np.array(spans, float).reshape(-1, 2) / self.rate
+        speech = np.zeros(len(spans))
+        for row, (start, end) in enumerate(spans):
+            first, after = self._frames_until(start), self._frames_until(end)
+            speech[row] = np.frombuffer(self._flags[first : max(first + 1, after)], np.uint8).mean()
+        spoken = np.flatnonzero(speech >= MIN_SPEECH).tolist()
         probabilities = np.full((len(spans), len(emotions)), np.nan)
         for first in range(0, len(spoken), AT_ONCE):
-            batch = spoken[first : first + AT_ONCE]
-            probabilities[batch] = self.predictor.probabilities([self._recording(*spans[row]) for row in batch])
-        names: list[str | None] = [None] * len(spans)
+            batch, windows = spoken[first : first + AT_ONCE], []
+            for start, end in (spans[row] for row in batch):
+                name = f"{self.name}, {start / self.rate:g} to {end / self.rate:g} s"
+                windows.append(Recording(self._samples[start - self._first : end - self._first], self.rate, name))
+            probabilities[batch] = self.predictor.probabilities(windows)
+        names = pd.Series([None] * len(spans), dtype=object)
         for row in spoken:
-            probabilities[row] = self._smoothed(probabilities[row], spans[row][1])
-            names[row] = emotions[int(np.argmax(probabilities[row]))]
-        self._drop_old_samples()
-        bounds = np.array(spans, float).reshape(-1, 2) / self.rate
-        return pd.DataFrame(
-            {"start": bounds[:, 0], "end": bounds[:, 1], "speech": np.array(speech, float)}
-            | {"emotion": pd.Series(names, dtype=object)}
-            | dict(zip(emotions, probabilities.T, strict=True))
-        )
-
-    def _recording(self, start: int, end: int) -> Recording:
-        samples = self._samples[start - self._first_sample : end - self._first_sample]
-        return Recording(samples, self.rate, f"{self.name}, {start / self.rate:g} to {end / self.rate:g} s")
-
-    def _speech_share(self, start: int, end: int) -> float:
-        first = self._frames_until(start)
-        last = max(first + 1, self._frames_until(end))
-        return float(self._flags[first - self._first_flag : last - self._first_flag].mean())
-
-    def _smoothed(self, probabilities: np.ndarray, sample: int) -> np.ndarray:
-        if self._mean is None or self.smoothing_seconds == 0:
-            self._mean = probabilities.copy()
-        else:
-            past = np.exp((self._mean_at - sample) / self.rate / self.smoothing_seconds)
-            self._mean = past * self._mean + (1 - past) * probabilities
-        self._mean_at = sample
-        return self._mean
-
-    def _drop_old_samples(self) -> None:
-        # The recording's last window may begin before the next one would. Copies, since views would keep everything.
-        first = max(self._first_sample, min(self._next, self._end - self._window))
-        self._samples, self._first_sample = self._samples[first - self._first_sample :].copy(), first
-        first = self._frames_until(first)
-        self._flags, self._first_flag = self._flags[first - self._first_flag :].copy(), first
-
-
-def default_window(recipe: Recipe) -> float:
-    """The seconds that the recipe reads of a clip."""
-    settings = recipe.input.audio
-    return WINDOW_SECONDS if settings.max_seconds is None else settings.offset_seconds + settings.max_seconds
+            if len(self._mean) and self.smoothing_seconds > 0:
+                past = np.exp((self._mean_at - spans[row][1]) / self.rate / self.smoothing_seconds)
+                probabilities[row] = past * self._mean + (1 - past) * probabilities[row]
+            self._mean, self._mean_at = probabilities[row].copy(), spans[row][1]
+            names[row] = emotions[int(np.argmax(self._mean))]
+        table = pd.DataFrame({"start": seconds[:, 0], "end": seconds[:, 1], "speech": speech, "emotion": names})
+        return table.assign(**dict(zip(emotions, probabilities.T, strict=True)))
 
 
 def timeline(
     predictor: Predictor, source: str | Path | Recording, *, progress: bool = True, **settings
 ) -> pd.DataFrame:
-    """The emotions of a whole recording over time, in memory that does not grow with its length.
+    """The emotions of a whole recording over time, at least one row, as of `Stream.push`; the audio is read in blocks.
 
-    Args:
-        settings: window_seconds, hop_seconds, smoothing_seconds and detector of `Stream`.
-
-    Returns:
-        one row a window, as of `Stream.push`, at least one. For `ser_lib.reports.plots.timeline`, `attrs` holds the
-        recording's name and its waveform's envelope: lists time (seconds), low and high.
-
-    Raises:
-        SerError: as `ser_lib.audio.reading.decode` and `Stream`.
+    The settings are those of `Stream`. For `ser_lib.reports.plots.timeline`, `attrs` holds the recording's name and its
+    waveform's envelope.
     """
-    bar = tqdm(
-        total=math.ceil(reading.seconds_of(source)),
-        desc="timeline",
-        unit="s",
-        leave=False,
-        delay=0.5,
-        disable=not progress,
-        bar_format="{l_bar}{bar}| {n:.0f}/{total_fmt} s [{elapsed}<{remaining}]",
-    )
+    seconds = reading.seconds_of(source)
+    shape: dict[str, Any] = {"unit": "s", "bar_format": "{l_bar}{bar}| {n:.0f}/{total_fmt} s [{elapsed}<{remaining}]"}
     tables: list[pd.DataFrame] = []
-    with bar:
+    with tqdm(total=math.ceil(seconds), desc="timeline", leave=False, delay=0.5, disable=not progress, **shape) as bar:
         for samples, rate in reading.blocks(source, BLOCK_SECONDS):
             if not tables:
-                stream, envelope = Stream(predictor, rate, **settings), Envelope(rate)
+                stream, envelope = Stream(predictor, rate, **settings), Envelope(seconds, rate)
                 stream.name = str(source)
             tables.append(stream.push(samples))
             envelope.push(reading.mix_down(samples))
@@ -251,45 +185,34 @@ def timeline(
 
 
 class Envelope:
-    """The lowest and highest samples in equal intervals of time, at most `ENVELOPE_POINTS` of them."""
+    """The lowest and highest samples in up to `ENVELOPE_POINTS` equal intervals of `seconds`; the last holds the rest."""
 
-    def __init__(self, sampling_rate: int):
-        self.sampling_rate, self._step = sampling_rate, max(1, sampling_rate // 100)
-        self._low: list[float] = []
-        self._high: list[float] = []
-        # How many samples the last interval still lacks.
-        self._missing = 0
+    def __init__(self, seconds: float, sampling_rate: int):
+        self._rate, self._step, self._n_samples = sampling_rate, max(1, sampling_rate // 100), 0
+        expected = max(1, round(seconds * sampling_rate))
+        while expected > ENVELOPE_POINTS * self._step:
+            self._step *= 2
+        n_points = math.ceil(expected / self._step)
+        self._low, self._high = (np.full(n_points, limit, np.float32) for limit in (np.inf, -np.inf))
 
     def push(self, waveform: np.ndarray) -> None:
         """Add the next samples, float of shape (n_samples,)."""
-        while len(waveform):
-            if self._missing == 0:
-                if len(self._low) == ENVELOPE_POINTS:
-                    self._low = list(map(min, self._low[::2], self._low[1::2]))
-                    self._high = list(map(max, self._high[::2], self._high[1::2]))
-                    self._step *= 2
-                self._low.append(np.inf)
-                self._high.append(-np.inf)
-                self._missing = self._step
-            part, waveform = waveform[: self._missing], waveform[self._missing :]
-            self._low[-1] = min(self._low[-1], float(part.min()))
-            self._high[-1] = max(self._high[-1], float(part.max()))
-            self._missing -= len(part)
+        samples = np.arange(self._n_samples, self._n_samples + len(waveform))
+        points = np.minimum(samples // self._step, len(self._low) - 1)
+        np.minimum.at(self._low, points, waveform)
+        np.maximum.at(self._high, points, waveform)
+        self._n_samples += len(waveform)
 
     def as_lists(self) -> dict[str, list[float]]:
         """Lists of equal length: time (the middles of the intervals, in seconds), low and high."""
-        seconds = self._step / self.sampling_rate
-        time = [(number + 0.5) * seconds for number in range(len(self._low))]
-        return {"time": time, "low": list(self._low), "high": list(self._high)}
+        low, high = (ends[np.isfinite(ends)].tolist() for ends in (self._low, self._high))
+        return {"time": [(i + 0.5) * (self._step / self._rate) for i in range(len(low))], "low": low, "high": high}
 
 
 def stretches(table: pd.DataFrame) -> pd.DataFrame:
-    """A timeline in short: successive windows of one emotion joined to one row.
+    """A timeline in short, from, to and emotion (None: no speech): successive windows of one emotion joined to one row.
 
     Windows overlap, so each stands for the time around its middle, half-way to the middles of its neighbours.
-
-    Returns:
-        from and to in seconds, and emotion (None: no speech).
     """
     middles = (table["start"] + table["end"]) / 2
     begins = ((middles + middles.shift()) / 2).fillna(table["start"])

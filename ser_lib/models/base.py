@@ -1,11 +1,8 @@
 """The interface of every model, and the table that maps `model.name` of a recipe to its class.
 
-There are three kinds: a network on acoustic features (`acoustic_network`), a frozen pretrained encoder with a network on
-its layers (`frozen_encoder`), and a pretrained encoder that is fine-tuned (`finetuned_encoder`). All that differs
-between them is behind `Model`; no other package asks which kind a model is.
-
-`MODELS` holds two sorts of classes, each entered by `@register(name)`: heads (`heads.Head`), which are the variable part
-of a network and are combined with acoustic features or a frozen encoder, and whole models (`Model`).
+There are three kinds: a network on acoustic features or on the layers of a frozen pretrained encoder (`network_models`),
+and a fine-tuned encoder (`finetuned_encoder`). `MODELS` holds whole models (`Model`), and heads (`heads.Head`), which are
+the variable part of a network.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +21,8 @@ from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.models.settings import Input, ModelSettings, Training
 
-Inputs = np.ndarray | list[np.ndarray]
+# An array, or a list of waveforms.
+Inputs = Any
 MODELS: dict[str, type[Any]] = {}
 
 
@@ -39,11 +37,7 @@ def register(name: str) -> Callable[[type], type]:
 
 
 def registered(name: str) -> type[Any]:
-    """The class of that name.
-
-    Raises:
-        SerError: there is none; the message names the nearest.
-    """
+    """The class of that name; SerError with the nearest name where there is none."""
     if name not in MODELS:
         near = get_close_matches(name, MODELS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -64,17 +58,15 @@ class OnnxGraph:
     # "waveform" (n_clips, n_samples) or "features" (n_clips, n_features) or (n_clips, n_frames, n_features)
     input_name: str
     example: torch.Tensor
-    # The arguments of `pooled_features`, where the input is features.
+    # The `feature_settings` of `clip_features`, where the input is features.
     features: dict[str, Any] | None = None
 
 
 class Model(ABC):
     """What one recipe trains: what it reads, how it learns, what it answers and how it is stored.
 
-    A new object has settings but no weights; `fit` or `load` gives it weights. `inputs` needs none.
-
-    Args:
-        input, settings, training: the recipe's sections `input`, `model` and `training`.
+    A new object has settings (the recipe's sections `input`, `model` and `training`) but no weights; `fit` or `load`
+    gives it weights. `inputs` needs none.
     """
 
     # Whether `input.encoder` names a pretrained encoder.
@@ -88,8 +80,6 @@ class Model(ABC):
     def __init__(self, input: Input, settings: ModelSettings, training: Training):
         self.input, self.settings, self.training = input, settings, training
         self.check()
-
-    # What it is
 
     @abstractmethod
     def check(self) -> None:
@@ -114,8 +104,6 @@ class Model(ABC):
     def used_settings(self) -> dict[str, set[str]]:
         """The fields of the sections `input`, `model` and `training` that make a difference to this model."""
 
-    # What it reads
-
     @abstractmethod
     def inputs(self, clips: pd.DataFrame, progress: bool = True) -> Inputs:
         """The model's inputs for a clip table, from the cache where they are there already, aligned to the rows."""
@@ -130,13 +118,7 @@ class Model(ABC):
 
     @abstractmethod
     def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> Inputs:
-        """Inputs with zero mean and unit deviation within each speaker.
-
-        Raises:
-            SerError: the model reads waveforms.
-        """
-
-    # How it learns and answers
+        """Inputs with zero mean and unit deviation within each speaker; SerError where the model reads waveforms."""
 
     @abstractmethod
     def fit(
@@ -152,15 +134,12 @@ class Model(ABC):
         progress: bool = True,
         description: str = "",
     ) -> pd.DataFrame:
-        """Learn from the training rows; the model ends with the weights of its best epoch or setting on validation.
+        """Learn, and return the history of `ser_lib.models.network_training.fit`; the best epoch's weights are kept.
 
         Args:
             labels: int, position of each clip's emotion among `emotions`.
             train, validation: row numbers; `validation` may be empty.
             folder: for checkpoints, from which an interrupted training is resumed; the caller deletes it.
-
-        Returns:
-            the history, one row an epoch or candidate: see `ser_lib.models.network_training.fit`.
         """
 
     @abstractmethod
@@ -175,40 +154,31 @@ class Model(ABC):
         """The weight of each encoder layer, by its number, summing to 1; None where the model weighs no layers."""
         return None
 
-    # How it is stored
-
     @property
     @abstractmethod
     def module(self) -> nn.Module:
         """The trained part as a PyTorch module."""
 
     @property
-    @abstractmethod
-    def parameters(self) -> int:
-        """Numbers in the whole model, a frozen encoder included."""
-
-    @property
-    @abstractmethod
     def trained_parameters(self) -> int:
         """Numbers that training changes."""
+        return sum(weight.numel() for weight in self.module.parameters())
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the whole model, a frozen encoder included."""
+        return sum(weight.numel() for weight in self.module.parameters())
 
     @abstractmethod
     def save(self, folder: Path, complete: bool = True) -> None:
-        """Write the model into a folder.
-
-        Args:
-            complete: with the frozen encoder, so that transformers loads the folder; else the trained part alone.
-        """
+        """Write the model into a folder: `complete` with the frozen encoder, as transformers loads it, or without."""
 
     @abstractmethod
     def load(self, folder: Path, complete_folder: Path | None = None) -> Self:
-        """Read what `save` wrote, on the CPU, in evaluation mode; returns the model itself.
+        """Read what `save` wrote, on the CPU, in evaluation mode; SerError where a file is missing or damaged.
 
         Args:
             complete_folder: holds the frozen encoder, where `folder` holds the trained part alone.
-
-        Raises:
-            SerError: a file is missing or damaged, or does not fit this version.
         """
 
     def to(self, device: torch.device) -> Self:

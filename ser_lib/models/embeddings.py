@@ -1,18 +1,15 @@
-"""Embeddings: clips computed once by a pretrained transformer that reads speech, and cached.
-
-`embed` gives every core a batch of its own: a model that is spread over cores waits for the slowest core at each of its
-thousands of small operations.
-"""
+"""Embeddings: clips computed once by a pretrained transformer that reads speech, and cached."""
 
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ser_lib.audio import reading as audio_module
+from ser_lib.audio import reading
 from ser_lib.audio.reading import Recording
 from ser_lib.common import cache, distributed
 from ser_lib.common.devices import autocast, pick_device, pick_precision
@@ -28,7 +25,9 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import source_hash
 from ser_lib.models import encoder_weights
 from ser_lib.models import hidden_states as hidden_states_module
+from ser_lib.models.base import Inputs
 from ser_lib.models.hidden_states import hidden_states, windows
+from ser_lib.models.settings import Input
 
 logger = logging.getLogger(__name__)
 
@@ -48,15 +47,6 @@ class Encoder:
     feature_extractor: Any
 
     @property
-    def n_layers(self) -> int:
-        """Number of hidden states: the input of the first transformer layer, and the output of each layer."""
-        return self.checkpoint.n_layers
-
-    @property
-    def n_features(self) -> int:
-        return self.model.config.hidden_size
-
-    @property
     def n_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
@@ -66,11 +56,7 @@ class Encoder:
 
 
 def load_encoder(encoder: str, revision: str | None = None, device: str | torch.device = "cpu") -> Encoder:
-    """Load an encoder by its name on the Hub or by its folder.
-
-    Raises:
-        SerError: as `ser_lib.models.encoder_weights.locate` and `load_model`.
-    """
+    """Load an encoder; arguments and errors are those of `ser_lib.models.encoder_weights.locate` and `load_model`."""
     from transformers import AutoModel, WhisperForAudioClassification
 
     checkpoint = encoder_weights.locate(encoder, revision)
@@ -79,147 +65,96 @@ def load_encoder(encoder: str, revision: str | None = None, device: str | torch.
         head = ("classifier", "projector", "layer_weights")
         model = encoder_weights.load_model(checkpoint, WhisperForAudioClassification, new=head).encoder
     else:
-        # The adapter of some fine-tuned checkpoints is left out.
-        without: dict[str, Any] = {"add_adapter": False} if checkpoint.config.get("add_adapter") else {}
-        model = encoder_weights.load_model(checkpoint, AutoModel, **without)
+        model = encoder_weights.load_model(checkpoint, AutoModel)
     model = model.requires_grad_(False).to(device)
     return Encoder(checkpoint, model, encoder_weights.load_feature_extractor(checkpoint))
 
 
-def embed(
-    clips: pd.DataFrame,
-    encoder: str,
-    revision: str | None = None,
-    *,
-    layers: str | Iterable[int] = "all",
-    pooling: str = "mean+std",
-    audio: dict,
-    precision: str = "auto",
-    device: str = "auto",
-    progress: bool = True,
-) -> np.ndarray | list[np.ndarray]:
+def embed(clips: pd.DataFrame, settings: Input, device: str = "auto", progress: bool = True) -> Inputs:
     """Embeddings of clips by a frozen encoder, from the cache where they are there already.
 
-    One pass serves every choice of layers, since all layers are cached; "frames" are cached layer by layer. Several
-    processes share the work.
+    All layers are cached, a sequence layer by layer. Several processes share the work.
 
     Args:
         clips: clip table; rows with the same `audio_hash` are computed once.
-        encoder, revision: as of `ser_lib.models.encoder_weights.locate`.
-        layers: "all", "last", or numbers: 0 is the input of the first transformer layer, -1 the last layer.
-        pooling: over a clip's frames, "mean" or "mean+std" (the standard deviation behind the mean); "frames" keeps them.
-        audio: keyword arguments of `ser_lib.audio.reading.prepare`.
-        precision: "auto" (as `ser_lib.common.devices.pick_precision`) or "float32".
+        settings: encoder, revision, layers (-1 is the last), pooling, audio and precision of a recipe.
 
     Returns:
         float32 of shape (n_clips, n_layers, n_features), or 2 * n_features for "mean+std", rounded to float16, within
-        its range; for "frames", of one layer, a list of such arrays (n_frames, n_features), 20 ms a frame.
+        its range; for a sequence, of one layer, a list of such arrays (n_frames, n_features), 20 ms a frame.
 
     Raises:
-        SerError: the encoder cannot be had, has no such layer, or reads another sampling rate; a file cannot be read;
-            a value is not finite; one clip does not fit into the GPU's memory.
+        SerError: the encoder cannot be had, or does not fit the settings; a file cannot be read; a value is not finite;
+            one clip does not fit into the GPU's memory.
     """
-    checkpoint, device = encoder_weights.locate(encoder, revision), pick_device(device)
-    numbers = _layer_numbers(layers, checkpoint)
-    if pooling not in ("mean", "mean+std", "frames"):
-        raise SerError(f'pooling must be "mean", "mean+std" or "frames", not {pooling!r}.')
-    if pooling == "frames" and len(numbers) != 1:
-        raise SerError(f'pooling="frames" keeps the frames of one layer, but {len(numbers)} are given.')
-    precision = pick_precision(precision, device)
-    layer = numbers[0] if pooling == "frames" else None
+    checkpoint, target = encoder_weights.locate(settings.encoder, settings.revision), pick_device(device)
+    numbers, layer = _layers(settings, checkpoint)
+    precision, audio = pick_precision(settings.precision, target), settings.audio.model_dump()
     kind = "embeddings" if layer is None else "frames"
-    settings = {
+    cached_with = {
         "encoder": checkpoint.identity,
         "audio": audio,
         "layer": layer,
         "precision": precision,
         "versions": [version(package) for package in ("torch", "transformers", "soxr", "soundfile")],
-        "code": source_hash(audio_module, encoder_weights, hidden_states_module, sys.modules[__name__]),
+        "code": source_hash(reading, encoder_weights, hidden_states_module, sys.modules[__name__]),
     }
     rows = clips.drop_duplicates("audio_hash").sort_values("seconds", ascending=False)
-    arrays = {key: cache.get(kind, settings, key) for key in rows["audio_hash"]}
+    arrays = {key: cache.get(kind, cached_with, key) for key in rows["audio_hash"]}
     # The first process decides: another may already have added to the cache when a slower one looks.
     missing = distributed.from_first([key for key, array in arrays.items() if array is None])
     part = distributed.share(missing)
     if part:
-        loaded = load_encoder(encoder, revision, device)
-        rate = audio.get("sampling_rate", 16000)
-        if rate != loaded.sampling_rate:
-            raise SerError(
-                f"{checkpoint.name} reads {loaded.sampling_rate} Hz, but input.audio.sampling_rate is {rate}: set it "
-                f"to {loaded.sampling_rate}."
-            )
+        loaded = load_encoder(settings.encoder, settings.revision, target)
+        encoder_weights.check_sampling_rate(checkpoint, loaded.feature_extractor, settings.audio.sampling_rate)
         computed = _compute(loaded, rows.set_index("audio_hash").loc[part], audio, precision, layer)
         bar = tqdm(computed, total=len(part), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
         for key, array in bar:
-            cache.put(kind, settings, key, array)
+            cache.put(kind, cached_with, key, array)
     distributed.wait()
-    arrays |= {key: cache.get(kind, settings, key) for key in missing}
-    return _chosen([cast(np.ndarray, arrays[key]) for key in clips["audio_hash"]], numbers, pooling)
+    arrays |= {key: cache.get(kind, cached_with, key) for key in missing}
+    return _chosen([arrays[key] for key in clips["audio_hash"]], numbers, settings.pooling)
 
 
-def embed_with(
-    loaded: Encoder,
-    paths: Sequence[str | Path | Recording],
-    *,
-    layers: str | Iterable[int] = "all",
-    pooling: str = "mean+std",
-    audio: dict,
-    precision: str = "auto",
-) -> np.ndarray | list[np.ndarray]:
-    """As `embed`, by an encoder that is loaded already, and without the cache.
-
-    Args:
-        loaded: not to be used for anything else: its weights are rounded to `precision`.
-    """
-    device, numbers = next(loaded.model.parameters()).device, _layer_numbers(layers, loaded.checkpoint)
+def embed_with(loaded: Encoder, recordings: Sequence[str | Path | Recording], settings: Input) -> Inputs:
+    """As `embed`, without the cache, by a loaded encoder; its weights are rounded to the precision."""
+    numbers, layer = _layers(settings, loaded.checkpoint)
+    precision = pick_precision(settings.precision, next(loaded.model.parameters()).device)
     # Equal lengths keep the order; the true lengths are known once the audio is read.
-    rows = pd.DataFrame({"path": pd.Series(list(paths), dtype=object), "seconds": 1.0})
-    computed = _compute(
-        loaded, rows, audio, pick_precision(precision, device), numbers[0] if pooling == "frames" else None
-    )
-    arrays = dict(computed)
-    return _chosen([arrays[row] for row in rows.index], numbers, pooling)
+    rows = pd.DataFrame({"path": pd.Series(list(recordings), dtype=object), "seconds": 1.0})
+    arrays = dict(_compute(loaded, rows, settings.audio.model_dump(), precision, layer))
+    return _chosen([arrays[row] for row in rows.index], numbers, settings.pooling)
 
 
-def _chosen(arrays: list[np.ndarray], numbers: list[int], pooling: str) -> np.ndarray | list[np.ndarray]:
+def _chosen(arrays: list[Any], numbers: list[int], pooling: str) -> Inputs:
     """The wanted layers and pooling of each clip's cached array."""
-    if pooling == "frames":
+    if pooling == "sequence":
         return [array.astype(np.float32) for array in arrays]
     chosen = np.stack([array[numbers] for array in arrays]).astype(np.float32)
     return chosen if pooling == "mean+std" else chosen[:, :, : chosen.shape[2] // 2]
 
 
-def _layer_numbers(layers: str | Iterable[int], checkpoint: encoder_weights.Checkpoint) -> list[int]:
-    count = checkpoint.n_layers
-    if layers == "all":
-        return list(range(count))
-    numbers = [-1] if layers == "last" else list(layers)
-    wrong = [number for number in numbers if not -count <= number < count]
-    if wrong or not numbers:
-        raise SerError(
-            f'input.layers={layers}: {checkpoint.name} has the layers 0 to {count - 1}; -1 is the last. "all" and '
-            '"last" are understood as well.'
-        )
-    return [number % count for number in numbers]
+def _layers(settings: Input, checkpoint: encoder_weights.Checkpoint) -> tuple[list[int], int | None]:
+    """The numbers of the wanted layers, and of the one layer whose frames are kept, if they are."""
+    count, layers = checkpoint.n_layers, settings.layers
+    wanted = {"all": range(count), "last": [-1]}[layers] if isinstance(layers, str) else layers
+    if not wanted or not set(wanted) <= set(range(-count, count)):
+        known = f"the layers 0 to {count - 1}; -1 is the last. Also understood: all, last"
+        raise SerError(f"input.layers={layers}: {checkpoint.name} has {known}.")
+    numbers = [number % count for number in wanted]
+    return numbers, numbers[0] if settings.pooling == "sequence" else None
 
 
 def _compute(
     encoder: Encoder, rows: pd.DataFrame, audio: dict, precision: str, layer: int | None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each clip's key and the array to be cached, in no fixed order.
-
-    Args:
-        encoder: not to be used for anything else: its weights are rounded to `precision`.
-        rows: clips sorted by length, indexed by `audio_hash`.
-        layer: whose frames to keep, (n_frames, n_features); None: mean and deviation of every layer.
-    """
+    """Yield the key and array of each row: frames of one layer, or mean and deviation of every layer (None)."""
     device = next(encoder.model.parameters()).device
     allowed = BATCH_SECONDS.get(device.type, 20.0) * encoder.sampling_rate
     _quicken(encoder.model, precision, device)
 
     def read(path: str) -> list[np.ndarray]:
-        return windows(encoder.feature_extractor, audio_module.prepare(path, **audio))
+        return windows(encoder.feature_extractor, reading.prepare(path, **audio))
 
     def pooled(batch: list[np.ndarray]) -> list:
         nonlocal allowed
@@ -231,10 +166,8 @@ def _compute(
                 return [_pool(window, layer) for window in states]
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
-                    raise SerError(
-                        f"{samples / encoder.sampling_rate:.1f} s of audio do not fit into the GPU's memory. Free "
-                        "some of it, or use training.device=cpu."
-                    ) from error
+                    text = f"{samples / encoder.sampling_rate:.1f} s of audio do not fit into the GPU's memory"
+                    raise SerError(f"{text}. Free some of it, or use training.device=cpu.") from error
                 logger.warning("out of GPU memory with %d clips a batch: continuing with half as many", len(batch))
                 allowed = samples / 2
             # Not above, where the error still holds the tensors that did not fit.
@@ -242,13 +175,13 @@ def _compute(
         half = len(batch) // 2
         return pooled(batch[:half]) + pooled(batch[half:])
 
+    # A batch for each core: a model that is spread over cores waits for the slowest at each of its small operations.
     threads = torch.get_num_threads()
     workers = threads if device.type == "cpu" else 1
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
     try:
         for chunk in _read_ahead(rows, read):
-            n_windows = {key: len(pieces) for key, pieces in chunk}
-            parts: dict[str, dict[int, np.ndarray]] = {key: {} for key in n_windows}
+            parts: dict[str, list[Any]] = {key: [None] * len(pieces) for key, pieces in chunk}
             waiting = [(key, number, piece) for key, pieces in chunk for number, piece in enumerate(pieces)]
             # Windows of similar length share a batch.
             waiting.sort(key=lambda item: len(item[2]), reverse=True)
@@ -261,10 +194,8 @@ def _compute(
             for batch, results in zip(batches, computed, strict=True):
                 for (key, number, _), result in zip(batch, results, strict=True):
                     parts[key][number] = result
-                    if len(parts[key]) == n_windows[key]:
-                        windows_of_clip = parts.pop(key)
-                        in_order = [windows_of_clip[number] for number in range(n_windows[key])]
-                        yield key, _join(in_order, layer, rows.loc[key, "path"], precision)
+                    if all(part is not None for part in parts[key]):
+                        yield key, _join(parts.pop(key), layer, rows.loc[key, "path"], precision)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
@@ -286,26 +217,18 @@ def _quicken(model: nn.Module, precision: str, device: torch.device) -> None:
 
 def _read_ahead(rows: pd.DataFrame, read) -> Iterator[list[tuple[str, list[np.ndarray]]]]:
     """Yield (key, windows) of every clip, some minutes of audio at a time, while threads read the next minutes."""
-    number = (rows["seconds"].cumsum() // CHUNK_SECONDS).to_numpy()
-    pool, coming = ThreadPoolExecutor(os.cpu_count()), []
+    chunks = rows["path"].groupby((rows["seconds"].cumsum() // CHUNK_SECONDS).to_numpy())
+    pool = ThreadPoolExecutor(os.cpu_count())
+    submitted = ([(key, pool.submit(read, path)) for key, path in chunk.items()] for _, chunk in chunks)
     try:
-        for _, chunk in rows["path"].groupby(number):
-            coming.append((chunk.index, [pool.submit(read, path) for path in chunk]))
-            if len(coming) == 2:
-                keys, futures = coming.pop(0)
-                yield [(key, future.result()) for key, future in zip(keys, futures, strict=True)]
-        for keys, futures in coming:
-            yield [(key, future.result()) for key, future in zip(keys, futures, strict=True)]
+        for futures, _ in pairwise(chain(submitted, [[]])):
+            yield [(key, future.result()) for key, future in futures]
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _pool(states: torch.Tensor, layer: int | None) -> np.ndarray:
-    """The frames of one layer of a window, or (3, n_layers, n_features): count, mean and variance over its frames.
-
-    Args:
-        states: (n_layers, n_frames, n_features).
-    """
+    """The frames of one layer of a window, or (3, n_layers, n_features): count, mean and variance over its frames."""
     if layer is not None:
         return states[layer].float().cpu().numpy()
     states = states.float()

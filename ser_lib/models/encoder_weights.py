@@ -3,32 +3,28 @@
 Weights are read from safetensors only: loading pickled weights can run any program.
 """
 
+import errno
 import hashlib
 import json
 import os
 import re
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import cache_dir, replacing
 
-ARCHITECTURES = {
-    "wav2vec2": "wav2vec2, XLSR-53 and XLS-R",
-    "hubert": "HuBERT",
-    "wavlm": "WavLM",
-    "data2vec-audio": "data2vec-audio",
-    "whisper": "Whisper",
-}
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+ARCHITECTURES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper")
 FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
 # The Hub's own converter opens a pull request that adds safetensors to a repository of pickled weights.
 CONVERTER = "SFconvertbot"
-
-
 REFUSED = "can run any program while they are loaded, and are refused"
-CONVERT = "https://huggingface.co/spaces/safetensors/convert"
+CONVERT = (
+    "Have them converted at https://huggingface.co/spaces/safetensors/convert, or convert them once, where you trust "
+    "them, with `model.save_pretrained(folder)`"
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Checkpoint:
 
 
 def label(encoder: str) -> str:
-    """The name of an encoder in tables: the whole name of a repository, the last part of a folder.
+    """The name of an encoder in tables: that of its repository, or the last part of its folder.
 
     >>> label("facebook/wav2vec2-base"), label("~/models/whisper-base/")
     ('facebook/wav2vec2-base', 'whisper-base')
@@ -62,84 +58,65 @@ def locate(encoder: str, revision: str | None = None) -> Checkpoint:
 
     Args:
         encoder: a repository such as "facebook/wav2vec2-base", or a folder; `$VARIABLES` and `~` are expanded.
-        revision: the repository's commit; None: its main branch, or without a network the cached state of it. No effect
-            on a folder.
+        revision: the repository's commit; None: its main branch, or without a network the cached state of it.
 
     Raises:
         SerError: it cannot be found, holds no safetensors, or its architecture is not supported.
     """
-    if _is_repository(encoder) and not Path(encoder).is_dir():
-        folder = _repository(encoder, revision or "main")
-        # The Hub's cache names its folders by the commit.
-        identity = f"{encoder}@{folder.name}"
-    else:
-        folder = _folder(encoder)
-        identity = None
+    in_hub = _is_repository(encoder) and not Path(encoder).is_dir()
+    folder = _repository(encoder, revision or "main") if in_hub else _folder(encoder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SerError(
-            f"{folder}: expected config.json, as `save_pretrained` writes it, but it cannot be read ({error})."
-        ) from error
-    if config.get("model_type") not in ARCHITECTURES:
-        raise SerError(
-            f"{folder} is of the architecture {config.get('model_type')!r}; expected one of "
-            f"{', '.join(ARCHITECTURES.values())}."
-        )
-    return Checkpoint(folder, label(encoder), identity or _digest(folder), config)
+        raise SerError(f"{folder}: expected config.json of `save_pretrained`, which cannot be read: {error}") from error
+    if (kind := config.get("model_type")) not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise SerError(f"{folder} is of the architecture {kind!r}; expected one of {known} (XLSR-53 is wav2vec2).")
+    # The Hub's cache names its folders by the commit.
+    return Checkpoint(folder, label(encoder), f"{encoder}@{folder.name}" if in_hub else _digest(folder), config)
 
 
 def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), **settings):
-    """`model_class.from_pretrained` in float32, in evaluation mode, from safetensors only, without its log messages.
+    """`model_class.from_pretrained(**settings)` in float32, in evaluation mode, from safetensors only, without messages.
 
-    Args:
-        model_class: a class of transformers, such as `AutoModel`.
-        new: parts that get random weights, even if the checkpoint has weights for them: ("classifier",).
-        settings: passed to `from_pretrained`.
-
-    Raises:
-        SerError: the weights are damaged, or not those of the architecture that config.json states.
+    The parts `new` get random weights, even if the checkpoint has some. SerError where weights are damaged or do not fit.
     """
     import torch
     from safetensors import SafetensorError
 
+    # Some checkpoints have an adapter behind the transformer, which the class for classification refuses.
+    if checkpoint.config.get("add_adapter"):
+        settings["add_adapter"] = False
     fault = f"{checkpoint.folder}: config.json states {checkpoint.config['model_type']}, but the weights"
+    settings |= {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    settings |= {"output_loading_info": True, "ignore_mismatched_sizes": bool(new)}
     try:
         with quiet_transformers():
-            model, report = model_class.from_pretrained(
-                checkpoint.folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=bool(new),
-                **settings,
-            )
+            model, report = model_class.from_pretrained(checkpoint.folder, **settings)
     except SafetensorError as error:
         raise SerError(f"{checkpoint.folder}: the weights are damaged ({error}). Copy them again.") from error
     except RuntimeError as error:
         raise SerError(f"{fault} do not fit it: {error}") from error
-    # The vector for masked frames in training: some checkpoints do not have it.
-    optional = ("masked_spec_embed", *new)
-    random = {key for key in report["missing_keys"]} | {key for key, *_ in report["mismatched_keys"]}
-    missing = [key for key in sorted(random) if not re.search(rf"(^|\.)({'|'.join(optional)})", key)]
+    random = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    # masked_spec_embed, the vector for masked frames in training, is not in every checkpoint.
+    optional = re.compile(rf"(^|\.)({'|'.join(['masked_spec_embed', *new])})")
+    missing = [key for key in sorted(random) if not optional.search(key)]
     if missing:
-        raise SerError(
-            f"{fault} lack {len(missing)} of its tensors, first {missing[0]}. They are of another model: take "
-            "the config.json that belongs to them."
-        )
+        lack = f"lack {len(missing)} of its tensors, first {missing[0]}"
+        raise SerError(f"{fault} {lack}. They are of another model: take the config.json that belongs to them.")
     for name in new:
-        if f"{name}.weight" not in random and isinstance(getattr(model, name, None), torch.nn.Linear):
-            _initialise(getattr(model, name), model.config)
+        part = getattr(model, name, None)
+        if f"{name}.weight" not in random and isinstance(part, torch.nn.Linear):
+            # The distribution that transformers uses for a new head.
+            std = getattr(model.config, "initializer_range", None) or model.config.init_std
+            torch.nn.init.normal_(part.weight, std=std)
+            torch.nn.init.zeros_(part.bias)
     return model.eval()
 
 
-def _initialise(linear, config) -> None:
-    """Random weights from the distribution that transformers uses for a new head."""
-    import torch
-
-    torch.nn.init.normal_(linear.weight, std=getattr(config, "initializer_range", None) or config.init_std)
-    torch.nn.init.zeros_(linear.bias)
+def labels(emotions: list[str]) -> dict[str, dict]:
+    """The names of a classification model's logits, in transformers' words."""
+    return {"id2label": dict(enumerate(emotions)), "label2id": {name: place for place, name in enumerate(emotions)}}
 
 
 def load_feature_extractor(checkpoint: Checkpoint):
@@ -153,16 +130,40 @@ def load_feature_extractor(checkpoint: Checkpoint):
     return transformers.Wav2Vec2FeatureExtractor()
 
 
+def save_model(model, feature_extractor, folder: Path) -> None:
+    """Write a model, as one file of weights, and its feature extractor; OSError where the disk is full or read-only."""
+    from safetensors import SafetensorError
+
+    try:
+        with quiet_transformers():
+            model.save_pretrained(folder, max_shard_size="1TB")
+    except SafetensorError as error:
+        # safetensors hides the system's error number.
+        raise OSError(errno.EIO, f"the model cannot be written: {error}", str(folder)) from error
+    feature_extractor.save_pretrained(folder)
+
+
+def check_sampling_rate(checkpoint: Checkpoint, feature_extractor, sampling_rate: int) -> None:
+    """Raise SerError where an encoder reads another sampling rate, in Hz, than the recipe's."""
+    if sampling_rate != (reads := feature_extractor.sampling_rate):
+        given = f"input.audio.sampling_rate is {sampling_rate}"
+        raise SerError(f"{checkpoint.name} reads {reads} Hz, but {given}: set it to {reads}.")
+
+
 @contextmanager
 def quiet_transformers():
-    """Silence progress bars and the table of unused decoders; SerError reports faulty weights."""
+    """Silence messages of transformers, peft and PyTorch on which a user cannot act; SerError reports faulty weights."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
@@ -178,31 +179,25 @@ def _folder(encoder: str) -> Path:
     expanded = os.path.expandvars(encoder)
     unset = re.search(r"\$\{?(\w+)", expanded)
     if unset:
-        raise SerError(
-            f"input.encoder={encoder}: the environment variable {unset[1]} is not set. Set it to the encoder's folder."
-        )
+        raise SerError(f"input.encoder={encoder}: the variable {unset[1]} is not set. Set it to the encoder's folder.")
     folder = Path(expanded).expanduser()
     if not folder.is_dir():
         raise SerError(f"{folder} is no folder: expected one with config.json and model.safetensors.")
     if not _weights(folder):
-        pickled = [path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))]
-        if pickled:
-            raise SerError(
-                f"{folder} holds only pickled weights ({', '.join(pickled)}), which {REFUSED}. Convert them once, "
-                "where you trust them, with `model.save_pretrained(folder)`, or take the safetensors of the same "
-                f"model from the Hub ({CONVERT} makes them)."
-            )
-        raise SerError(f"{folder} holds no weights: expected model.safetensors beside config.json.")
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+        if not pickled:
+            raise SerError(f"{folder} holds no weights: expected model.safetensors beside config.json.")
+        held = f"{folder} holds only pickled weights ({', '.join(pickled)})"
+        raise SerError(f"{held}, which {REFUSED}. {CONVERT}, or take the safetensors of the same model from the Hub.")
     return folder
 
 
 def _weights(folder: Path) -> list[Path]:
     """The files with weights; [] where one of them is missing."""
     index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return [path for path in [folder / "model.safetensors"] if path.is_file()]
-    shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    return [folder / name for name in shards] if all((folder / name).is_file() for name in shards) else []
+    shards = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ["model.safetensors"]
+    files = [folder / name for name in sorted(set(shards))]
+    return files if all(file.is_file() for file in files) else []
 
 
 def _digest(folder: Path) -> str:
@@ -215,56 +210,43 @@ def _digest(folder: Path) -> str:
 
 
 def _repository(name: str, revision: str) -> Path:
-    """The folder of a repository's commit in the Hub's cache.
-
-    Where the commit holds pickled weights only, the Hub's own conversion of these weights.
-    """
-    converted = _conversions().get(f"{name}@{revision}")
-    folder = _snapshot(name, converted or revision)
+    """The folder in the Hub's cache of a commit, or of the Hub's own conversion of the commit's pickled weights."""
+    # Conversions that were found before, so that the Hub's cache works without a network.
+    path = cache_dir() / "conversions.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    folder = _snapshot(name, known.get(f"{name}@{revision}", revision))
     if not _weights(folder):
         converted = _find_conversion(name, folder.name)
         if converted is None:
-            raise SerError(
-                f"{name} at {revision} holds no safetensors, and the Hub has not converted its weights. Pickled "
-                f"weights {REFUSED}. Have them converted at {CONVERT}, or convert them once, where you trust them, "
-                "with `model.save_pretrained(folder)`, and name that folder with input.encoder=…"
-            )
+            held = f"{name} at {revision} holds no safetensors, and the Hub has not converted its weights"
+            raise SerError(f"{held}. Pickled weights {REFUSED}. {CONVERT}, and name that folder with input.encoder=…")
         folder = _snapshot(name, converted)
-        with replacing(cache_dir() / "conversions.json") as part:
-            part.write_text(json.dumps(_conversions() | {f"{name}@{revision}": converted}, indent=1))
+        with replacing(path) as part:
+            part.write_text(json.dumps(known | {f"{name}@{revision}": converted}, indent=1))
     return folder
-
-
-def _conversions() -> dict[str, str]:
-    """Conversions that were found before, so that the Hub's cache works without a network."""
-    path = cache_dir() / "conversions.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _snapshot(name: str, revision: str) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     wanted = {"revision": revision, "allow_patterns": FILES}
-    try:
+    with suppress(errors.LocalEntryNotFoundError, errors.HFValidationError):
         cached = Path(snapshot_download(name, local_files_only=True, **wanted))
         # An interrupted download leaves a folder without its weights.
         if _weights(cached) and (cached / "config.json").is_file():
             return cached
-    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
-        pass
     try:
         with quiet_hub():
             fetched = Path(snapshot_download(name, **wanted))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-        raise SerError(
-            f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here. Check "
-            "input.encoder and input.revision; for a private repository, `hf auth login`."
-        ) from error
+        text = f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here"
+        advice = "Check input.encoder and input.revision; for a private repository, `hf auth login`."
+        raise SerError(f"{text}. {advice}") from error
     except (OSError, errors.HTTPError) as error:
-        raise SerError(_unreachable(name, revision)) from error
+        raise _unreachable(name, revision) from error
     # Without a network: the part that an interrupted download left.
     if not (fetched / "config.json").is_file():
-        raise SerError(_unreachable(name, revision))
+        raise _unreachable(name, revision)
     return fetched
 
 
@@ -282,11 +264,11 @@ def quiet_hub():
         logger.setLevel(level)
 
 
-def _unreachable(name: str, revision: str) -> str:
-    return (
-        f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. "
-        "There are three ways: a folder that holds it, with input.encoder=/path/to/it; the caches, filled by running "
-        "the same once where there is a network, and named in HF_HOME and SER_CACHE_DIR; or a network."
+def _unreachable(name: str, revision: str) -> SerError:
+    return SerError(
+        f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. Use a "
+        "folder that holds it, with input.encoder=/path/to/it; the caches of a machine with a network, named in HF_HOME "
+        "and SER_CACHE_DIR; or a network."
     )
 
 
@@ -302,16 +284,12 @@ def _find_conversion(name: str, commit: str) -> str | None:
 
     try:
         pickled = contents(commit)
-        requests = hub.get_repo_discussions(
-            name, author=CONVERTER, discussion_type="pull_request", discussion_status="open"
-        )
-        for request in requests:
-            # Not left to the Hub's filter.
-            if request.author == CONVERTER:
-                converted = contents(request.git_reference)
-                # It must belong to the files of this commit, not to those of a later one.
-                if converted.pop("model.safetensors", None) and converted == pickled:
-                    return hub.model_info(name, revision=request.git_reference).sha
+        filters = {"author": CONVERTER, "discussion_type": "pull_request", "discussion_status": "open"}
+        for request in hub.get_repo_discussions(name, **filters):
+            # Not left to the Hub's filter. It must belong to the files of this commit, not to those of a later one.
+            converted = contents(request.git_reference) if request.author == CONVERTER else {}
+            if converted.pop("model.safetensors", None) and converted == pickled:
+                return hub.model_info(name, revision=request.git_reference).sha
     except (OSError, errors.HTTPError) as error:
-        raise SerError(_unreachable(name, commit)) from error
+        raise _unreachable(name, commit) from error
     return None

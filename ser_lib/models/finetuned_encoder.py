@@ -5,18 +5,15 @@ The model is a stock class of transformers, AutoModelForAudioClassification:
     model, feature_extractor = load("runs/tess-wav2vec2-finetune/speaker/0/model")
     probabilities(model, feature_extractor, [waveform])
 
-A clip's probabilities do not depend on the other clips of its batch: `ser_lib.models.hidden_states` describes the modes
-of batching. Whisper's stock class reads input of one length only, so clips are padded to a fixed length: as few whole
-seconds as the clips need instead of 30.
+A clip's probabilities do not depend on its batch: see `ser_lib.models.hidden_states`. Whisper's stock class reads input
+of one length only, so clips are padded to as few whole seconds as they need instead of 30.
 """
 
 import logging
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -28,16 +25,14 @@ from ser_lib.audio.reading import Recording, prepare_all
 from ser_lib.common import distributed
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.models import encoder_weights
+from ser_lib.models import embeddings, encoder_weights
 from ser_lib.models.base import Inputs, Model, OnnxGraph, register
-from ser_lib.models.frozen_encoder import embed_clips
-from ser_lib.models.hidden_states import batching_mode, normalised, padded
+from ser_lib.models.encoder_weights import Checkpoint
+from ser_lib.models.hidden_states import MAX_SECONDS, batching_mode, normalised, padded
+from ser_lib.models.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
-TRAINABLE = ("all", "transformer", "head", "lora")
-# The most that Whisper reads.
-WHISPER_SECONDS = 30
 # Seconds of audio that are classified at a time.
 BATCH_SECONDS = {"cpu": 40.0, "cuda": 400.0}
 HEAD = ("projector", "classifier", "layer_weights")
@@ -50,6 +45,7 @@ class FinetunedEncoder(Model):
     trains_encoder = True
     is_stock_checkpoint = True
     model: nn.Module
+    feature_extractor: Any
 
     def check(self) -> None:
         if self.input.encoder in ACOUSTIC_FEATURES:
@@ -83,64 +79,44 @@ class FinetunedEncoder(Model):
     def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
         """The last layer of the encoder as it was before fine-tuning, averaged over each clip."""
         last = self.input.model_copy(update={"layers": "last", "pooling": "mean"})
-        return cast(np.ndarray, embed_clips(last, clips, self.training.device, progress)).reshape(len(clips), -1)
+        return embeddings.embed(clips, last, self.training.device, progress).reshape(len(clips), -1)
 
     def standardised_by_speaker(self, inputs: Inputs, speakers: pd.Series) -> Inputs:
-        raise SerError(
-            "speaker-adapted standardises features by speaker, and a fine-tuned model reads waveforms: "
-            "use another protocol, or a frozen encoder."
-        )
+        text = "speaker-adapted standardises features, and a fine-tuned model reads waveforms"
+        raise SerError(f"{text}: use another protocol, or a frozen encoder.")
 
     def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
         from ser_lib.models.finetuning import Finetuning
 
-        self.model, self.feature_extractor, history = Finetuning(
-            encoder=self.input.encoder,
-            revision=self.input.revision,
-            waveforms=inputs,
-            labels=labels,
-            train=train,
-            validation=validation,
-            emotions=emotions,
-            folder=folder,
-            training=self.training,
-            seconds=self.input.audio.max_seconds,
-            sampling_rate=self.input.audio.sampling_rate,
-            trainable=self.settings.trainable,
-            lora_rank=self.settings.lora_rank,
-            seed=seed,
-            progress=progress,
-            description=description,
-        ).run()
+        job = Finetuning(self, inputs, labels, train, validation, emotions, seed, folder, progress, description)
+        self.model, self.feature_extractor, history = job.run()
         self.model.to(pick_device(self.training.device))
         return history
 
     def probabilities(self, inputs: Inputs) -> np.ndarray:
-        return probabilities(self.model, self.feature_extractor, cast(list[np.ndarray], inputs))
+        return probabilities(self.model, self.feature_extractor, inputs)
 
     def probabilities_shared(self, inputs: Inputs) -> np.ndarray:
-        warn_of_cuts(self.feature_extractor, cast(list[np.ndarray], inputs))
-        return shared_probabilities(self.model, self.feature_extractor, cast(list[np.ndarray], inputs))
+        warn_of_cuts(self.feature_extractor, inputs)
+        return shared_probabilities(self.model, self.feature_extractor, inputs)
 
     @property
     def emotions(self) -> list[str]:  # type: ignore[override]  # the model's configuration holds them
-        names = self.model.config.id2label
-        return [names[number] for number in range(len(names))]
+        return [name for _, name in sorted(self.model.config.id2label.items())]
 
     @property
     def module(self) -> nn.Module:
         return self.model
 
     @property
-    def parameters(self) -> int:
-        return sum(weight.numel() for weight in self.model.parameters())
-
-    @property
     def trained_parameters(self) -> int:
-        return count_trained(self.model, self.settings.trainable, self.settings.lora_rank)
+        # Shapes without memory.
+        with torch.device("meta"):
+            blank = choose_trainable(type(self.model)(self.model.config), self.settings)
+        return sum(weight.numel() for weight in blank.parameters() if weight.requires_grad)
 
     def save(self, folder: Path, complete: bool = True) -> None:
-        save(self.model.cpu(), self.feature_extractor, folder)
+        encoder_weights.save_model(self.model.cpu(), self.feature_extractor, folder)
 
     def load(self, folder: Path, complete_folder: Path | None = None) -> Self:
         self.model, self.feature_extractor = load(folder)
@@ -154,65 +130,42 @@ class FinetunedEncoder(Model):
 
 
 def build(
-    checkpoint: encoder_weights.Checkpoint,
-    emotions: list[str],
-    sampling_rate: int,
-    seconds: float,
-    spec_augment: bool | None = None,
+    checkpoint: Checkpoint, emotions: list[str], sampling_rate: int, seconds: float, spec_augment: bool | None = None
 ) -> tuple[nn.Module, object]:
     """An encoder with a new head, random by PyTorch's own state, in float32 on the CPU, and its feature extractor.
 
     Args:
-        sampling_rate: of the waveforms, in Hz.
         seconds: length of Whisper's input, rounded up to whole seconds, at most 30; the others read any length.
-        spec_augment: mask parts of the encoder's input in training; None: as the checkpoint's configuration says.
 
     Raises:
-        SerError: the checkpoint wants another sampling rate, or its classification model has no SpecAugment.
+        SerError: the encoder reads another sampling rate, or has no SpecAugment.
     """
     from transformers import AutoModelForAudioClassification
 
     feature_extractor = encoder_weights.load_feature_extractor(checkpoint)
-    if sampling_rate != feature_extractor.sampling_rate:
-        raise SerError(
-            f"{checkpoint.name} reads {feature_extractor.sampling_rate} Hz, but input.audio.sampling_rate is "
-            f"{sampling_rate}: set it to {feature_extractor.sampling_rate}."
-        )
-    # Some checkpoints have an adapter behind the transformer, which the class for classification refuses.
-    without = {"add_adapter": False} if checkpoint.config.get("add_adapter") else {}
-    model = encoder_weights.load_model(
-        checkpoint,
-        AutoModelForAudioClassification,
-        new=HEAD,
-        **without,
-        num_labels=len(emotions),
-        id2label=dict(enumerate(emotions)),
-        label2id={emotion: number for number, emotion in enumerate(emotions)},
-    )
+    encoder_weights.check_sampling_rate(checkpoint, feature_extractor, sampling_rate)
+    labels = encoder_weights.labels(emotions)
+    model = encoder_weights.load_model(checkpoint, AutoModelForAudioClassification, new=HEAD, **labels)
+    if spec_augment and batching_mode(model) == "log_mel":
+        raise SerError("Whisper's classification model has no SpecAugment: leave training.spec_augment out.")
     if spec_augment is not None:
-        if spec_augment and batching_mode(model) == "log_mel":
-            raise SerError("Whisper's classification model has no SpecAugment: leave training.spec_augment out.")
         model.config.apply_spec_augment = spec_augment
     if batching_mode(model) == "log_mel":
-        _shorten(model, feature_extractor, math.ceil(min(seconds, WHISPER_SECONDS)))
+        # The extractor takes whole seconds only.
+        feature_extractor.chunk_length = math.ceil(min(seconds, MAX_SECONDS))
+        feature_extractor.n_samples = feature_extractor.chunk_length * feature_extractor.sampling_rate
+        feature_extractor.nb_max_frames = feature_extractor.n_samples // feature_extractor.hop_length
+        # The second convolution halves the frames.
+        positions = feature_extractor.nb_max_frames // 2
+        kept = model.encoder.embed_positions.weight[:positions].detach().clone()
+        model.encoder.embed_positions = nn.Embedding.from_pretrained(kept, freeze=True)
+        model.encoder.max_source_positions = model.config.max_source_positions = positions
     return model, feature_extractor
 
 
-def _shorten(model: nn.Module, feature_extractor, seconds: int) -> None:
-    """Make a Whisper model and its extractor read `seconds` instead of 30. The extractor takes whole seconds only."""
-    feature_extractor.chunk_length = seconds
-    feature_extractor.n_samples = seconds * feature_extractor.sampling_rate
-    feature_extractor.nb_max_frames = feature_extractor.n_samples // feature_extractor.hop_length
-    positions = feature_extractor.nb_max_frames // 2  # the second convolution halves the frames
-    kept = model.encoder.embed_positions.weight[:positions].detach().clone()
-    model.encoder.embed_positions = nn.Embedding.from_pretrained(kept, freeze=True)
-    model.encoder.max_source_positions = model.config.max_source_positions = positions
-
-
-def choose_trainable(model: nn.Module, trainable: str, lora_rank: int) -> nn.Module:
-    """Freeze the weights that are not trained; `trainable` is one of `TRAINABLE`, and "lora" wraps the model."""
-    if trainable not in TRAINABLE:
-        raise SerError(f"unknown model.trainable {trainable!r}: it is one of {', '.join(TRAINABLE)}.")
+def choose_trainable(model: nn.Module, settings: ModelSettings) -> nn.Module:
+    """Freeze the weights that `settings.trainable` leaves as they are; "lora" wraps the model."""
+    trainable = settings.trainable
     if trainable != "all":
         if batching_mode(model) == "log_mel":
             model.encoder.conv1.requires_grad_(False)
@@ -227,14 +180,11 @@ def choose_trainable(model: nn.Module, trainable: str, lora_rank: int) -> nn.Mod
     from peft import LoraConfig, get_peft_model
 
     # WavLM's attention reads the weights of its layers without calling them, so additions to them have no effect.
-    attention = model.config.model_type != "wavlm"
-    config = LoraConfig(
-        r=lora_rank,
-        lora_alpha=2 * lora_rank,
-        target_modules=["q_proj", "v_proj"] if attention else ["intermediate_dense", "output_dense"],
-        modules_to_save=["projector", "classifier"],
-    )
-    with quiet():
+    wavlm, rank = model.config.model_type == "wavlm", settings.lora_rank
+    targets = ["intermediate_dense", "output_dense"] if wavlm else ["q_proj", "v_proj"]
+    kept = ["projector", "classifier"]
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, modules_to_save=kept)
+    with encoder_weights.quiet_transformers():
         return get_peft_model(model, config)
 
 
@@ -243,31 +193,12 @@ def in_head(name: str) -> bool:
     return not set(HEAD).isdisjoint(name.split("."))
 
 
-def count_trained(model: nn.Module, trainable: str, lora_rank: int) -> int:
-    """How many of a model's numbers, or of LoRA's additions, are trained."""
-    # Shapes without memory.
-    with torch.device("meta"):
-        blank = choose_trainable(type(model)(model.config), trainable, lora_rank)
-    return sum(weight.numel() for weight in blank.parameters() if weight.requires_grad)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence warnings of transformers, peft and PyTorch about each other's code, on which a user cannot act."""
-    with encoder_weights.quiet_transformers(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-        yield
-
-
 def warn_of_cuts(feature_extractor, waveforms: list[np.ndarray]) -> None:
     """Log how many clips are longer than the input of a Whisper model."""
-    limit = getattr(feature_extractor, "n_samples", math.inf)
-    longer = sum(len(waveform) > limit for waveform in waveforms)
+    longer = sum(len(waveform) > getattr(feature_extractor, "n_samples", math.inf) for waveform in waveforms)
     if longer:
-        seconds = feature_extractor.chunk_length
-        logger.warning("%d of %d clips are cut to the %d s that this model reads", longer, len(waveforms), seconds)
+        numbers = longer, len(waveforms), feature_extractor.chunk_length
+        logger.warning("%d of %d clips are cut to the %d s that this model reads", *numbers)
 
 
 def collate(
@@ -285,18 +216,8 @@ def collate(
     return {"input_values": batch, "attention_mask": (torch.arange(batch.shape[1]) < lengths[:, None]).long()}
 
 
-def probabilities(
-    model: nn.Module, feature_extractor, waveforms: list[np.ndarray], device: str | None = None, batch_size: int = 32
-) -> np.ndarray:
-    """Softmax probabilities, float64 of shape (n_clips, n_emotions), computed in the precision of the weights.
-
-    Args:
-        waveforms: prepared as in training. A Whisper model cuts longer ones to its input length.
-        device: move the model there first; None: its present device.
-        batch_size: most clips at a time; fewer where they are long, or where the GPU's memory is short.
-    """
-    if device is not None:
-        model.to(pick_device(device))
+def probabilities(model: nn.Module, feature_extractor, waveforms: list[np.ndarray], batch_size: int = 32) -> np.ndarray:
+    """Softmax probabilities, float64 of shape (n_clips, n_emotions), of waveforms prepared as in training."""
     model.eval()
     target = next(model.parameters()).device
     exact = batching_mode(model) == "same_length"
@@ -309,7 +230,7 @@ def probabilities(
         rows = [row for row in batch if not exact or len(waveforms[row]) == length]
         order = order[len(rows) :]
         inputs = collate(model, feature_extractor, [waveforms[row] for row in rows])
-        with quiet():
+        with encoder_weights.quiet_transformers():
             logits = _logits(model, {name: values.to(target) for name, values in inputs.items()})
         answers[rows] = torch.softmax(logits.double(), dim=1).cpu().numpy()
     return answers
@@ -330,29 +251,8 @@ def _logits(model: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([_logits(model, {name: values[half] for name, values in inputs.items()}) for half in halves])
 
 
-def save(model: nn.Module, feature_extractor, folder: Path) -> None:
-    """Write model and feature extractor: what `load` and `pipeline("audio-classification", model=folder)` read.
-
-    Raises:
-        SerError: the disk is full.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        with quiet():
-            model.save_pretrained(folder)
-    except SafetensorError as error:
-        # Safetensors reports a full disk so.
-        raise SerError(f"the model cannot be written to {folder}: {error}. Is the disk full?") from error
-    feature_extractor.save_pretrained(folder)
-
-
 def load(folder: Path) -> tuple[nn.Module, object]:
-    """Read what `save` wrote: the model in float32, in evaluation mode, on the CPU, and its feature extractor.
-
-    Raises:
-        SerError: a file is missing or damaged.
-    """
+    """The model that `FinetunedEncoder.save` wrote, in float32, and its feature extractor; SerError if it is damaged."""
     from transformers import AutoModelForAudioClassification
 
     checkpoint = encoder_weights.locate(str(Path(folder).absolute()))

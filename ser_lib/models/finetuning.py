@@ -1,21 +1,20 @@
 """Fine-tune a pretrained encoder with a classification head, through the Trainer of transformers.
 
-Random numbers (order, dropout, augmentation) depend on (seed, epoch, clip or process) only, never on what was computed
-before. On a CPU a seed therefore repeats every digit for the same number of threads and processes, whether the training
-was interrupted and resumed or not. On a GPU sums have no fixed order, and the last digits differ.
+Random numbers depend on (seed, epoch, clip or process) only. On a CPU a seed therefore repeats every digit for the same
+number of threads and processes, whether the training was interrupted or not; on a GPU the last digits differ.
 """
 
 import gc
 import json
 import logging
 import math
-import random
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ import pandas as pd
 import torch
 from torch import nn
 from tqdm import tqdm
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
 from ser_lib.audio.augmentation import augment
 from ser_lib.common import distributed
@@ -32,8 +31,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.hashing import hash_of
 from ser_lib.models import encoder_weights, finetuned_encoder
 from ser_lib.models.hidden_states import batching_mode, samples_of
-from ser_lib.models.network_training import COLUMNS, VALIDATION, balanced_weights
-from ser_lib.models.settings import Training
+from ser_lib.models.network_training import COLUMNS, VALIDATION, balanced_weights, private_randomness
 
 logger = logging.getLogger(__name__)
 
@@ -44,91 +42,58 @@ NO_LABEL = -100
 
 @dataclass
 class Finetuning:
-    """One fine-tuning with AdamW and cross-entropy: its clips and settings. `run` trains.
+    """One fine-tuning with AdamW and cross-entropy, with the arguments of `Model.fit`. `run` trains.
 
     Killed at any moment and run again with the same arguments, it resumes from the last checkpoint that was written
-    completely. Out of GPU memory, it continues with smaller batches and more of them to a step.
-
-    Args:
-        encoder, revision: as of `ser_lib.models.encoder_weights.locate`.
-        waveforms: all clips at `sampling_rate`, prepared as the model is to read them.
-        labels: int, position of each clip's emotion among `emotions`.
-        train, validation: row numbers; `validation` may be empty.
-        folder: for checkpoints of these very arguments: the best epoch's, the last, and a third while it is being
-            written, each three times as large as the model. The caller deletes it.
-        training: the recipe's settings. `batch_size` counts clips over all processes together, and a step takes
-            `gradient_accumulation` batches; `weight_decay` leaves out biases and normalisations; `scheduler` is
-            "linear" or "cosine" to 0 over all epochs, or "none", each after `warmup_fraction` of all steps; validation
-            is computed in float32, whatever `precision` is.
-        seconds: the length to which Whisper's input is padded or cut; None: that of the longest clip.
-        trainable: "all"; "transformer", without the convolutions that read the signal; "head", without the encoder;
-            "lora", low-rank additions to the attention's queries and values (in WavLM to the feed-forward layers)
-            and the head, merged at the end.
+    completely. Out of GPU memory, it continues with smaller batches and more of them to a step. `training.batch_size`
+    counts the clips of all processes together; validation is computed in float32. `folder` holds the checkpoints of the
+    best epoch and the last, and a third while it is being written, each three times as large as the model.
     """
 
-    encoder: str
-    revision: str | None
+    owner: finetuned_encoder.FinetunedEncoder
     waveforms: list[np.ndarray]
     labels: np.ndarray
     train: np.ndarray
     validation: np.ndarray
     emotions: list[str]
+    seed: int
     folder: Path
-    training: Training
-    seconds: float | None = None
-    sampling_rate: int = 16000
-    trainable: str = "all"
-    lora_rank: int = 8
-    seed: int = 0
-    progress: bool = True
-    description: str = "fine-tuning"
+    progress: bool
+    description: str
 
     def __post_init__(self):
-        training, n_processes = self.training, distributed.world_size()
-        if training.scheduler not in SCHEDULES:
-            raise SerError(
-                f"unknown training.scheduler {training.scheduler!r}: fine-tuning has {', '.join(SCHEDULES)}."
-            )
-        if len(self.train) == 0:
-            raise SerError("there are no training clips: check the corpora, emotions and protocol.")
+        training, n_processes = self.owner.training, distributed.world_size()
         self.clips_a_process, rest = divmod(training.batch_size, n_processes)
         if rest or not self.clips_a_process:
-            raise SerError(
-                f"training.batch_size={training.batch_size} cannot be divided among {n_processes} processes: set it to a "
-                f"multiple of {n_processes}."
-            )
-        self.accumulation = training.gradient_accumulation
+            batch = f"training.batch_size={training.batch_size} cannot be divided among {n_processes} processes"
+            raise SerError(f"{batch}: set it to a multiple of {n_processes}.")
+        self.training, self.accumulation = training, training.gradient_accumulation
         self.device = pick_device(training.device)
         self.precision = pick_precision(training.precision, self.device)
         if training.precision not in ("auto", self.precision):
-            logger.warning(
-                "a %s does not train in %s: %s is used", self.device.type, training.precision, self.precision
-            )
+            names = self.device.type, training.precision, self.precision
+            logger.warning("a %s does not train in %s: %s is used", *names)
         self.checkpoints = Path(self.folder) / "checkpoints"
-        last = _last_complete(self.checkpoints)
-        self.started = time.monotonic()
-        self.seconds_before = _history(last)[-1]["seconds"] if last else 0.0
+        _, rows = _last_checkpoint(self.checkpoints)
+        self.started, self.seconds_before = time.monotonic(), rows[-1]["seconds"] if rows else 0.0
 
     def run(self) -> tuple[nn.Module, object, pd.DataFrame]:
-        """Train, and return the weights of the best epoch.
+        """Train.
 
         Returns:
-            the model in float32, in evaluation mode, on the CPU; its feature extractor; and the columns of
-            `network_training.fit`, learning_rate being the encoder's in the epoch's last step. Its `attrs` hold
+            the model of the best epoch in float32, in evaluation mode, on the CPU; its feature extractor; and the columns
+            of `network_training.fit`, learning_rate being the encoder's in the epoch's last step. Its `attrs` hold
             `seconds_before`: the time spent on epochs before an interruption.
-
-        Raises:
-            SerError: the encoder cannot be had, an argument does not fit it or the clips, the loss became NaN or
-                infinite, or the smallest batch does not fit into the GPU's memory.
         """
         used = [self.waveforms[row] for row in [*self.train, *self.validation]]
         hide_bar = not self.progress or not distributed.is_first()
-        with _own_randomness(), tqdm(desc=self.description, unit="step", leave=False, disable=hide_bar) as bar:
+        bar = tqdm(desc=self.description, unit="step", leave=False, disable=hide_bar)
+        with private_randomness(), encoder_weights.quiet_transformers(), bar:
             while True:
                 model, feature_extractor = self._build(used)
                 finetuned_encoder.warn_of_cuts(feature_extractor, used)
                 try:
-                    trained_part = finetuned_encoder.choose_trainable(model, self.trainable, self.lora_rank)
+                    trained_part = finetuned_encoder.choose_trainable(model, self.owner.settings)
                     self._train(trained_part, feature_extractor, bar)
                     break
                 except torch.cuda.OutOfMemoryError as error:
@@ -138,13 +103,11 @@ class Finetuning:
                 gc.collect()
                 torch.cuda.empty_cache()
             distributed.wait()
-            last = _last_complete(self.checkpoints)
-            assert last is not None
-            rows = _history(last)
+            rows = _last_checkpoint(self.checkpoints)[1]
             history = pd.DataFrame(rows)
             history["best"] = history["epoch"] == self.best_epoch(rows)
             best = self.checkpoints / f"checkpoint-{history.loc[history['best'], 'step'].iloc[0]}"
-            if self.trainable == "lora":
+            if self.owner.settings.trainable == "lora":
                 from peft import PeftModel
 
                 model = PeftModel.from_pretrained(self._build(used)[0], best).merge_and_unload().eval()
@@ -158,16 +121,15 @@ class Finetuning:
 
     def _build(self, used: list[np.ndarray]) -> tuple[nn.Module, object]:
         torch.manual_seed(self.seed)
-        seconds = self.seconds or max(map(len, used)) / self.sampling_rate
-        checkpoint = encoder_weights.locate(self.encoder, self.revision)
-        return finetuned_encoder.build(
-            checkpoint, self.emotions, self.sampling_rate, seconds, self.training.spec_augment
-        )
+        audio = self.owner.input.audio
+        seconds = audio.max_seconds or max(map(len, used)) / audio.sampling_rate
+        checkpoint = encoder_weights.locate(self.owner.input.encoder, self.owner.input.revision)
+        masks = self.training.spec_augment
+        return finetuned_encoder.build(checkpoint, self.emotions, audio.sampling_rate, seconds, masks)
 
     def _train(self, model: nn.Module, feature_extractor, bar: tqdm) -> None:
         """Run the Trainer to its end, from the last complete checkpoint if there is one; checkpoints are the result."""
-        training, last = self.training, _last_complete(self.checkpoints)
-        rows = _history(last) if last else []
+        training, (last, rows) = self.training, _last_checkpoint(self.checkpoints)
         if rows and self.is_finished(rows):
             return
         if training.gradient_checkpointing:
@@ -176,7 +138,13 @@ class Finetuning:
             enable({"use_reentrant": False})
         batches = _Batches(self, model, feature_extractor)
         steps = math.ceil(len(batches) / self.accumulation) * training.epochs
+        on_cpu = self.device.type == "cpu"
+        silent = {"disable_tqdm": True, "report_to": "none", "log_level": "error", "logging_strategy": "no"}
+        kept = {"eval_strategy": "epoch", "save_strategy": "epoch", "save_total_limit": 2, "greater_is_better": True}
         arguments = TrainingArguments(
+            **silent,
+            **kept,
+            metric_for_best_model="best_epoch",
             output_dir=str(self.checkpoints),
             num_train_epochs=training.epochs,
             per_device_train_batch_size=self.clips_a_process,
@@ -187,27 +155,18 @@ class Finetuning:
             max_grad_norm=training.clip_norm or 0,
             bf16=self.precision == "bf16",
             fp16=self.precision == "fp16",
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            logging_strategy="no",
-            save_total_limit=2,
-            metric_for_best_model="best_epoch",
-            greater_is_better=True,
             # `_loss` raises an error instead.
             logging_nan_inf_filter=False,
             # The loss is a mean over the step's clips on all devices.
             average_tokens_across_devices=True,
             # Such as those of a layer that is dropped for a step.
             ddp_find_unused_parameters=True,
-            ddp_backend="gloo" if distributed.world_size() > 1 and self.device.type == "cpu" else None,
-            use_cpu=self.device.type == "cpu",
-            disable_tqdm=True,
-            report_to="none",
-            log_level="error",
+            ddp_backend="gloo" if distributed.world_size() > 1 and on_cpu else None,
+            use_cpu=on_cpu,
         )
         # Several GPUs are for several processes.
         arguments._n_gpu = min(arguments.n_gpu, 1)
-        tuner = _Tuner(self, batches, model, arguments, feature_extractor, bar)
+        tuner = _Tuner(batches, arguments, bar)
         bar.total, bar.n = steps, rows[-1]["step"] if rows else 0
         bar.refresh()
         tuner.train(resume_from_checkpoint=str(last) if last else None)
@@ -216,19 +175,14 @@ class Finetuning:
         """Fewer clips at a time, as many in a step as before."""
         clips = self.clips_a_process
         if clips == 1 or distributed.world_size() > 1:
-            raise SerError(
-                f"{clips} clips at a time do not fit into the GPU's memory: lower training.batch_size or "
-                "input.audio.max_seconds, or set training.gradient_checkpointing=true."
-            ) from error
+            text = f"{clips} clips at a time do not fit into the GPU's memory: lower training.batch_size or"
+            advice = "input.audio.max_seconds, or set training.gradient_checkpointing=true."
+            raise SerError(f"{text} {advice}") from error
         divisor = next(number for number in range(2, clips + 1) if clips % number == 0)
         self.clips_a_process //= divisor
         self.accumulation *= divisor
-        logger.warning(
-            "out of GPU memory with %d clips at a time: continuing from the last checkpoint with %d, %d times a step",
-            clips,
-            self.clips_a_process,
-            self.accumulation,
-        )
+        text = "out of GPU memory with %d clips at a time: continuing from the last checkpoint with %d, %d times a step"
+        logger.warning(text, clips, self.clips_a_process, self.accumulation)
 
     def best_epoch(self, history: list[dict]) -> int:
         """The epoch, from 1, whose weights are kept: the highest UAR, then the lower loss; or the last."""
@@ -247,12 +201,14 @@ class _Batches:
 
     def __init__(self, job: Finetuning, model: nn.Module, feature_extractor):
         self.job, self.model, self.feature_extractor = job, model, feature_extractor
-        self.epoch = 0
-        self.clips = job.clips_a_process * distributed.world_size()
+        self.epoch, self.clips = 0, job.clips_a_process * distributed.world_size()
         # Samples. SpecAugment refuses a batch that is shorter than one masked part.
-        self.shortest = 0
-        if batching_mode(model) != "log_mel" and model.config.apply_spec_augment:
-            self.shortest = samples_of(model, model.config.mask_time_length)
+        masked = batching_mode(model) != "log_mel" and model.config.apply_spec_augment
+        self.shortest = samples_of(model, model.config.mask_time_length) if masked else 0
+
+    # The Trainer calls this before each epoch.
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return math.ceil(len(self.job.train) / self.clips)
@@ -264,12 +220,9 @@ class _Batches:
         # Here and not before: the Trainer restores random states of its own when it resumes from a checkpoint.
         set_seed(hash_of(seed, self.epoch, distributed.rank()) % 2**32)
         with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(self._batch, batches[0])
-            for following in [*batches[1:], None]:
-                ready = coming.result()
-                if following is not None:
-                    coming = thread.submit(self._batch, following)
-                yield ready
+            submitted = (thread.submit(self._batch, rows) for rows in batches)
+            for ready, _ in pairwise(chain(submitted, [Future()])):
+                yield ready.result()
 
     def _batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         job, augmentation = self.job, self.job.training.augmentation
@@ -280,15 +233,10 @@ class _Batches:
             part, truth = rows[:1].tolist(), torch.tensor([NO_LABEL])
         waveforms = [job.waveforms[row] for row in part]
         if augmentation is not None:
-            waveforms = [
-                augment(
-                    waveform,
-                    job.sampling_rate,
-                    **augmentation.model_dump(exclude_defaults=True),
-                    rng=np.random.default_rng([job.seed, self.epoch, row]),
-                )
-                for row, waveform in zip(part, waveforms, strict=True)
-            ]
+            rate, ranges = job.owner.input.audio.sampling_rate, augmentation.model_dump(exclude_defaults=True)
+            generators = [np.random.default_rng([job.seed, self.epoch, row]) for row in part]
+            both = zip(waveforms, generators, strict=True)
+            waveforms = [augment(waveform, rate, **ranges, rng=rng) for waveform, rng in both]
         # The length of all processes' clips, since some models read the padding.
         length = max(self.shortest, *(len(job.waveforms[row]) for row in rows))
         return finetuned_encoder.collate(self.model, self.feature_extractor, waveforms, length) | {"labels": truth}
@@ -297,63 +245,59 @@ class _Batches:
 class _Tuner(Trainer):
     """The Trainer with batches, optimiser, loss and validation of this project."""
 
-    def __init__(self, job: Finetuning, batches: _Batches, model, arguments, feature_extractor, bar: tqdm):
-        self.job, self.batches, self.bar = job, batches, bar
+    def __init__(self, batches: _Batches, arguments: TrainingArguments, bar: tqdm):
+        self.job, self.batches, self.bar = batches.job, batches, bar
+        job = self.job
+        # Summed loss, right answers, clips of this epoch.
+        self.sums = np.zeros(3)
         self.steps_an_epoch = math.ceil(len(batches) / job.accumulation)
-        self.class_weights = None
-        if job.training.class_weights:
-            weights = balanced_weights(job.labels[job.train], len(job.emotions))
-            self.class_weights = torch.tensor(weights, dtype=torch.float32, device=job.device)
-        super().__init__(
-            model,
-            arguments,
-            eval_dataset=job.validation,
-            processing_class=feature_extractor,
-            compute_loss_func=self._loss,
-        )
+        weights = torch.from_numpy(balanced_weights(job.labels[job.train], len(job.emotions))).float().to(job.device)
+        self.class_weights = weights if job.training.class_weights else None
+        parts = {"processing_class": batches.feature_extractor, "compute_loss_func": self._loss}
+        super().__init__(batches.model, arguments, eval_dataset=job.validation, **parts)
         self.remove_callback(PrinterCallback)
-        self.add_callback(_Steps(self))
 
     def get_train_dataloader(self) -> _Batches:
         return self.batches
 
     def create_optimizer(self, *_):
         training = self.job.training
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
         decayed = set(self.get_decay_parameter_names(self.model))
         for name, weight in self.model.named_parameters():
             if weight.requires_grad:
-                groups.setdefault((finetuned_encoder.in_head(name), name in decayed), []).append(weight)
+                groups[finetuned_encoder.in_head(name), name in decayed].append(weight)
         rates = training.learning_rate, training.head_learning_rate or training.learning_rate
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": weights, "lr": rates[head], "weight_decay": training.weight_decay * decays}
-                for (head, decays), weights in sorted(groups.items())
-            ],
-            fused=True,
-        )
+        settings = [
+            {"params": weights, "lr": rates[head], "weight_decay": training.weight_decay * decays}
+            for (head, decays), weights in sorted(groups.items())
+        ]
+        self.optimizer = torch.optim.AdamW(settings, fused=True)
         return self.optimizer
 
     def _loss(self, outputs, truth: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-        loss = nn.functional.cross_entropy(
-            outputs.logits, truth, self.class_weights, ignore_index=NO_LABEL, reduction="sum"
-        )
+        sums = {"ignore_index": NO_LABEL, "reduction": "sum"}
+        loss = nn.functional.cross_entropy(outputs.logits, truth, self.class_weights, **sums)
+        # Before the schedule changes it.
+        self.rate = self.optimizer.param_groups[0]["lr"]
         if not torch.isfinite(loss):
             step = self.state.global_step % self.steps_an_epoch + 1
             better = {"fp16": "bf16 or float32", "bf16": "float32"}.get(self.job.precision)
+            lower = f"Set training.precision={better}, lower" if better else "Lower"
             raise SerError(
                 f"the training loss became {loss.item()} in epoch {self.batches.epoch + 1}, step {step}, at learning "
-                f"rate {self.optimizer.param_groups[0]['lr']:g}, in {self.job.precision}. "
-                + (f"Set training.precision={better}, lower" if better else "Lower")
-                + " training.learning_rate, or limit the gradient with training.clip_norm=1.0; if it happens in the "
-                "first step, look for NaN in the audio."
+                f"rate {self.rate:g}, in {self.job.precision}. {lower} training.learning_rate, or limit the gradient "
+                "with training.clip_norm=1.0; if it happens in the first step, look for NaN in the audio."
             )
         right = (outputs.logits.argmax(dim=1) == truth).sum()
         self.sums += loss.item(), right.item(), (truth != NO_LABEL).sum().item()
+        self.bar.update(self.state.global_step - self.bar.n)
         return loss / num_items_in_batch
 
     def evaluate(self, *_, **__) -> dict[str, float]:
         loss, right, n_clips = np.sum(distributed.gather([self.sums]), axis=0).tolist()
+        self.sums = np.zeros(3)
+        self.bar.update(self.state.global_step - self.bar.n)
         row = {"epoch": self.batches.epoch + 1, "step": self.state.global_step, "learning_rate": self.rate}
         row["seconds"] = self.job.seconds_before + time.monotonic() - self.job.started
         row |= {"train_loss": loss / n_clips, "train_accuracy": right / n_clips} | self._validated()
@@ -368,13 +312,12 @@ class _Tuner(Trainer):
 
     def _validated(self) -> dict[str, float]:
         """Unweighted cross-entropy, accuracy and UAR on the validation clips, divided among the processes."""
-        job, rows = self.job, list(map(int, self.job.validation))
-        if not rows:
+        job, rows = self.job, self.job.validation
+        if len(rows) == 0:
             return dict.fromkeys(VALIDATION, math.nan)
         waveforms = [job.waveforms[row] for row in rows]
-        answers = finetuned_encoder.shared_probabilities(
-            self.model, self.processing_class, waveforms, batch_size=2 * job.clips_a_process
-        )
+        model = self.model, self.processing_class
+        answers = finetuned_encoder.shared_probabilities(*model, waveforms, batch_size=2 * job.clips_a_process)
         truth = job.labels[rows]
         right = answers.argmax(axis=1) == truth
         of_truth = np.maximum(answers[np.arange(len(rows)), truth], np.finfo(float).tiny)
@@ -383,53 +326,16 @@ class _Tuner(Trainer):
         return dict(zip(VALIDATION, map(float, scores), strict=True))
 
 
-class _Steps(TrainerCallback):
-    """Keeps a tuner's counts: the epoch, the learning rate of a step before the schedule changes it, the bar."""
-
-    def __init__(self, tuner: _Tuner):
-        self.tuner = tuner
-
-    def on_epoch_begin(self, args, state, control, **_):
-        self.tuner.batches.epoch = state.global_step // self.tuner.steps_an_epoch
-        # Summed loss, right answers, clips.
-        self.tuner.sums = np.zeros(3)
-
-    def on_optimizer_step(self, args, state, control, optimizer, **_):
-        self.tuner.rate = optimizer.param_groups[0]["lr"]
-
-    def on_step_end(self, args, state, control, **_):
-        self.tuner.bar.update(state.global_step - self.tuner.bar.n)
-
-
-def _last_complete(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; incomplete ones are deleted."""
-    last = None
+def _last_checkpoint(folder: Path) -> tuple[Path | None, list[dict]]:
+    """The newest complete checkpoint and its history, one row an epoch; incomplete ones are deleted."""
+    last, rows = None, []
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
         try:
-            _history(checkpoint)
+            # The file that the Trainer writes last.
+            rows = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
             last = checkpoint
         except (OSError, ValueError):
             if distributed.is_first():
                 shutil.rmtree(checkpoint, ignore_errors=True)
     distributed.wait()
-    return last
-
-
-def _history(checkpoint: Path) -> list[dict]:
-    """One row an epoch so far, from the file that the Trainer writes last into a checkpoint."""
-    return json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Restore the global random states afterwards: the Trainer seeds all of them."""
-    before = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic  # noqa: NPY002
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices), finetuned_encoder.quiet():
-        torch.backends.cudnn.deterministic = True
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])  # noqa: NPY002
-            torch.backends.cudnn.deterministic = before[2]
+    return last, rows

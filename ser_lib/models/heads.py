@@ -1,7 +1,6 @@
 """Heads: the variable part of a network, between its standardised input and its dense layers.
 
-To add one, write a subclass of `Head` and enter it by `@register("its-name")`: recipes, errors and the documentation
-then know it.
+To add one, write a subclass of `Head` and enter it by `@register("its-name")`.
 """
 
 from collections.abc import Callable
@@ -20,16 +19,15 @@ class Head(nn.Module):
     Args:
         n_features: values of a clip, of a layer, or of a frame; 1 where a head that reads sequences is given vectors,
             which it reads as sequences of single values.
-        n_layers: layers of the encoder, for heads that read them.
-        hidden: `model.hidden` of the recipe.
     """
 
     # The forms of input that the head reads: keys of `networks.FORMS`.
     forms: ClassVar[tuple[str, ...]] = ("vector",)
     # The fields of the recipe's `model` that the network uses.
     sizes: ClassVar[tuple[str, ...]] = ("dense", "dropout")
-    # The function that fits the network.
+    # The function that fits the network, and the fields of the recipe's `training` that it uses.
     fit: ClassVar[Callable] = staticmethod(network_training.fit)
+    training_fields: ClassVar[tuple[str, ...]] = (*network_training.FIELDS, "class_weights", "device")
     # Width of the output, (n_clips, n_outputs).
     n_outputs: int
 
@@ -68,8 +66,7 @@ class Recurrence(Head):
     """A recurrent network over the sequence: its last state, or the last states of both directions side by side.
 
     The second direction is a network of its own that reads each clip from its last frame to its first. Neither direction
-    meets padding before its last state, so that no sequence needs packing, which makes an epoch on the CPU five to ten
-    times slower.
+    meets padding before its last state: packing would make an epoch on the CPU five to ten times slower.
     """
 
     forms = ("vector", "sequence")
@@ -129,14 +126,15 @@ class LogisticRegression(Vector):
 
     sizes = ()
     fit = staticmethod(network_training.fit_logistic)
+    training_fields = ("device", "class_weights", "inverse_regularisation")
 
 
 @register("weighted-layers")
 class WeightedLayers(Head):
     """A weighted sum of an encoder's layers, whose softmax weights are learned.
 
-    As in SUPERB (Yang et al., 2021, https://arxiv.org/abs/2105.01051). All layers start with the same weight. Each layer
-    is standardised by itself before, so that a weight says how much a layer is used, not how large its values are.
+    As in SUPERB (Yang et al., 2021, https://arxiv.org/abs/2105.01051). Each layer is standardised by itself before, so
+    that a weight says how much a layer is used, not how large its values are.
     """
 
     forms = ("layers",)
@@ -146,7 +144,6 @@ class WeightedLayers(Head):
         self.scores = nn.Parameter(torch.zeros(n_layers))
 
     def weights(self) -> torch.Tensor:
-        """Weight of each layer; they sum to 1."""
         return torch.softmax(self.scores, dim=0)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -157,8 +154,7 @@ class WeightedLayers(Head):
 class AttentivePooling(Head):
     """Mean and standard deviation over a clip's frames, each frame weighted by a small network.
 
-    Attentive statistics pooling (Okabe et al., 2018, https://arxiv.org/abs/1803.10963), equations 1 to 5: a
-    frame's score is v·tanh(W frame + b), a softmax over the clip's own frames makes it a weight.
+    Attentive statistics pooling (Okabe et al., 2018, https://arxiv.org/abs/1803.10963), equations 1 to 5.
     """
 
     forms = ("sequence",)
@@ -181,12 +177,8 @@ class AttentivePooling(Head):
 
 
 def read_sequence(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A sequence with its NaN padding set to 0, and the number of frames of each clip.
-
-    Args:
-        features: (n_clips, n_frames, n_features), or (n_clips, n_steps) with one value a step: the "(40, 1) input" of
-            many student projects, whose recurrence runs over coefficients, not over time.
-    """
+    """A sequence with its NaN padding set to 0, and the number of frames of each clip."""
+    # One value a step: the "(40, 1) input" of many student projects, where a recurrence runs over coefficients.
     if features.ndim == 2:
         features = features[:, :, None]
     return features.nan_to_num(), (~features[:, :, 0].isnan()).sum(dim=1)

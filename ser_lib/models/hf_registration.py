@@ -1,9 +1,7 @@
 """Register this project's checkpoint class with transformers as soon as transformers itself is imported.
 
-`pipeline("audio-classification", model=folder)` and `AutoModelForAudioClassification.from_pretrained(folder)` look up the
-`model_type` of the folder's config.json among registered classes. Importing `ser_lib.models.hf_checkpoint` registers
-ours, but also imports torch and transformers, which takes seconds. Therefore `import ser_lib` only installs a finder
-that registers our classes right after the module with transformers' table of classes has been imported.
+`ser_lib.models.hf_checkpoint` registers the class, but also imports torch and transformers, which takes seconds.
+Therefore `import ser_lib` only installs a finder that imports it right after transformers' own table of classes.
 """
 
 import sys

@@ -2,15 +2,14 @@
 
 A clip's hidden states do not depend on the other clips of its batch. There are three modes of batching:
 
-- "padded": wav2vec2, XLS-R, HuBERT and WavLM whose convolutions are normalised frame by frame ("layer") read padded
-  batches with an attention mask.
-- "same_length": where the first convolution is normalised over time ("group"), padding would change every frame, and
-  data2vec-audio sees padding through its stacked positional convolutions. Only clips of one length share a batch.
-- "log_mel": Whisper reads log-mel frames, which its own code pads to 30 s. Here clips are padded to the longest of the
-  batch and the padding is masked: a tenth of the work on clips of a few seconds.
+- "padded": models whose convolutions are normalised frame by frame ("layer") read padded batches with a mask.
+- "same_length": where the first convolution is normalised over time ("group"), and in data2vec-audio, padding would
+  change the frames of a clip. Only clips of one length share a batch.
+- "log_mel": Whisper's own code pads to 30 s. Here clips are padded to the longest of the batch, and masked: a tenth of
+  the work on clips of a few seconds.
 """
 
-from itertools import groupby
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -22,19 +21,36 @@ MAX_SECONDS = 30.0
 
 def batching_mode(model: nn.Module) -> str:
     """How clips of different lengths share a batch: "padded", "same_length" or "log_mel"; see above."""
-    architecture = model.config.model_type
-    if architecture == "whisper":
+    if model.config.model_type == "whisper":
         return "log_mel"
-    by_frame = architecture != "data2vec-audio" and model.config.feat_extract_norm == "layer"
+    by_frame = model.config.model_type != "data2vec-audio" and model.config.feat_extract_norm == "layer"
     return "padded" if by_frame else "same_length"
 
 
 def samples_of(model: nn.Module, n_frames: int) -> int:
     """Samples that a waveform model's convolutions need for a number of frames; for one frame, the receptive field."""
-    samples = n_frames
     for kernel, stride in zip(model.config.conv_kernel[::-1], model.config.conv_stride[::-1], strict=True):
-        samples = (samples - 1) * stride + kernel
-    return samples
+        n_frames = (n_frames - 1) * stride + kernel
+    return n_frames
+
+
+def pooled(states: torch.Tensor, pooling: str, form: str) -> torch.Tensor:
+    """What a network of that form reads of (..., n_layers, n_frames, n_features), rounded to float16 as embeddings are.
+
+    The pooling is "mean", "mean+std", or "frames", which keeps those of the first layer.
+    """
+    if pooling == "frames":
+        embeddings = states[..., 0, :, :]
+    else:
+        embeddings = states.mean(dim=-2)
+        if pooling == "mean+std":
+            # Written out: the ONNX exporter knows `std` only of a fixed number of frames.
+            deviations = (states - embeddings[..., None, :]).square().mean(dim=-2).sqrt()
+            embeddings = torch.cat([embeddings, deviations], dim=-1)
+        if form == "vector":
+            embeddings = embeddings.flatten(-2)
+    largest = torch.finfo(torch.float16).max
+    return embeddings.clamp(-largest, largest).half().float()
 
 
 def hidden_states(
@@ -44,30 +60,30 @@ def hidden_states(
 
     Args:
         model: a base model of transformers, in evaluation mode, on its device.
-        waveforms: mono, at the feature extractor's sampling rate. Longer ones than 30 s are read in windows of at most
-            30 s; shorter ones than the convolutions' receptive field are padded with zeros.
-        normalise: to zero mean and unit variance, where the feature extractor asks for it.
+        waveforms: mono, at the feature extractor's sampling rate. Longer ones than 30 s are read in windows; shorter
+            ones than the convolutions' receptive field are padded with zeros.
+        normalise: where the feature extractor asks for it.
 
     Returns:
-        one tensor (n_layers, n_frames, n_features) a clip, on the model's device. Layer 0 is the input of the first
-        transformer layer; the last is the model's output, after its last normalisation.
+        one tensor (n_layers, n_frames, n_features) a clip. Layer 0 is the input of the first transformer layer; the last
+        is the model's output, after its last normalisation.
     """
     cut = [windows(feature_extractor, waveform, normalise) for waveform in waveforms]
     pieces = [piece for clip in cut for piece in clip]
     mode = batching_mode(model)
+    states: Iterator[torch.Tensor]
     if mode == "log_mel":
-        states = _from_log_mel(model, feature_extractor, pieces)
+        states = iter(_from_log_mel(model, feature_extractor, pieces))
     elif mode == "padded":
-        states = _waveform_states(model, pieces)
+        states = iter(_waveform_states(model, pieces))
     else:
-        by_number: dict[int, torch.Tensor] = {}
-        by_length = sorted(range(len(pieces)), key=lambda number: len(pieces[number]))
-        for _, group in groupby(by_length, key=lambda number: len(pieces[number])):
-            numbers = list(group)
-            by_number |= zip(numbers, _waveform_states(model, [pieces[number] for number in numbers]), strict=True)
-        states = [by_number[number] for number in range(len(pieces))]
-    remaining = iter(states)
-    joined = [[next(remaining) for _ in clip] for clip in cut]
+        by_length = {}
+        for length in {len(piece) for piece in pieces}:
+            batch = [piece for piece in pieces if len(piece) == length]
+            by_length[length] = iter(_waveform_states(model, batch))
+        states = (next(by_length[len(piece)]) for piece in pieces)
+    # `torch.cat` would copy a clip of one window.
+    joined = [[next(states) for _ in clip] for clip in cut]
     return [parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in joined]
 
 
@@ -87,11 +103,7 @@ def normalised(feature_extractor, waveform: np.ndarray) -> np.ndarray:
 
 
 def padded(model: nn.Module, waveforms: list[np.ndarray], at_least: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """One batch of waveforms, padded with zeros to the longest, or to `at_least` samples.
-
-    Returns:
-        float32 of shape (n_clips, n_samples), and the number of samples of each clip, at least the receptive field.
-    """
+    """One batch of waveforms, padded with zeros to the longest, or to `at_least` samples, and the length of each."""
     lengths = torch.tensor([max(len(waveform), samples_of(model, 1)) for waveform in waveforms])
     batch = torch.zeros(len(waveforms), max(int(lengths.max()), at_least))
     for row, waveform in zip(batch, waveforms, strict=True):
@@ -102,11 +114,10 @@ def padded(model: nn.Module, waveforms: list[np.ndarray], at_least: int = 0) -> 
 def _waveform_states(model: nn.Module, waveforms: list[np.ndarray]) -> list[torch.Tensor]:
     """Hidden states of one batch, padded with zeros, and masked where lengths differ."""
     batch, lengths = padded(model, waveforms)
-    device = next(model.parameters()).device
-    mask = torch.arange(batch.shape[1]) < lengths[:, None] if lengths.min() < lengths.max() else None
-    output = model(
-        batch.to(device), attention_mask=None if mask is None else mask.long().to(device), output_hidden_states=True
-    )
+    device, mask = next(model.parameters()).device, None
+    if lengths.min() < lengths.max():
+        mask = (torch.arange(batch.shape[1]) < lengths[:, None]).long().to(device)
+    output = model(batch.to(device), attention_mask=mask, output_hidden_states=True)
     # For some architectures transformers 5 returns the last layer before the last normalisation.
     states = torch.stack([*output.hidden_states[:-1], output.last_hidden_state], dim=1)
     frames = lengths
@@ -124,25 +135,16 @@ def _from_log_mel(encoder: nn.Module, feature_extractor, waveforms: list[np.ndar
     samples = min(2 * hop * longest + 2 * feature_extractor.n_fft, feature_extractor.n_samples)
     # A logarithm of sums: not in half precision.
     with torch.autocast(device.type, enabled=False):
-        features = feature_extractor(
-            waveforms,
-            max_length=samples,
-            truncation=False,
-            sampling_rate=feature_extractor.sampling_rate,
-            return_tensors="pt",
-            device=str(device),
-        )["input_features"].to(device)
-    return whisper_states(encoder, features, frames)
+        settings = {"max_length": samples, "truncation": False, "return_tensors": "pt", "device": str(device)}
+        batch = feature_extractor(waveforms, sampling_rate=feature_extractor.sampling_rate, **settings)
+    return whisper_states(encoder, batch["input_features"].to(device), frames)
 
 
 def whisper_states(encoder: nn.Module, features: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
-    """Every layer's hidden states of one batch for Whisper's encoder, as long as its longest clip instead of 30 s.
-
-    Attention sees each clip's own frames only.
+    """Every layer's hidden states of one batch for Whisper's encoder; attention sees each clip's own frames only.
 
     Args:
-        features: log-mel, (n_clips, n_mels, n_mel_frames), at least one frame of silence behind each clip of less
-            than 30 s.
+        features: log-mel, (n_clips, n_mels, n_mel_frames), with silence behind each clip of less than 30 s.
         frames: frames of each clip, one for two of log-mel, rounded up.
     """
     from transformers.masking_utils import create_bidirectional_mask
@@ -158,10 +160,8 @@ def whisper_states(encoder: nn.Module, features: torch.Tensor, frames: torch.Ten
 
 
 def whisper_input(encoder: nn.Module, features: torch.Tensor, n_frames: int) -> torch.Tensor:
-    """The input of Whisper's first transformer layer for the first frames, (n_clips, n_frames, n_features).
-
-    The convolutions see the silence behind each clip that they see in the stock 30 s, so that this is the stock model's.
-    """
+    """The input of Whisper's first transformer layer for the first frames, (n_clips, n_frames, n_features)."""
+    # One frame more, so that the convolutions see the silence behind a clip as in the stock 30 s.
     hidden = nn.functional.gelu(encoder.conv1(features[:, :, : 2 * n_frames + 1]))
     hidden = nn.functional.gelu(encoder.conv2(hidden))[:, :, :n_frames].transpose(1, 2)
     return hidden + encoder.embed_positions.weight[:n_frames]

@@ -6,9 +6,12 @@ Logistic regression is fitted by scikit-learn, and its coefficients are copied i
 import copy
 import logging
 import math
+import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,25 +19,27 @@ import torch
 from sklearn.metrics import recall_score
 from threadpoolctl import threadpool_limits
 from torch import nn
+from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
+from ser_lib.models.settings import Training
 
-SCHEDULERS = ("plateau", "cosine", "linear", "none")
 VALIDATION = ["validation_loss", "validation_accuracy", "validation_uar"]
 COLUMNS = ["epoch", "train_loss", "train_accuracy", *VALIDATION, "learning_rate", "best"]
+# The fields of the recipe's `training` that `fit` uses, beside class_weights and device.
+FIELDS = ("epochs", "batch_size", "learning_rate", "weight_decay", "scheduler", "patience", "keep_best", "clip_norm")
+# Of L-BFGS, for each candidate of logistic regression.
+MAX_ITERATIONS = 1000
+NOT_CONVERGED = "training.inverse_regularisation=%g has not converged after %d iterations: more may change its numbers"
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one CPU thread inside the block: sums have one order, whatever the number of cores.
-
-    For networks as small as those of `ser_lib.models.heads` it is also the fastest (an epoch of the LSTM on TESS: half
-    the time of two threads).
-    """
+    """Compute on one CPU thread inside the block: sums have one order, and networks as small as ours are the fastest."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -46,17 +51,25 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch inside the block and make it repeatable, on one thread; restore all of it afterwards."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    deterministic = torch.backends.cudnn.deterministic
-    with torch.random.fork_rng(devices=devices), one_thread():
-        torch.manual_seed(seed)
+def private_randomness() -> Iterator[None]:
+    """Make cuDNN repeatable inside the block, and restore that and all global random states afterwards."""
+    before = random.getstate(), np.random.get_state(), torch.backends.cudnn.deterministic  # noqa: NPY002
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.backends.cudnn.deterministic = True
         try:
             yield
         finally:
-            torch.backends.cudnn.deterministic = deterministic
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002
+            torch.backends.cudnn.deterministic = before[2]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch inside the block and make it repeatable, on one thread; restore all of it afterwards."""
+    with private_randomness(), one_thread():
+        torch.manual_seed(seed)
+        yield
 
 
 def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -75,36 +88,19 @@ def fit(
     labels: np.ndarray,
     train: np.ndarray,
     validation: np.ndarray,
+    training: Training,
     *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float = 0.0,
-    scheduler: str = "none",
-    patience: int | None = None,
-    keep_best: bool = True,
-    clip_norm: float | None = None,
-    class_weights: bool = False,
     standardise: bool = True,
-    device: str = "auto",
     progress: bool = True,
     description: str = "epochs",
 ) -> pd.DataFrame:
     """Fit a network in place with AdamW and cross-entropy; it ends with the weights of its best epoch.
 
-    The best epoch is the one with the highest validation UAR, the lower loss deciding between equals. Random
-    numbers come from PyTorch's own state: build the network and call this inside `seeded`.
-
     Args:
+        network: built inside `seeded`, in which this is called too: random numbers come from PyTorch's own state.
         features: float32 or float16, all clips, in the network's form.
         labels: int, position of each clip's emotion among the network's logits.
-        train, validation: row numbers; `validation` may be empty.
-        scheduler: "plateau" halves the rate when the validation loss has not fallen for 5 epochs, "cosine" lets
-            and "linear" let it fall to 0 over all epochs, "none" leaves it.
-        patience: stop after that many epochs without a better one; None: never.
-        keep_best: False keeps the last epoch instead of the best, as does a lack of validation clips.
-        clip_norm: largest norm of the gradient of all weights; None: no limit.
-        class_weights: weight the training loss by `balanced_weights`.
+        train, validation: row numbers; without validation clips the last epoch is the best.
         standardise: fit the network's `Standardise` on the training clips first.
 
     Returns:
@@ -112,202 +108,156 @@ def fit(
         validation_uar (NaN without validation clips), learning_rate, best (True in the row of the weights kept).
 
     Raises:
-        SerError: the loss became NaN or infinite; the message names epoch, batch and what to change.
+        SerError: the loss became NaN or infinite.
     """
-    if scheduler not in SCHEDULERS:
-        raise SerError(f"unknown scheduler {scheduler!r}: training.scheduler is one of {', '.join(SCHEDULERS)}.")
-    _refuse_no_clips(train)
-    target = pick_device(device)
+    target = pick_device(training.device)
     network.to(target)
-    inputs, truth = (torch.from_numpy(features).to(target), torch.from_numpy(labels.astype(np.int64)).to(target))
+    inputs, truth = torch.from_numpy(features).to(target), torch.from_numpy(labels.astype(np.int64)).to(target)
     train_rows, validation_rows = torch.tensor(train, device=target), torch.tensor(validation, device=target)
     if standardise:
         network.standardise.fit(inputs[train_rows])
+    balance = torch.from_numpy(balanced_weights(labels[train], len(network.config["emotions"]))).float().to(target)
+    weight = balance if training.class_weights else None
+    rates = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    optimiser = torch.optim.AdamW(network.parameters(), **rates)
+    schedule: Any = {
+        "plateau": partial(lr_scheduler.ReduceLROnPlateau, optimiser, factor=0.5, patience=5),
+        "cosine": partial(lr_scheduler.CosineAnnealingLR, optimiser, T_max=training.epochs),
+        "linear": partial(lr_scheduler.LinearLR, optimiser, 1.0, 0.0, total_iters=training.epochs),
+        "none": partial(lr_scheduler.ConstantLR, optimiser, 1.0),
+    }[training.scheduler]()
 
-    weight = None
-    if class_weights:
-        n_classes = len(network.config["emotions"])
-        weight = torch.tensor(balanced_weights(labels[train], n_classes), dtype=torch.float32).to(target)
-    loss_of = nn.CrossEntropyLoss(weight=weight)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)  # = Adam at 0
-    schedule = {
-        "plateau": lambda: torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=5),
-        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs),
-        "linear": lambda: torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=epochs),
-        "none": lambda: None,
-    }[scheduler]()
+    def rows() -> Iterator[dict[str, float]]:
+        epochs = range(1, training.epochs + 1)
+        bar = tqdm(epochs, desc=description, unit="epoch", leave=False, disable=not progress)
+        for epoch in bar:
+            network.train()
+            rate, total, correct = optimiser.param_groups[0]["lr"], 0.0, 0
+            order = train_rows[torch.randperm(len(train)).to(target)]
+            for number, batch in enumerate(order.split(training.batch_size), start=1):
+                logits = network(inputs[batch])
+                loss = nn.functional.cross_entropy(logits, truth[batch], weight)
+                if not torch.isfinite(loss):
+                    raise SerError(
+                        f"the training loss became {loss.item()} in epoch {epoch}, batch {number}, at learning rate "
+                        f"{rate:g}. Lower training.learning_rate, or limit the gradient with training.clip_norm=1.0; if "
+                        "it happens in the first batch, look for NaN in the features."
+                    )
+                optimiser.zero_grad()
+                loss.backward()
+                if training.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(network.parameters(), training.clip_norm)
+                optimiser.step()
+                total += loss.item() * len(batch)
+                correct += int((logits.argmax(dim=1) == truth[batch]).sum())
+            # As seen while the weights changed.
+            row = {"train_loss": total / len(train), "train_accuracy": correct / len(train)}
+            row |= zip(VALIDATION, _scores(network, inputs, truth, validation_rows, training.batch_size), strict=True)
+            if training.scheduler == "plateau":
+                schedule.step(row["validation_loss"] if len(validation) else row["train_loss"])
+            else:
+                schedule.step()
+            scores = {"loss": f"{row['train_loss']:.3f}", "validation_uar": f"{row['validation_uar']:.3f}"}
+            bar.set_postfix(scores, refresh=False)
+            yield {"epoch": epoch, "learning_rate": rate} | row
 
-    history, best, best_weights, best_epoch = [], (-math.inf, -math.inf), None, 0
-    bar = tqdm(range(1, epochs + 1), desc=description, unit="epoch", leave=False, disable=not progress)
-    for epoch in bar:
-        row = {"epoch": epoch, "learning_rate": optimiser.param_groups[0]["lr"]}
-        row["train_loss"], row["train_accuracy"] = _one_epoch(
-            network, inputs, truth, train_rows, batch_size, loss_of, optimiser, clip_norm, epoch
-        )
-        row.update(_validated(network, inputs, truth, validation_rows, batch_size))
-        rank = _rank(row) if keep_best and len(validation) else (epoch, 0.0)
-        if schedule is not None:
-            by_loss = scheduler == "plateau"
-            schedule.step(*([row["validation_loss"] if len(validation) else row["train_loss"]] if by_loss else []))
+    return _keep_best(network, rows(), training.keep_best and len(validation) > 0, training.patience)
+
+
+def _keep_best(
+    network: nn.Module, rows: Iterable[dict[str, float]], by_validation: bool, patience: int | None = None
+) -> pd.DataFrame:
+    """Compute row after row, until `patience` rows bring no better one, and load the weights of the best.
+
+    The best row has the highest UAR on validation clips, then the lowest loss; without `by_validation` it is the last.
+    """
+    history: list[dict[str, float]] = []
+    best: tuple[float, float] | None = None
+    for row in rows:
         history.append(row)
-        if rank > best:
-            best, best_epoch = rank, epoch
-            best_weights = copy.deepcopy(network.state_dict())
-        bar.set_postfix(loss=f"{row['train_loss']:.3f}", validation_uar=f"{row['validation_uar']:.3f}", refresh=False)
-        if patience is not None and epoch - best_epoch >= patience:
+        rank = (row["validation_uar"], -row["validation_loss"]) if by_validation else (row["epoch"], 0.0)
+        if best is None or rank > best:
+            best, best_epoch, weights = rank, row["epoch"], copy.deepcopy(network.state_dict())
+        if patience is not None and row["epoch"] - best_epoch >= patience:
             break
-
-    network.load_state_dict(best_weights)
+    network.load_state_dict(weights)
     network.eval()
-    history = pd.DataFrame(history)
-    history["best"] = history["epoch"] == best_epoch
-    return history[COLUMNS]
+    table = pd.DataFrame(history)
+    table["best"] = table["epoch"] == best_epoch
+    return table[[*COLUMNS, *table.columns.difference(COLUMNS)]]
 
 
 def fit_logistic(
-    network: nn.Module,
-    features: np.ndarray,
-    labels: np.ndarray,
-    train: np.ndarray,
-    validation: np.ndarray,
-    *,
-    inverse_regularisation: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0),
-    class_weights: bool = False,
-    standardise: bool = True,
-    max_iterations: int = 1000,
-    progress: bool = True,
-    description: str = "candidates",
+    network, features, labels, train, validation, training: Training, *, standardise=True, progress=True, description=""
 ) -> pd.DataFrame:
     """Fit a "logistic-regression" network in place, on the CPU, with scikit-learn's LogisticRegression.
 
-    Each candidate is fitted to convergence; the network ends with the coefficients of the best, by validation
-    UAR and then the lower validation loss. One candidate needs no validation clips. Nothing here is random;
-    inside `seeded` it does not depend on the number of cores either.
-
-    Args:
-        inverse_regularisation: the candidates, scikit-learn's C: small is strongly regularised.
-        max_iterations: of L-BFGS, for each candidate; running out of them is a logged line.
-        features, labels, train, validation, class_weights, standardise: as of `fit`.
+    It ends with the coefficients of the best of `training.inverse_regularisation`. The arguments are those of `fit`.
 
     Returns:
         The columns of `fit`, one row a candidate, and `inverse_regularisation`, its value: epoch counts the
         candidates from 1, learning_rate is NaN, the training loss is unweighted, without the penalty.
 
     Raises:
-        SerError: NaN or infinite features, fewer than two classes to learn, or several candidates without
-            validation clips to choose by.
+        SerError: NaN or infinite features, fewer than two classes, or candidates without validation clips to choose by.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    _refuse_no_clips(train)
-    if len(inverse_regularisation) > 1 and len(validation) == 0:
-        raise SerError(
-            f"there are no validation clips to choose one of {len(inverse_regularisation)} values of "
-            "training.inverse_regularisation by: give one value, or a training.validation_fraction above 0."
+    strengths = training.inverse_regularisation
+    if len(strengths) > 1 and len(validation) == 0:
+        text = (
+            f"there are no validation clips to choose one of {len(strengths)} values of training.inverse_regularisation"
         )
+        raise SerError(f"{text} by: give one value, or a split.validation_fraction above 0.")
     if len(np.unique(labels[train])) < 2:
         raise SerError("the training clips are all of one emotion: logistic regression needs two or more.")
     network.cpu().eval()
     inputs, truth = torch.from_numpy(features), torch.from_numpy(labels.astype(np.int64))
     broken = (~torch.isfinite(inputs)).any(dim=1).nonzero()[:, 0].tolist()
     if broken:
-        raise SerError(
-            f"the features of {len(broken)} clips hold NaN or infinite values, first in row {broken[0]}: "
-            "logistic regression cannot be fitted to them. Look at those clips' audio."
-        )
+        text = f"the features of {len(broken)} clips hold NaN or infinite values, first in row {broken[0]}"
+        raise SerError(f"{text}: logistic regression cannot be fitted to them. Look at those clips' audio.")
     if standardise:
         network.standardise.fit(inputs[train])
     standardised = network.standardise(inputs[train]).double().numpy()
-    n_classes = len(network.config["emotions"])
-    weights = dict(enumerate(balanced_weights(labels[train], n_classes))) if class_weights else None
-
-    history, best, best_weights, best_epoch = [], None, None, 0
+    balance = dict(enumerate(balanced_weights(labels[train], len(network.config["emotions"]))))
+    weights = balance if training.class_weights else None
     # Each begins where the one before ended: a third of the iterations, to the same optimum.
-    regression = LogisticRegression(class_weight=weights, max_iter=max_iterations, warm_start=True)
-    candidates = tqdm(inverse_regularisation, desc=description, leave=False, disable=not progress)
-    for epoch, strength in enumerate(candidates, start=1):
-        regression.set_params(C=strength)
-        with warnings.catch_warnings(), one_thread():
-            # A log line below states it with the name of the recipe's field.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            regression.fit(standardised, labels[train])
-        if regression.n_iter_.max() >= max_iterations:
-            logger.warning(
-                "logistic regression with training.inverse_regularisation=%g has not converged after %d iterations: "
-                "its numbers may change with more of them",
-                strength,
-                max_iterations,
-            )
-        _copy_coefficients(regression, network.head[-1])
-        row = {"epoch": epoch, "learning_rate": math.nan, "inverse_regularisation": strength}
-        row["train_loss"], row["train_accuracy"], _ = _scores(network, inputs, truth, train)
-        row.update(_validated(network, inputs, truth, validation))
-        history.append(row)
-        if best is None or _rank(row) > best:
-            best, best_epoch = _rank(row), epoch
-            best_weights = copy.deepcopy(network.state_dict())
-    network.load_state_dict(best_weights)
-    history = pd.DataFrame(history)
-    history["best"] = history["epoch"] == best_epoch
-    return history[[*COLUMNS, "inverse_regularisation"]]
+    regression = LogisticRegression(class_weight=weights, max_iter=MAX_ITERATIONS, warm_start=True)
 
+    def rows() -> Iterator[dict[str, float]]:
+        candidates = tqdm(strengths, desc=description, leave=False, disable=not progress)
+        for epoch, strength in enumerate(candidates, start=1):
+            regression.set_params(C=strength)
+            with warnings.catch_warnings(), one_thread():
+                # A log line below states it with the name of the recipe's field.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                regression.fit(standardised, labels[train])
+            if regression.n_iter_.max() >= MAX_ITERATIONS:
+                logger.warning(NOT_CONVERGED, strength, MAX_ITERATIONS)
+            coefficients, intercepts = regression.coef_, regression.intercept_
+            # Of two classes scikit-learn keeps the logit of the second against the first.
+            if len(coefficients) == 1:
+                coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
+            linear = network.head[-1]
+            with torch.no_grad():
+                linear.weight.zero_()
+                # A class without training clips: probability 0, yet a finite loss.
+                linear.bias.fill_(-1e4)
+                linear.weight[regression.classes_] = torch.from_numpy(coefficients).float()
+                linear.bias[regression.classes_] = torch.from_numpy(intercepts).float()
+            row = {"epoch": epoch, "learning_rate": math.nan, "inverse_regularisation": strength}
+            row["train_loss"], row["train_accuracy"], _ = _scores(network, inputs, truth, train)
+            yield row | dict(zip(VALIDATION, _scores(network, inputs, truth, validation), strict=True))
 
-def _copy_coefficients(regression, linear: nn.Linear) -> None:
-    """Give a linear layer, one output a class, what scikit-learn fitted to the classes that it saw."""
-    coefficients, intercepts = regression.coef_, regression.intercept_
-    if len(coefficients) == 1:  # two classes: scikit-learn keeps the logit of the second against the first
-        coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
-    with torch.no_grad():
-        linear.weight.zero_()
-        linear.bias.fill_(-1e4)  # a class without training clips: probability 0, yet a finite loss
-        linear.weight[regression.classes_] = torch.from_numpy(coefficients).float()
-        linear.bias[regression.classes_] = torch.from_numpy(intercepts).float()
-
-
-def _refuse_no_clips(train: np.ndarray) -> None:
-    if len(train) == 0:
-        raise SerError("there are no training clips: check the corpora, emotions and protocol.")
-
-
-def _one_epoch(network, inputs, truth, train, batch_size, loss_of, optimiser, clip_norm, epoch) -> tuple[float, float]:
-    """Mean loss and accuracy over the training clips, as seen while the weights change."""
-    network.train()
-    total, correct = 0.0, 0
-    order = train[torch.randperm(len(train)).to(train.device)]
-    for number, rows in enumerate(order.split(batch_size), start=1):
-        logits = network(inputs[rows])
-        loss = loss_of(logits, truth[rows])
-        if not torch.isfinite(loss):
-            rate = optimiser.param_groups[0]["lr"]
-            raise SerError(
-                f"the training loss became {loss.item()} in epoch {epoch}, batch {number}, at learning rate {rate:g}. "
-                "Lower training.learning_rate, or limit the gradient with training.clip_norm=1.0; if it happens in "
-                "the first batch, look for NaN in the features."
-            )
-        optimiser.zero_grad()
-        loss.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-        optimiser.step()
-        total += loss.item() * len(rows)
-        correct += int((logits.argmax(dim=1) == truth[rows]).sum())
-    return total / len(train), correct / len(train)
-
-
-def _validated(network, inputs, truth, rows, batch_size=256) -> dict[str, float]:
-    """The scores on validation clips, as the history names them; NaN where there are none."""
-    scores = _scores(network, inputs, truth, rows, batch_size) if len(rows) else [math.nan] * 3
-    return dict(zip(VALIDATION, scores, strict=True))
-
-
-def _rank(row: dict[str, float]) -> tuple[float, float]:
-    """What is best is largest here: the UAR on validation clips, then the lower loss."""
-    return row["validation_uar"], -row["validation_loss"]
+    return _keep_best(network, rows(), len(validation) > 0)
 
 
 def _scores(network, inputs, truth, rows, batch_size=256) -> tuple[float, float, float]:
-    """Unweighted cross-entropy, accuracy and UAR on some rows."""
+    """Unweighted cross-entropy, accuracy and UAR on some rows; NaN where there are none."""
+    if len(rows) == 0:
+        return math.nan, math.nan, math.nan
     logits = _logits(network, inputs[rows], batch_size)
     loss = nn.functional.cross_entropy(logits, truth[rows]).item()
     expected, prediction = truth[rows].cpu().numpy(), logits.argmax(dim=1).cpu().numpy()
@@ -316,14 +266,14 @@ def _scores(network, inputs, truth, rows, batch_size=256) -> tuple[float, float,
 
 
 @torch.inference_mode()
-def _logits(network: nn.Module, inputs: torch.Tensor, batch_size: int) -> torch.Tensor:
+def _logits(network: nn.Module, inputs: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
     network.eval()
     return torch.cat([network(batch) for batch in inputs.split(batch_size)])
 
 
-def probabilities(network: nn.Module, features: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def probabilities(network: nn.Module, features: np.ndarray) -> np.ndarray:
     """Softmax probabilities, float64 of shape (n_clips, n_emotions), on the device where the network is."""
     target = next(network.parameters()).device
     with one_thread():
-        logits = _logits(network, torch.from_numpy(features).to(target), batch_size)
+        logits = _logits(network, torch.from_numpy(features).to(target))
         return torch.softmax(logits.double(), dim=1).cpu().numpy()

@@ -1,12 +1,10 @@
 """Networks that learn from features: standardised input, a head, dense layers, logits.
 
-The input of a network has one of three forms:
+The input, float32 or float16, has one of three forms:
 
 - "vector", (n_clips, n_features): a clip's pooled features, or its embedding.
 - "layers", (n_clips, n_layers, n_features): an embedding from each layer of an encoder.
 - "sequence", (n_clips, n_frames, n_features): one vector a frame, padded with NaN. Padding never changes a result.
-
-Values may be float16, as embeddings are cached: each batch becomes float32 when it is read.
 """
 
 import json
@@ -34,9 +32,7 @@ FROZEN_ENCODER = "ser-frozen-encoder"
 
 
 class Standardise(nn.Module):
-    """Subtract a mean and divide by a standard deviation, both learned from training clips by `fit`.
-
-    They are buffers and saved with the weights: a saved network needs nothing else to read raw features.
+    """Subtract a mean and divide by a standard deviation, both learned by `fit` and saved with the weights.
 
     Args:
         shape: (n_features,), or (n_layers, n_features) where each layer has a mean and deviation of its own.
@@ -71,14 +67,10 @@ class Network(nn.Module):
     """Standardised features, a head, then dense layers with ReLU and dropout, and the logits.
 
     Args:
-        name: of a head in `ser_lib.models.base.MODELS`.
         emotions: the labels, in the order of the logits.
-        n_features: features of a frame, a layer, or a clip.
-        form: key of `FORMS`: the form of the input.
-        n_layers: layers of the encoder, for the form "layers" alone.
-        hidden: width of the head, where it has one.
-        dense: widths of the dense layers; logistic-regression has none, whatever is given.
-        dropout: probability after each dense layer, 0 to 1.
+        n_features: of a frame, a layer, or a clip.
+        form: key of `FORMS`; `n_layers` is for the form "layers" alone.
+        name, hidden, dense, dropout: of the recipe's `model`; a head takes those sizes that it names in `sizes`.
 
     Raises:
         SerError: no head has that name, or it does not read that form.
@@ -98,22 +90,12 @@ class Network(nn.Module):
         super().__init__()
         head = registered(name)
         if form not in head.forms:
-            others = [other for other, entry in MODELS.items() if form in getattr(entry, "forms", ())]
-            raise SerError(
-                f"model.name={name} reads {' or '.join(FORMS[read] for read in head.forms)}, but its input is "
-                f"{FORMS[form]}. Change input.layers or input.pooling, or take one of {', '.join(others)}."
-            )
+            others = ", ".join(other for other, entry in MODELS.items() if form in getattr(entry, "forms", ()))
+            text = f"model.name={name} reads {' or '.join(FORMS[read] for read in head.forms)}, but its input is"
+            raise SerError(f"{text} {FORMS[form]}. Change input.layers or input.pooling, or take one of {others}.")
         dense = dense if "dense" in head.sizes else ()
-        self.config: dict[str, Any] = {
-            "name": name,
-            "emotions": list(emotions),
-            "n_features": n_features,
-            "form": form,
-            "n_layers": n_layers,
-            "hidden": hidden,
-            "dense": list(dense),
-            "dropout": dropout,
-        }
+        self.config: dict[str, Any] = {"name": name, "emotions": list(emotions), "n_features": n_features, "form": form}
+        self.config |= {"n_layers": n_layers, "hidden": hidden, "dense": list(dense), "dropout": dropout}
         self.standardise = Standardise(*((n_layers, n_features) if form == "layers" else (n_features,)))
         # A head that reads sequences reads a vector as a sequence of single values.
         as_steps = form == "vector" and "sequence" in head.forms
@@ -135,19 +117,11 @@ class Network(nn.Module):
 
 
 def build(name: str, emotions: list[str], input_shape: tuple[int, ...], **sizes) -> Network:
-    """A network with random weights for inputs of a shape.
-
-    Args:
-        input_shape: of one clip: (n_features,), (n_layers, n_features) for heads that read layers, else (n_frames,
-            n_features), where n_frames has no effect.
-        name, emotions, sizes: as of `Network`, as are the errors.
-    """
-    if len(input_shape) == 1:
-        return Network(name, emotions, input_shape[0], "vector", **sizes)
-    n_steps, n_features = input_shape
-    if "layers" in getattr(registered(name), "forms", ()):
-        return Network(name, emotions, n_features, "layers", n_layers=n_steps, **sizes)
-    return Network(name, emotions, n_features, "sequence", **sizes)
+    """A network with random weights for clips of a shape: (n_features,), (n_layers, n_features), (n_frames, n_features)."""
+    *steps, n_features = input_shape
+    if steps and "layers" in getattr(registered(name), "forms", ()):
+        return Network(name, emotions, n_features, "layers", n_layers=steps[0], **sizes)
+    return Network(name, emotions, n_features, "sequence" if steps else "vector", **sizes)
 
 
 def save(network: Network, folder: Path) -> None:
@@ -160,14 +134,11 @@ def save(network: Network, folder: Path) -> None:
 
 
 def load(folder: Path) -> Network:
-    """Read what `save` wrote, in evaluation mode, on the CPU.
-
-    From a folder that holds a frozen encoder too, the network alone is read, without the time and memory of the encoder.
+    """Read what `save` wrote, in evaluation mode, on the CPU; of a folder with a frozen encoder, the network alone.
 
     Raises:
         SerError: a file is missing, or the weights do not fit the configuration.
     """
-    folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise SerError(f"{folder} holds no saved network: {name} is missing. Train the run again.")

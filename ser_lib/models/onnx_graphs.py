@@ -1,12 +1,10 @@
 """Graphs for export to ONNX: a model from its input to probabilities, with batch and time axes of any size.
 
 In PyTorch every clip of a batch is cut to its own length by loops, which a graph cannot hold. Here all clips of a batch
-have one length, so that the same sums need no loop. The steps before the model are part of the graph: the normalisation
-of a waveform, and Whisper's log-mel frames.
+have one length. The normalisation of a waveform and Whisper's log-mel frames are part of the graph.
 
-    features    (n_clips, n_features), or (n_clips, n_frames, n_features) with NaN behind the shorter clips
-    waveform    (n_clips, n_samples), mono, as `ser_lib.audio.reading.prepare` returns them
-
+    features       (n_clips, n_features), or (n_clips, n_frames, n_features) with NaN behind the shorter clips
+    waveform       (n_clips, n_samples), mono, as `ser_lib.audio.reading.prepare` returns them
     probabilities  (n_clips, n_emotions)
 """
 
@@ -14,7 +12,7 @@ import torch
 from torch import nn
 
 from ser_lib.models.heads import Recurrence, read_sequence
-from ser_lib.models.hidden_states import batching_mode, samples_of, whisper_input, whisper_layers
+from ser_lib.models.hidden_states import batching_mode, pooled, samples_of, whisper_input, whisper_layers
 from ser_lib.models.networks import Network
 
 
@@ -48,8 +46,7 @@ class Normalised(nn.Module):
 class LogMel(nn.Module):
     """Whisper's log-mel frames, (n_clips, n_mels, n_samples / hop), as `WhisperFeatureExtractor` computes them.
 
-    Written again, since the extractor cannot be exported: the Fourier transform and the mel filters are convolutions,
-    which any runtime has and which int8 does not change.
+    The extractor cannot be exported. Here Fourier transform and mel filters are convolutions, as any runtime has them.
     """
 
     def __init__(self, feature_extractor):
@@ -76,44 +73,25 @@ class LogMel(nn.Module):
 
 
 class FrozenEncoderGraph(nn.Module):
-    """An encoder, pooling over all frames, rounding to float16, and the network: `SpeechEmotionModel`.
-
-    Args:
-        layers: numbers of the hidden states that the network reads.
-        pooling: "mean", "mean+std", or "frames" of one layer.
-    """
+    """An encoder, pooling over all frames, and the network: `ser_lib.models.hf_checkpoint.SpeechEmotionModel`."""
 
     def __init__(self, encoder: nn.Module, feature_extractor, network: Network, layers: list[int], pooling: str):
         super().__init__()
         self.encoder, self.network = exportable(encoder), exportable(network)
-        self.layers, self.pooling, self.flat = layers, pooling, network.config["form"] == "vector"
+        self.layers, self.pooling, self.form = layers, pooling, network.config["form"]
         self.whisper = batching_mode(encoder) == "log_mel"
         self.front = LogMel(feature_extractor) if self.whisper else Normalised(encoder, feature_extractor)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        every = self._of_whisper(waveform) if self.whisper else self._of_waveform(waveform)
+        every = self._hidden_states(waveform)
         states = torch.stack([every[number] for number in self.layers], dim=1)
-        if self.pooling == "frames":
-            embeddings = states[:, 0]
-        else:
-            embeddings = states.mean(dim=2)
-            if self.pooling == "mean+std":
-                # Written out: the exporter knows `std` only of a fixed number of frames.
-                deviations = (states - embeddings[:, :, None]).square().mean(dim=2).sqrt()
-                embeddings = torch.cat([embeddings, deviations], dim=2)
-            if self.flat:
-                embeddings = embeddings.flatten(1)
-        largest = torch.finfo(torch.float16).max
-        embeddings = embeddings.clamp(-largest, largest).half().float()
-        return torch.softmax(self.network(embeddings), dim=1)
+        return torch.softmax(self.network(pooled(states, self.pooling, self.form)), dim=1)
 
-    def _of_waveform(self, waveform: torch.Tensor) -> list[torch.Tensor]:
-        """As `ser_lib.models.hidden_states.hidden_states` for waveform models."""
-        output = self.encoder(self.front(waveform), output_hidden_states=True)
-        return [*output.hidden_states[:-1], output.last_hidden_state]
-
-    def _of_whisper(self, waveform: torch.Tensor) -> list[torch.Tensor]:
-        """As `whisper_states`, for clips of one length."""
+    def _hidden_states(self, waveform: torch.Tensor) -> list[torch.Tensor]:
+        """As `ser_lib.models.hidden_states.hidden_states`, for clips of one length."""
+        if not self.whisper:
+            output = self.encoder(self.front(waveform), output_hidden_states=True)
+            return [*output.hidden_states[:-1], output.last_hidden_state]
         hop = self.front.hop
         frames = (waveform.shape[1] + 2 * hop - 1) // (2 * hop)
         # Enough silence behind the clip that no used frame sees its end.
@@ -141,10 +119,7 @@ class FinetunedGraph(nn.Module):
 
 
 class _Recurrence(nn.Module):
-    """A `Recurrence` as one ONNX operator with the length of each clip; the exporter would unroll every step.
-
-    In PyTorch the operator returns zeros.
-    """
+    """A `Recurrence` as one ONNX operator, which returns zeros in PyTorch; the exporter would unroll every step."""
 
     # Positions of ONNX's gates among PyTorch's.
     ORDER = {"GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}
@@ -171,21 +146,15 @@ class _Recurrence(nn.Module):
         if self.kind == "GRU":
             attributes["linear_before_reset"] = 1
         last = (n_directions, n_clips, self.width)
-        _, states, *_ = torch.onnx.ops.symbolic_multi_out(
-            self.kind,
-            (sequence.transpose(0, 1), self.inputs, self.states, self.biases, lengths.int()),
-            attributes,
-            dtypes=[torch.float32] * (2 if self.kind == "GRU" else 3),
-            shapes=[(n_frames, n_directions, n_clips, self.width), last] + [last] * (self.kind == "LSTM"),
-        )
+        shapes = [(n_frames, n_directions, n_clips, self.width), last] + [last] * (self.kind == "LSTM")
+        inputs = sequence.transpose(0, 1), self.inputs, self.states, self.biases, lengths.int()
+        kinds = {"dtypes": [torch.float32] * len(shapes), "shapes": shapes}
+        _, states, *_ = torch.onnx.ops.symbolic_multi_out(self.kind, inputs, attributes, **kinds)
         return states.transpose(0, 1).flatten(1)
 
 
 def exportable(model: nn.Module) -> nn.Module:
-    """Change a model so that the exporter can write it for any number of frames.
-
-    It is of no other use afterwards: a recurrence in it can be exported, not run.
-    """
+    """Change a model so that the exporter can write it for any number of frames; it can no longer be run."""
     for module in model.modules():
         if nn.utils.parametrize.is_parametrized(module, "weight"):
             nn.utils.parametrize.remove_parametrizations(module, "weight")

@@ -1,10 +1,14 @@
 """The sections of a recipe that describe a model: what it reads, its sizes, and how it is trained."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ser_lib.audio.features import settings_of
+
+# A tuple, for which a recipe may also give its only item.
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda one: (one,) if isinstance(one, str) else one)]
+Numbers = Annotated[tuple[float, ...], BeforeValidator(lambda one: (one,) if isinstance(one, int | float) else one)]
 
 
 class Section(BaseModel):
@@ -51,7 +55,7 @@ class Input(Section):
     audio: Audio = Audio()
 
     def feature_settings(self) -> dict[str, Any]:
-        """The arguments of `ser_lib.audio.features.pooled_features`."""
+        """The `feature_settings` of `ser_lib.audio.features.clip_features`."""
         taken = {name: getattr(self, name) for name in settings_of(self.encoder) if name in Input.model_fields}
         return {"kind": self.encoder, "pooling": self.pooling, **taken}
 
@@ -96,7 +100,7 @@ class Training(Section):
     class_weights: bool = False
     device: str = "auto"
     # Logistic regression only: candidates for scikit-learn's C; validation clips choose.
-    inverse_regularisation: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
+    inverse_regularisation: Numbers = (0.001, 0.003, 0.01, 0.03, 0.1)
     # Fine-tuning only. None: the head learns at the encoder's rate.
     head_learning_rate: float | None = Field(None, gt=0)
     warmup_fraction: float = Field(0.0, ge=0, lt=1)
@@ -106,12 +110,3 @@ class Training(Section):
     # None: as the checkpoint's own configuration says.
     spec_augment: bool | None = None
     augmentation: Augmentation | None = None
-
-    @field_validator("inverse_regularisation", mode="before")
-    @classmethod
-    def _one_or_many(cls, value):
-        return (value,) if isinstance(value, int | float) else value
-
-    def chosen(self, names) -> dict[str, Any]:
-        """Those fields whose names are given, with their values as plain Python."""
-        return {name: value for name, value in self.model_dump().items() if name in names}

@@ -34,7 +34,7 @@ NEIGHBOURS = 8
 
 
 def near_duplicate_groups(clips: pd.DataFrame, progress: bool = True) -> pd.Series:
-    """Number the recordings from 0, aligned to the rows: those of one number are the same audio, or altered copies of it.
+    """Number the recordings from 0, aligned to the rows: one number is the same audio, or altered copies of it.
 
     Args:
         clips: needs `path` and `audio_hash`; rows with the same `audio_hash` are one recording without comparison.

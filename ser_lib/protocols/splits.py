@@ -269,7 +269,7 @@ def hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndar
         return rows[~held_out], rows[held_out]
     if not speakers:
         return rows, rows
-    message = "only %s remains for training: validation is a share of this speaker's clips, and flatters its choices"
+    message = "only %s remains for training: validation is a share of those clips, and flatters the choices made on it"
     logger.warning(message, speakers[0])
     sentences = shuffled(part["sentence"].dropna().unique(), *key, "validation")
     held_out = part["sentence"].isin(sentences[: max(1, round(VALIDATION_SHARE * len(sentences)))]).to_numpy()

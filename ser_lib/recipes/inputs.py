@@ -32,21 +32,15 @@ def split_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, seed: int) -> p
 
 
 def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True) -> Inputs:
-    """What the recipe's model reads of clips under a protocol: see `ser_lib.models.base.Model.inputs`.
-
-    Raises:
-        SerError: the encoder cannot be had, or the protocol standardises features by speaker and the model reads
-            waveforms.
-    """
+    """What the recipe's model reads of clips under a protocol: see `Model.inputs` and `Model.standardised_by_speaker`."""
     model = recipe.create_model()
-    if not get_protocol(protocol).is_transductive:
-        return model.inputs(clips, progress)
-    return model.standardised_by_speaker(model.inputs(clips, progress), clips["speaker"])
+    inputs = model.inputs(clips, progress)
+    is_transductive = get_protocol(protocol).is_transductive
+    return model.standardised_by_speaker(inputs, clips["speaker"]) if is_transductive else inputs
 
 
 def overview_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True) -> np.ndarray:
     """One row of features a clip, (n_clips, n_features), for a map of the clips: see `Model.overview`."""
     overview = recipe.create_model().overview(clips, progress)
-    if get_protocol(protocol).is_transductive:
-        return standardise_by_speaker(overview, clips["speaker"])
-    return overview
+    is_transductive = get_protocol(protocol).is_transductive
+    return standardise_by_speaker(overview, clips["speaker"]) if is_transductive else overview

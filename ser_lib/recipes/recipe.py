@@ -1,24 +1,24 @@
-"""One YAML file an experiment, and the typed `Recipe` that it is read into.
-
-A recipe states what its source states. What the source's notebook did otherwise is in the file's `as_run` block, which
-`variant="as-run"` applies. Any field can be overridden by "key.path=value".
-"""
+"""One YAML file an experiment, and the typed `Recipe` that it is read into."""
 
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from ser_lib.audio.features import ACOUSTIC_FEATURES
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import label as corpus_label
 from ser_lib.corpora.labels import EMOTIONS, in_order
-from ser_lib.models.base import Model
-from ser_lib.models.registry import create_model, model_class
-from ser_lib.models.settings import Input, ModelSettings, Section, Training
+from ser_lib.models.base import Model, registered
+from ser_lib.models.network_models import AcousticNetwork, FrozenEncoder
+from ser_lib.models.settings import Input, ModelSettings, Names, Section, Training
+
+# isort: split
+from ser_lib.models import finetuned_encoder  # noqa: F401  # enters "finetune" into MODELS, after the heads
 
 FOLDER = Path(__file__).parent
 
@@ -32,16 +32,11 @@ class Split(Section):
     stratify: bool = True
     select_on_test: bool = False
     train_on_test: bool = False
-    test_corpora: tuple[str, ...] | None = None
+    test_corpora: Names | None = None
     # Under a protocol that repeats the source only, where the source kept duplicates.
     keep_duplicates: bool = False
     # A control: labels of training and validation clips are shuffled, so that nothing can be learned.
     permute_labels: bool = False
-
-    @field_validator("test_corpora", mode="before")
-    @classmethod
-    def _one_or_many(cls, value):
-        return (value,) if isinstance(value, str) else value
 
     def split_settings(self) -> dict[str, Any]:
         """The arguments of `make_split`."""
@@ -66,19 +61,14 @@ class Recipe(Section):
     variant: Literal["stated", "as-run"] = "stated"
     overrides: tuple[str, ...] = ()
     # Registered corpora, or CSV files that list a corpus: see `ser_lib.corpora.get_corpus`.
-    corpora: tuple[str, ...]
-    emotions: tuple[str, ...] = EMOTIONS
+    corpora: Names
+    emotions: Names = EMOTIONS
     input: Input = Input()
     model: ModelSettings
     training: Training = Training()
     split: Split = Split()
     claim: Claim | None = None
     as_run_notes: str | None = None
-
-    @field_validator("corpora", "emotions", mode="before")
-    @classmethod
-    def _one_or_many(cls, value):
-        return (value,) if isinstance(value, str) else value
 
     @field_validator("emotions")
     @classmethod
@@ -91,19 +81,23 @@ class Recipe(Section):
         self.create_model()
         return self
 
+    @property
+    def _model_class(self) -> type[Model]:
+        entry = registered(self.model.name)
+        if issubclass(entry, Model):
+            return entry
+        return AcousticNetwork if self.input.encoder in ACOUSTIC_FEATURES else FrozenEncoder
+
     def create_model(self) -> Model:
-        """The recipe's model, without weights."""
-        return create_model(self.input, self.model, self.training)
+        """The recipe's model, without weights; SerError where no model has that name or the settings do not fit."""
+        return self._model_class(self.input, self.model, self.training)
 
-    @property
-    def reads_encoder(self) -> bool:
-        """Whether `input.encoder` names a pretrained encoder."""
-        return model_class(self.input, self.model).reads_encoder
-
-    @property
-    def trains_encoder(self) -> bool:
-        """Whether the encoder's weights are trained, which takes hours instead of seconds."""
-        return model_class(self.input, self.model).trains_encoder
+    # What the model states of itself: see `ser_lib.models.base.Model`.
+    reads_encoder: ClassVar[property] = property(lambda self: self._model_class.reads_encoder)
+    trains_encoder: ClassVar[property] = property(lambda self: self._model_class.trains_encoder)
+    features_label: ClassVar[property] = property(lambda self: self.create_model().features_label)
+    input_label: ClassVar[property] = property(lambda self: self.create_model().input_label)
+    model_label: ClassVar[property] = property(lambda self: self.create_model().label)
 
     @property
     def folder_name(self) -> str:
@@ -112,10 +106,8 @@ class Recipe(Section):
 
     @property
     def variant_label(self) -> str:
-        """The variant and the overrides, as the table of results shows them.
-
-        Without device and encoder, for which the table has columns of its own, and without the folders of CSV files.
-        """
+        """The variant and the overrides, as the table of results shows them, without the folders of CSV files."""
+        # The table has columns of their own for these.
         other_columns = ("training.device=", "input.encoder=", "input.revision=")
         shown = [item for item in self.overrides if not item.startswith(other_columns)]
         names = [corpus_label(name) for name in self.corpora]
@@ -124,31 +116,14 @@ class Recipe(Section):
         return "; ".join([self.variant, *shown])
 
     @property
-    def features_label(self) -> str:
-        """What the model reads, in a word: `mfcc-40`, `mfcc-40+chroma`, `facebook/wav2vec2-base`."""
-        return self.create_model().features_label
-
-    @property
-    def input_label(self) -> str:
-        """In what form the model reads it: `mean`, `mean+std of layers 1 2 3`, `waveform`."""
-        return self.create_model().input_label
-
-    @property
-    def model_label(self) -> str:
-        """Which model, in a word; of a fine-tuned one, which part was trained."""
-        return self.create_model().label
-
-    @property
     def notices(self) -> list[str]:
         """Sentences for readers where an override replaced something that the title names."""
         changed = {key for item in self.overrides for key in keys_of(item)}
-        notices = []
-        if "corpora" in changed:
-            corpora = ", ".join(map(corpus_label, self.corpora))
-            notices.append(f"Trained on other corpora than the recipe's own: {corpora}.")
-        if "input.encoder" in changed:
-            notices.append(f"Another encoder than the recipe's own: {self.features_label}.")
-        return notices
+        notices = {
+            "corpora": f"Trained on other corpora than the recipe's own: {', '.join(map(corpus_label, self.corpora))}.",
+            "input.encoder": f"Another encoder than the recipe's own: {self.features_label}.",
+        }
+        return [text for key, text in notices.items() if key in changed]
 
 
 def recipe_names() -> list[str]:
@@ -174,10 +149,8 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     if not path.is_file():
         near = get_close_matches(str(name), recipe_names(), n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise SerError(
-            f"unknown recipe {str(name)!r}. {hint}The recipes are {', '.join(recipe_names())}; "
-            "a path to a .yaml file of your own works too."
-        )
+        known = ", ".join(recipe_names())
+        raise SerError(f"unknown recipe {str(name)!r}. {hint}Give one of {known}, or a path to your own .yaml file.")
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -210,12 +183,10 @@ def keys_of(item: str) -> list[str]:
     (['training.epochs', 'training.patience'], ['input.audio.pad'])
     """
 
-    def leaves(fields: dict, prefix: str) -> list[str]:
-        keys = []
-        for name, value in fields.items():
-            nested = isinstance(value, dict) and value
-            keys += leaves(value, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
-        return keys
+    def leaves(value: Any, name: str) -> list[str]:
+        if not (isinstance(value, dict) and value):
+            return [name]
+        return [key for part, inner in value.items() for key in leaves(inner, f"{name}.{part}".removeprefix("."))]
 
     return leaves(_override(item), "")
 
@@ -249,11 +220,8 @@ def _override(item: str) -> dict:
 
 def _merged(base: dict, changes: dict) -> dict:
     """`base` with `changes` applied, section by section."""
-    merged = dict(base)
-    for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+    both = {key for key in changes if isinstance(base.get(key), dict) and isinstance(changes[key], dict)}
+    return base | changes | {key: _merged(base[key], changes[key]) for key in both}
 
 
 def _readable(error: ValidationError, recipe: str) -> SerError:

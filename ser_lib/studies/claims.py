@@ -6,8 +6,9 @@ difference between a claim and its measurements. The notebook Claims_Audit shows
 
 import logging
 import os
+import re
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -274,31 +275,35 @@ def human_accuracy(recipe: Recipe) -> str:
     return ", ".join(texts) or "—"
 
 
-def markdown(table: pd.DataFrame, overrides: Iterable[str] = ()) -> str:
-    """The claims as Markdown: in each cell the accuracy, its interval, and the changed settings of the recipe.
+def markdown(table: pd.DataFrame, overrides: Iterable[str] = (), heads: Sequence[str] | None = None) -> str:
+    """The claims as Markdown, recipes that were measured with their own features first.
+
+    Cells hold the accuracy, its interval, and the changed settings of the recipe.
 
     Args:
         overrides: those of `measure_claims`: cells do not repeat them.
+        heads: of the wanted columns; None: all.
     """
     claims = claimed_recipes()
     titles = {key: column.title for key, column in columns_of(load_recipe(next(iter(claims)))).items()}
-    heads = ["recipe", "reads", "claimed", *titles.values(), "chance", "people"]
-    lines = []
+    own: list[dict[str, str]] = []
+    stand_ins: list[dict[str, str]] = []
     for name, rows in table.groupby("recipe", sort=False):
         recipe, claim = load_recipe(name), claims[name]
         scores = {row.column: accuracy_cell(row, overrides) for row in rows.itertuples()}
         if has_no_copies(recipe) and "as-stated" in scores:
             scores["without-copies"] = "the same split"
-        cells = [
-            f"[`{name}`]({claim.source})",
-            ", ".join(dict.fromkeys(rows["encoder"])),
-            f"{claim.accuracy:.3f}",
-            *(scores.get(key, "—") for key in titles),
-            f"{metrics.chance_level(len(recipe.emotions)):.3f}",
-            human_accuracy(recipe),
-        ]
-        lines.append(cells)
-    return markdown_table(heads, lines)
+        reads = ", ".join(f"`{encoder}`" for encoder in dict.fromkeys(rows["encoder"]))
+        is_own = set(rows["encoder"]) == {recipe.features_label}
+        reads += "" if is_own else f" in place of `{encoder_weights.label(recipe.input.encoder)}`"
+        parts = sorted(set(re.findall(r"(\w+)-part", " ".join(rows["corpus"]))))
+        reads += f"; a part of {', '.join(parts)}" if parts else ""
+        cells = {"recipe": f"[`{name}`]({claim.source})", "reads": reads, "claimed": f"{claim.accuracy:.3f}"}
+        cells |= {title: scores.get(key, "—") for key, title in titles.items()}
+        cells |= {"chance": f"{metrics.chance_level(len(recipe.emotions)):.3f}", "people": human_accuracy(recipe)}
+        (own if is_own else stand_ins).append(cells)
+    heads = heads or ["recipe", "reads", "claimed", *titles.values(), "chance", "people"]
+    return markdown_table(heads, [[cells[head] for head in heads] for cells in own + stand_ins])
 
 
 def accuracy_cell(row, overrides: Iterable[str] = ()) -> str:

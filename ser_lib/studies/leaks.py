@@ -24,6 +24,7 @@ from ser_lib.corpora.labels import EMOTIONS, in_order
 from ser_lib.evaluation.metrics import decisions, is_right
 from ser_lib.models import network_training
 from ser_lib.models import networks as models
+from ser_lib.models.settings import Training
 from ser_lib.protocols.splits import make_split
 from ser_lib.studies.altered import FeatureReader, features_of_altered
 from ser_lib.studies.conditions import Condition, mean_n_train, probed, random_split, speaker_split, table_of, tested
@@ -238,7 +239,7 @@ def epoch_chosen_on_test(clips: pd.DataFrame, features: np.ndarray, epochs: int 
     equal: only the chosen epoch differs.
     """
     split = make_split(clips, "speaker", 0, folds=folds)
-    settings: dict = {"epochs": epochs, "batch_size": 16, "learning_rate": 1e-3, "device": "cpu", "progress": False}
+    training = Training(epochs=epochs, batch_size=16, learning_rate=1e-3, device="cpu", patience=None)
 
     def trained(chooser: str) -> pd.DataFrame:
         tables = []
@@ -246,7 +247,7 @@ def epoch_chosen_on_test(clips: pd.DataFrame, features: np.ndarray, epochs: int 
             with network_training.seeded(0):
                 network = models.build("mlp", fold.emotions, features.shape[1:], dense=(256,), dropout=0.3)
                 rows = fold.rows["train"], fold.rows[chooser]
-                network_training.fit(network, features, fold.labels, *rows, **settings)
+                network_training.fit(network, features, fold.labels, *rows, training, progress=False)
                 tables.append(fold.predictions(network_training.probabilities(network, features[fold.rows["test"]])))
         return pd.concat(tables)
 

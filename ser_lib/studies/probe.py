@@ -23,6 +23,7 @@ from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation.metrics import predictions_table
 from ser_lib.models import encoder_weights, network_training
 from ser_lib.models import networks as models
+from ser_lib.models.settings import Training
 from ser_lib.recipes import Input
 
 AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}  # how all probes read audio
@@ -82,10 +83,11 @@ def probe_on(
     for fold in folds_of(clips, split):
         train, validation = fold.rows["train"], fold.rows.get("validation", np.array([], dtype=int))
         strengths = STRENGTHS if len(validation) else STRENGTHS[1:2]
-        settings: dict = {"inverse_regularisation": strengths, "standardise": standardise, "progress": False}
+        training = Training(inverse_regularisation=strengths)
+        settings: dict = {"standardise": standardise, "progress": False}
         with network_training.seeded(0):
             network = models.build("logistic-regression", fold.emotions, features.shape[1:])
-            network_training.fit_logistic(network, features, fold.labels, train, validation, **settings)
+            network_training.fit_logistic(network, features, fold.labels, train, validation, training, **settings)
             for name, version in versions.items():
                 probabilities = network_training.probabilities(network, version[fold.rows["test"]])
                 tables[name].append(fold.predictions(probabilities))
@@ -117,8 +119,8 @@ def feature_reader(
     from ser_lib.models.embeddings import embed
 
     chosen = [encoder_weights.locate(encoder).n_layers // 2] if layers == "middle" else layers
-    read: Callable = partial(embed, encoder=encoder, layers=chosen, pooling="mean+std", audio=AUDIO, progress=False)
-    return read
+    wanted = {"encoder": encoder, "layers": chosen, "pooling": "mean+std", "audio": AUDIO}
+    return partial(embed, settings=Input.model_validate(wanted), progress=False)
 
 
 def load_available(

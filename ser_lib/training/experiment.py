@@ -1,8 +1,7 @@
 """All folds of an experiment: from a recipe, a protocol and a seed to a run folder.
 
-Every fold is written as soon as it is finished. A run that was stopped, by Ctrl-C or by `kill -9`, resumes from its
-finished folds and ends with the same numbers as an uninterrupted run. It starts anew if the recipe, the clips, the code
-or PyTorch have changed.
+A run that was stopped, by Ctrl-C or by `kill -9`, resumes from its finished folds and ends with the same numbers as an
+uninterrupted run: see `ser_lib.training.resume`.
 """
 
 import json
@@ -11,7 +10,9 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,14 +26,12 @@ from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics
 from ser_lib.inference.model_card import model_card
 from ser_lib.inference.run import Run, environment, load_run, model_folder, read_table, run_folder
-from ser_lib.models.base import Inputs
+from ser_lib.models.base import Inputs, take
 from ser_lib.protocols.leak_audit import audit
 from ser_lib.protocols.splits import get_protocol, save_split
-from ser_lib.recipes import Recipe, dump_recipe, read_resolved
+from ser_lib.recipes import Recipe, dump_recipe, keys_of, read_resolved
 from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
 from ser_lib.training import resume
-from ser_lib.training.fold import fit as fit_fold
-from ser_lib.training.fold import refuse_idle_overrides
 
 logger = logging.getLogger(__name__)
 
@@ -46,25 +45,26 @@ def train(
     progress: bool = True,
     folds: list[int] | None = None,
 ) -> Run | None:
-    """Train and test every fold, and write the run folder.
-
-    An earlier run of the same recipe, protocol and seed is replaced, once this one is finished.
+    """Train and test every fold, and write the run folder; it replaces that of an earlier run when it is finished.
 
     Args:
-        folds: train only these, as one of several jobs, on this machine or on others that share the disk. The job
-            that finishes last assembles the run folder.
-
-    Returns:
-        the run; None where `folds` are given and other folds are not finished.
+        folds: train only these, as one of several jobs on machines that share the disk. The job that finishes last
+            assembles the run; the others return None.
 
     Raises:
-        SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, there is no such
-            fold, or another process trains this very fold.
+        SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, or a fold does not exist
+            or is trained by another process.
     """
     started = time.monotonic()
     refuse_idle_overrides(recipe)
     final = run_folder(recipe, protocol, seed, runs_dir)
-    _warn_of_another(final, recipe)
+    # With a damaged one nothing is lost.
+    with suppress(SerError, OSError):
+        before = read_resolved(final / "recipe.yaml")
+        if before != recipe and distributed.is_first():
+            text = "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, "
+            text += "stop now and use another --runs-dir"
+            logger.warning(text, final, before.variant_label, recipe.variant_label)
     clips = distributed.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
     split = split_of(recipe, clips, protocol, seed)
     # Cross-corpus splits keep fewer emotions than the recipe names.
@@ -85,7 +85,7 @@ def train(
         resume.resume_or_start(partial, identity, alone=folds is None)
     distributed.wait()
     for fold in every if folds is None else sorted(set(folds)):
-        with resume.locked(resume.fold_lock(partial, fold), f"fold {fold} of {final}"):
+        with resume.locked(partial.with_name(f"{partial.stem}.fold-{fold}.lock"), f"fold {fold} of {final}"):
             # One process asks for all, since the first is about to make the folder.
             if not distributed.from_first(distributed.is_first() and resume.is_trained(partial, fold, identity)):
                 rows = split[split["fold"] == fold]
@@ -93,52 +93,42 @@ def train(
     distributed.wait()
     joined = False
     if distributed.is_first():
-        with resume.locked(resume.run_lock(partial), str(final), wait=True):
-            # Another job has assembled the folds.
-            if not partial.is_dir():
-                joined = True
-            elif all(resume.is_trained(partial, fold, identity) for fold in every):
-                joined = True
+        with resume.locked(partial.with_suffix(".lock"), str(final), wait=True):
+            # Else another job has assembled the folds.
+            unassembled = partial.is_dir()
+            joined = not unassembled or all(resume.is_trained(partial, fold, identity) for fold in every)
+            if unassembled and joined:
                 _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
                 move_into_place(partial, final)
                 # Only now, so that a kill anywhere above leaves the finished folds for resuming.
                 for fold in every:
                     shutil.rmtree(final / f"fold-{fold}")
-                    resume.fold_lock(partial, fold).unlink(missing_ok=True)
+                    partial.with_name(f"{partial.stem}.fold-{fold}.lock").unlink(missing_ok=True)
                 (final / resume.IDENTITY).unlink()
     return load_run(final) if distributed.from_first(joined) else None
 
 
-def _warn_of_another(final: Path, recipe: Recipe) -> None:
-    """Warn that a run of other overrides, which uses the same folder, will be replaced."""
-    if not distributed.is_first() or not (final / "recipe.yaml").is_file():
-        return
-    try:
-        before = read_resolved(final / "recipe.yaml")
-    # Damaged: nothing is lost with it.
-    except SerError:
-        return
-    if before != recipe:
-        logger.warning(
-            "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, stop "
-            "now and use another --runs-dir",
-            final,
-            before.variant_label,
-            recipe.variant_label,
-        )
+def refuse_idle_overrides(recipe: Recipe) -> None:
+    """Raise SerError for an override of a field that the recipe's model never reads: it is a mistake of the user."""
+    used = recipe.create_model().used_settings()
+    for key in (key for item in recipe.overrides for key in keys_of(item)):
+        section, _, name = key.partition(".")
+        if name and section in used and name.split(".")[0] not in used[section]:
+            model = f"model.name={recipe.model.name} with input.encoder={recipe.input.encoder}"
+            known = ", ".join(sorted(used[section]))
+            raise SerError(f"{key} has no effect on {model}, where {section} has {known}. Leave it out.")
 
 
 def _train_fold(
-    recipe: Recipe,
-    clips: pd.DataFrame,
-    fold_split: pd.DataFrame,
-    inputs: Inputs,
-    emotions: list[str],
-    seed: int,
-    partial: Path,
-    progress: bool,
+    recipe: Recipe, clips, fold_split, inputs: Inputs, emotions, seed: int, partial: Path, progress
 ) -> None:
-    """Fit and test one fold, and write `fold-<k>/` completely or not at all."""
+    """Fit and test one fold, and write `fold-<k>/` completely or not at all.
+
+    Several processes fine-tune an encoder together; a network, which is small, is fitted by the first process alone.
+    """
+    started, model = time.monotonic(), recipe.create_model()
+    if not model.trains_encoder and not distributed.is_first():
+        return
     fold = int(fold_split["fold"].iloc[0])
     row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
     rows = {subset: row_of[ids].to_numpy(copy=True) for subset, ids in fold_split.groupby("subset")["clip_id"]}
@@ -149,13 +139,20 @@ def _train_fold(
             labels[shuffled] = np.random.default_rng([seed, fold]).permutation(labels[shuffled])
     checkpoints = partial / f"fold-{fold}.checkpoints"
     # Each fold has its own seed, so that its result does not depend on the folds before it.
-    fitted = fit_fold(recipe, inputs, labels, rows, emotions, 1000 * seed + fold, fold, checkpoints, progress)
-    if fitted is None or not distributed.is_first():
+    reporting: dict[str, Any] = {"folder": checkpoints, "progress": progress, "description": f"fold {fold}"}
+    chosen_by = rows["train"], rows["validation"]
+    history = model.fit(inputs, labels, *chosen_by, emotions=emotions, seed=1000 * seed + fold, **reporting)
+    probabilities = model.probabilities_shared(take(inputs, rows["test"]))
+    if not distributed.is_first():
         return
+    sizes = {
+        "trained_parameters": model.trained_parameters,
+        "parameters": model.parameters,
+        "clips_trained": len(rows["train"]) * len(history),
+        "seconds": time.monotonic() - started + history.attrs.get("seconds_before", 0.0),
+    }
     tested = clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
-    predictions = pd.concat(
-        [tested.reset_index(drop=True), pd.DataFrame(fitted.probabilities, columns=emotions)], axis=1
-    )
+    predictions = tested.reset_index(drop=True).join(pd.DataFrame(probabilities, columns=emotions))
 
     for leftover in partial.glob(f"fold-{fold}.*.unfinished"):
         shutil.rmtree(leftover)
@@ -163,11 +160,11 @@ def _train_fold(
     # The first fold's model is a complete checkpoint, and the others share its encoder. A head that was trained on
     # features standardised by speaker needs them, and the encoder alone does not give them.
     protocol = get_protocol(fold_split["protocol"].iloc[0])
-    fitted.model.save(half_written / "model", complete=fold == 0 and not protocol.is_transductive)
-    fitted.history.insert(0, "fold", fold)
-    fitted.history.to_csv(half_written / "history.csv", index=False)
+    model.save(half_written / "model", complete=fold == 0 and not protocol.is_transductive)
+    history.insert(0, "fold", fold)
+    history.to_csv(half_written / "history.csv", index=False)
     predictions.to_csv(half_written / "predictions.csv", index=False, float_format="%.8f")
-    (half_written / "about.json").write_text(json.dumps(fitted.sizes))
+    (half_written / "about.json").write_text(json.dumps(sizes))
     half_written.rename(partial / f"fold-{fold}")
     shutil.rmtree(checkpoints, ignore_errors=True)
 
@@ -198,18 +195,15 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     predictions.to_csv(partial / "predictions.csv", index=False, float_format="%.8f")
     (partial / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n")
     (partial / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
-    card = model_card(recipe, protocol, seed, scores, leaks, about)
-    (partial / "README.md").write_text(card, encoding="utf-8")
+    (partial / "README.md").write_text(model_card(load_run(partial)), encoding="utf-8")
 
 
 def _link(source, target) -> None:
     """Link a file instead of copying it, where the disk allows links: fine-tuned models are large."""
+    # One may be left by an interrupted assembly.
+    Path(target).unlink(missing_ok=True)
     try:
         os.link(source, target)
-    except FileExistsError:
-        # Left by an interrupted assembly.
-        Path(target).unlink()
-        _link(source, target)
     except OSError:
         shutil.copy2(source, target)
 
@@ -222,13 +216,10 @@ def score_run(predictions: pd.DataFrame, clips: pd.DataFrame, by_fold: list[pd.D
     for corpus in dict.fromkeys(corpora):
         rows = corpora == corpus
         corpus_scores[corpus] = metrics.score(predictions[rows].reset_index(drop=True), pd.Series(speakers[rows]))
-    fold_scores = []
-    for fold in by_fold:
-        score = metrics.score(fold)
-        fold_scores.append({name: score[name] for name in ("accuracy", "uar", "macro_f1", "n_test")})
+    kept = ("accuracy", "uar", "macro_f1", "n_test")
     return {
         "overall": metrics.score(predictions, pd.Series(speakers)),
         "by_corpus": corpus_scores,
-        "by_fold": fold_scores,
+        "by_fold": [{name: score[name] for name in kept} for score in map(metrics.score, by_fold)],
         "by_emotion": metrics.per_class(predictions).reset_index().to_dict(orient="records"),
     }

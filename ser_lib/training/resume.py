@@ -1,7 +1,7 @@
 """Resuming an interrupted run: finished folds are kept in a folder until all folds are finished.
 
-Everything that the folds depend on is written beside them, so that folds of another recipe, other clips or other code are
-never used for this run. Locks keep jobs that train folds of one run apart.
+Folds of another recipe, other clips or other code are never used for this run: everything that they depend on is written
+beside them. Locks keep jobs that train folds of one run apart.
 """
 
 import hashlib
@@ -41,16 +41,6 @@ def partial_of(run: Path) -> Path:
     return run.with_name(f".{run.name}.partial")
 
 
-def run_lock(partial: Path) -> Path:
-    """The lock of a whole run."""
-    return partial.with_suffix(".lock")
-
-
-def fold_lock(partial: Path, fold: int) -> Path:
-    """The lock of one fold."""
-    return partial.with_name(f"{partial.stem}.fold-{fold}.lock")
-
-
 def identity(recipe: Recipe, split: pd.DataFrame, inputs: Inputs) -> dict:
     """Everything that a fold's result depends on, each as a hash: folds of another identity are not resumed."""
     used = split[["fold", "subset", "clip_id", "emotion", "audio_hash"]].to_csv(index=False)
@@ -59,9 +49,8 @@ def identity(recipe: Recipe, split: pd.DataFrame, inputs: Inputs) -> dict:
         of_inputs.update(np.ascontiguousarray(array).tobytes())
     for source in sorted(Path(__file__).parents[1].rglob("*.py")):
         of_code.update(source.read_bytes())
-    encoder = None
-    if recipe.reads_encoder:
-        encoder = encoder_weights.locate(recipe.input.encoder, recipe.input.revision).identity
+    settings = recipe.input
+    encoder = encoder_weights.locate(settings.encoder, settings.revision).identity if recipe.reads_encoder else None
     return {
         "recipe": hashlib.sha256(dump_recipe(recipe).encode()).hexdigest(),
         "clips or split": hashlib.sha256(used.encode()).hexdigest(),
@@ -86,33 +75,25 @@ def identity_of(partial: Path) -> dict:
 def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
     """Keep the folder of an interrupted run of the same identity; else make an empty one.
 
-    Args:
-        alone: this job trains all folds. One of several jobs does not delete what others have trained.
-
-    Raises:
-        SerError: another job trained folds of another identity.
+    SerError in place of deleting what other jobs have trained, unless this job is `alone`: trains all folds.
     """
-    with locked(run_lock(partial), str(partial), wait=True):
+    with locked(partial.with_suffix(".lock"), str(partial), wait=True):
         before = identity_of(partial)
         if partial.is_dir() and before != identity:
             trained = sorted(folder.name for folder in partial.glob("fold-*") if folder.name[5:].isdigit())
             changed = " and ".join(key for key in identity if before.get(key) != identity[key])
             if trained and not alone:
                 raise SerError(
-                    f"{partial} holds {', '.join(trained)}, trained by a job of this run that differs in: {changed}. "
-                    "All jobs of a run need the same settings, data, versions and kind of device. To discard those "
-                    "folds, delete that folder."
+                    f"{partial} holds {', '.join(trained)}, trained by a job of this run that differs in: {changed}. All "
+                    "jobs of a run need the same of it. To discard those folds, delete that folder."
                 )
             with ExitStack() as locks:
                 for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
                     what = f"{partial.stem[1:]} in {partial.parent}, with another {changed}"
                     locks.enter_context(locked(lock, what))
                 if trained:
-                    logger.warning(
-                        "%s of an interrupted run cannot be used, because of another %s: training starts anew",
-                        ", ".join(trained),
-                        changed,
-                    )
+                    text = "%s of an interrupted run cannot be used, because of another %s: training starts anew"
+                    logger.warning(text, ", ".join(trained), changed)
                 shutil.rmtree(partial)
         partial.mkdir(parents=True, exist_ok=True)
         with replacing(partial / IDENTITY) as part:
@@ -120,26 +101,16 @@ def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
 
 
 def is_trained(partial: Path, fold: int, identity: dict) -> bool:
-    """Whether a fold is finished; the caller holds its lock.
-
-    Raises:
-        SerError: another job has started the run anew, or finished it.
-    """
+    """Whether a fold is finished; the caller holds its lock. SerError where another job has started the run anew."""
     if identity_of(partial) != identity:
-        raise SerError(
-            f"another job has started {partial.stem[1:]} in {partial.parent} anew, or finished it, while this one was "
-            "about to train. Wait for it, then run this again if it is still needed."
-        )
+        job = f"another job has started {partial.stem[1:]} in {partial.parent} anew, or finished it, meanwhile"
+        raise SerError(f"{job}. Wait for it, then run this again if it is still needed.")
     return (partial / f"fold-{fold}").is_dir()
 
 
 @contextmanager
 def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
-    """Hold a lock; of several processes that train together, the first holds it for all.
-
-    Raises:
-        SerError: another process holds it, unless `wait`.
-    """
+    """Hold a lock, the first process for all that train together; SerError where another has it, unless `wait`."""
     if not distributed.is_first():
         yield
         return
@@ -147,6 +118,4 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
         with FileLock(path, timeout=-1 if wait else 0):
             yield
     except Timeout as error:
-        raise SerError(
-            f"another process is training {what} at this moment. Wait for it, or use another seed."
-        ) from error
+        raise SerError(f"another process is training {what} now. Wait for it, or use another seed.") from error

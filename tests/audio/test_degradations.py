@@ -5,6 +5,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import butter, sosfilt
 
 from ser_lib.audio import degradations
 from ser_lib.audio.degradations import KINDS, Condition, degrade
@@ -108,10 +109,9 @@ def test_babble_needs_a_voice():
             degradations.babble(voices, RATE, generator())
 
 
-@pytest.mark.parametrize("mu_law", [False, True])
-def test_a_telephone_carries_its_band_and_little_else(mu_law):
+def test_a_telephone_carries_its_band_and_little_else():
     def loss(hertz, rate):
-        line = degradations.telephone(tone(hertz, rate=rate), rate, mu_law)
+        line = degradations.telephone(tone(hertz, rate=rate), rate)
         amplitude = np.abs(np.fft.rfft(line))[round(hertz)]
         return 20 * np.log10(np.abs(np.fft.rfft(tone(hertz, rate=rate)))[round(hertz)] / amplitude)
 
@@ -120,14 +120,15 @@ def test_a_telephone_carries_its_band_and_little_else(mu_law):
         assert loss(100, rate) > 35
         assert loss(3900, rate) > 35
     noise = generator().standard_normal(RATE).astype(np.float32)
-    power = np.abs(np.fft.rfft(degradations.telephone(noise, RATE, mu_law))) ** 2
+    power = np.abs(np.fft.rfft(degradations.telephone(noise, RATE))) ** 2
     assert power[4100:].sum() < 1e-4 * power.sum()
 
 
 def test_mu_law_is_eight_bits():
     # At the line's own rate nothing is resampled, and the samples are the code's.
     noise = generator().standard_normal(8000).astype(np.float32)
-    coded, plain = (degradations.telephone(noise, 8000, mu_law) for mu_law in (True, False))
+    coded = degradations.telephone(noise, 8000)
+    plain = sosfilt(butter(4, (300, 3400), "bandpass", fs=8000, output="sos"), noise)
     assert len(np.unique(coded)) <= 256 < len(np.unique(plain))
     assert 30 < power_db(plain) - power_db(coded - plain) < 45  # G.711 keeps its noise about 38 dB down
 
@@ -172,12 +173,6 @@ def test_mp3_has_the_bitrate_asked_for(monkeypatch):
 def test_mp3_says_what_it_cannot(rate, bitrate, message):
     with pytest.raises(SerError, match=message):
         degradations.mp3(tone(rate=rate), rate, bitrate)
-
-
-def test_mp3_says_which_libsndfile_lacks_it(monkeypatch):
-    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": ""})
-    with pytest.raises(SerError, match="has no MP3, which came with 1.1"):
-        degradations.mp3(tone(), RATE, 32)
 
 
 def test_the_first_seconds_are_the_first_and_a_short_clip_stays():

@@ -32,7 +32,7 @@ def clips():
     """Four bundled clips of different speakers and emotions, cut where their sound begins and ends."""
     waveforms = []
     for path in load_clips("sample", progress=False).drop_duplicates("speaker")["path"].head(4):
-        waveform, _ = reading.load(path, RATE)
+        waveform = reading.prepare(path, sampling_rate=RATE)
         loud = np.flatnonzero(np.abs(waveform) > 0.02)
         waveforms.append(waveform[loud[0] : loud[-1] + 1])
     return waveforms

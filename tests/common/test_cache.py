@@ -36,8 +36,8 @@ def never(path: str) -> np.ndarray:
     raise AssertionError(f"{path} was computed again")
 
 
-def collect(clips, compute=square, settings=SETTINGS, **options) -> list[np.ndarray]:
-    return cache.collect(clips, "squares", settings, compute, progress=False, **options)
+def collect(clips, compute=square, settings=SETTINGS) -> list[np.ndarray]:
+    return cache.collect(clips, "squares", settings, compute, progress=False)
 
 
 def entries() -> list[Path]:
@@ -200,7 +200,7 @@ def fill(cache: str, start: int, barrier) -> None:
     os.environ["SER_CACHE_DIR"] = cache
     barrier.wait()
     clips = table(60, start)
-    assert is_right(collect(clips, n_jobs=1), clips)
+    assert is_right(collect(clips), clips)
 
 
 def test_two_processes_may_fill_one_store_at_once():
@@ -230,7 +230,7 @@ def killed_while_writing(source, target):
     os.rename(source, target)
 
 cache.Path.replace = killed_while_writing
-cache.collect(clips, "squares", {settings}, lambda path: np.full((2, 3), int(path) ** 2, np.float32), n_jobs=1)
+cache.collect(clips, "squares", {settings}, lambda path: np.full((2, 3), int(path) ** 2, np.float32))
 """
 
 
@@ -248,7 +248,7 @@ def write_on_a_full_disk(connection) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that writing fails, as on a full disk, instead
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
     try:
-        collect(table(2), lambda path: np.ones(10_000) if path == "1" else square(path), n_jobs=1)
+        collect(table(2), lambda path: np.ones(10_000) if path == "1" else square(path))
     except OSError as error:
         connection.send(str(error))
     else:

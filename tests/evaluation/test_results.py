@@ -2,9 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ser_lib.cli import main
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir
 from ser_lib.evaluation.results import COLUMNS, markdown, read_results, result_rows, update_results, write_into_readme
 from ser_lib.inference.run import Run
 from ser_lib.protocols.leak_audit import audit
@@ -142,12 +140,3 @@ def test_the_readme_keeps_all_but_the_table(tmp_path):
     assert readme.read_text() == "before\n<!-- mine: begin -->\n| new |\n<!-- mine: end -->\nafter\n"
     with pytest.raises(SerError, match="needs the markers <!-- other: begin -->"):
         write_into_readme(readme, "other", "| new |")
-
-
-def test_the_committed_readme_shows_the_committed_results(tmp_path):
-    readme = tmp_path / "README.md"
-    committed = (project_dir() / "README.md").read_text(encoding="utf-8")
-    readme.write_text(committed, encoding="utf-8")
-    assert main(["results", "--readme", str(readme)]) == 0
-    assert readme.read_text(encoding="utf-8") == committed, "run `make results`"
-    assert "| sample |" not in committed

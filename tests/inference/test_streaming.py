@@ -83,7 +83,9 @@ class TestWindows:
             (["input.audio.max_seconds=3", "input.audio.offset_seconds=0.5"], 3.5),
             (["input.audio.max_seconds=null"], 3.0),
         ):
-            assert timelines.default_window(load_recipe("demo", overrides=overrides)) == seconds
+            predictor = Loudness()
+            predictor.recipe = load_recipe("demo", overrides=overrides)
+            assert timeline(predictor, Recording(babble(5), RATE), progress=False)["end"][0] == seconds
 
     def test_shorter_than_a_second_follow_each_other(self):
         recipe = load_recipe("demo", overrides=["input.audio.max_seconds=0.8"])
@@ -291,7 +293,7 @@ class TestTimeline:
         monkeypatch.setattr(timelines, "ENVELOPE_POINTS", 50)
         samples = babble(7.77)
         samples[40000] = 0.99
-        whole, pieces = Envelope(RATE), Envelope(RATE)
+        whole, pieces = Envelope(7.77, RATE), Envelope(7.77, RATE)
         whole.push(samples)
         for piece in np.array_split(samples, 31):
             pieces.push(piece)
@@ -356,7 +358,9 @@ class TestFiles:
 class TestCommand:
     @pytest.fixture
     def ser(self, monkeypatch, tmp_path, capsys):
-        monkeypatch.setattr(run, "load_run", lambda _: SimpleNamespace(predictor=lambda fold: Loudness()))
+        monkeypatch.setattr(
+            run, "load_run", lambda _: SimpleNamespace(predictor=lambda fold: Loudness(), emotions=EMOTIONS)
+        )
         monkeypatch.chdir(tmp_path)
 
         def command(*arguments):
@@ -384,8 +388,8 @@ class TestCommand:
         assert (tmp_path / "o" / "x-timeline.png").read_bytes()[:4] == b"\x89PNG"
 
     def test_its_options_alone_are_a_mistake(self, ser, files):
-        assert "--hop is about a timeline" in ser(*files, "--hop", 1)[2]
-        assert "--output is about a timeline" in ser(*files, "--output", "x")[2]
+        assert "--smoothing, --speech and --output are about a timeline" in ser(*files, "--hop", 1)[2]
+        assert "are about a timeline: give --timeline" in ser(*files, "--output", "x")[2]
 
 
 class TestPicture:

@@ -22,7 +22,8 @@ from ser_lib.common import cache
 from ser_lib.common.errors import SerError
 from ser_lib.models import embeddings
 from ser_lib.models import hidden_states as hidden_states_module
-from ser_lib.models.embeddings import embed, hidden_states, load_encoder
+from ser_lib.models.embeddings import hidden_states, load_encoder
+from ser_lib.models.settings import Input
 
 # The large models of HuBERT and WavLM have a front end that reads padded batches, the base models one that does not.
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
@@ -91,11 +92,16 @@ def stock_states(name, folders, waveform):
     return torch.cat([*output.hidden_states[:-1], output.last_hidden_state])
 
 
+def embed(clips, encoder, device="cpu", progress=False, **settings):
+    settings = {"layers": "all", "pooling": "mean+std"} | settings
+    return embeddings.embed(clips, Input(encoder=encoder, **settings), device, progress)
+
+
 class TestLoadEncoder:
     @pytest.mark.parametrize("name", EVERY)
     def test_gives_a_frozen_model_of_known_size(self, loaded, name):
         encoder = loaded(name)
-        assert (encoder.n_layers, encoder.n_features, encoder.sampling_rate) == (3, 32, 16000)
+        assert (encoder.checkpoint.n_layers, encoder.sampling_rate) == (3, 16000)
         assert encoder.checkpoint.name == name and not encoder.model.training
         assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
         assert encoder.n_parameters == sum(weight.numel() for weight in encoder.model.parameters()) > 10_000
@@ -229,16 +235,16 @@ class TestEmbed:
     @pytest.mark.parametrize("name", ["wav2vec2", "whisper"])
     def test_keeps_the_frames_of_one_layer(self, loaded, folders, clips, name, monkeypatch):
         encoder = str(folders / name)
-        frames = embed(clips, encoder, layers="last", pooling="frames", **EXACT)
+        frames = embed(clips, encoder, layers="last", pooling="sequence", **EXACT)
         for path, found in zip(clips["path"], frames, strict=True):
             own = states_of(loaded(name), reading.prepare(path, **AUDIO))[0][2]
             assert found.dtype == np.float32 and found.shape == own.shape
             np.testing.assert_allclose(found, own, rtol=2e-3, atol=2e-3)
         monkeypatch.setattr(embeddings, "load_encoder", never)
-        again = embed(clips, encoder, layers=[-1], pooling="frames", **EXACT)
+        again = embed(clips, encoder, layers=[-1], pooling="sequence", **EXACT)
         assert all(np.array_equal(*both) for both in zip(frames, again, strict=True))
         with pytest.raises(AssertionError, match="computed again"):  # of the other layers nothing is stored
-            embed(clips, encoder, layers=[1], pooling="frames", **EXACT)
+            embed(clips, encoder, layers=[1], pooling="sequence", **EXACT)
 
     def test_computes_the_same_audio_once(self, folders, clips, monkeypatch):
         clips.loc[1, "audio_hash"] = clips.loc[0, "audio_hash"]
@@ -292,7 +298,7 @@ class TestEmbed:
         monkeypatch.setattr(hidden_states_module, "MAX_SECONDS", 0.05)
         found = embed(clips, str(folders / name), **EXACT)
         np.testing.assert_allclose(found, expected(loaded(name), clips), rtol=2e-3, atol=2e-3)
-        frames = embed(clips, str(folders / name), layers=[1], pooling="frames", **EXACT)
+        frames = embed(clips, str(folders / name), layers=[1], pooling="sequence", **EXACT)
         for path, own in zip(clips["path"], frames, strict=True):
             states = states_of(loaded(name), reading.prepare(path, **AUDIO))[0][1]
             np.testing.assert_allclose(own, states, rtol=2e-3, atol=2e-3)
@@ -350,14 +356,14 @@ class TestEmbed:
         with caplog.at_level(logging.WARNING):
             found = embed(clips, str(folders / "whisper"), **EXACT)
         np.testing.assert_allclose(found, whole, rtol=2e-3, atol=2e-3)
-        assert sizes[:2] == [12, 6] and max(sizes[2:]) <= 4 and "12 clips a batch: going on with half" in caplog.text
+        assert sizes[:2] == [12, 6] and max(sizes[2:]) <= 4 and "12 clips a batch: continuing with half" in caplog.text
 
     def test_says_when_a_clip_alone_is_too_much_for_the_gpu(self, folders, clips, monkeypatch):
         def full(*_, **__):
             raise torch.OutOfMemoryError("out of memory")
 
         monkeypatch.setattr(embeddings, "hidden_states", full)
-        with pytest.raises(SerError, match=r"0\.\d s of audio are too much for the GPU's memory"):
+        with pytest.raises(SerError, match=r"0\.\d s of audio do not fit into the GPU's memory"):
             embed(clips, str(folders / "wav2vec2"), **EXACT)
 
     @pytest.mark.parametrize("precision, advice", [("float32", "Look at its audio"), ("bf16", "precision=float32")])
@@ -379,11 +385,9 @@ class TestEmbed:
     @pytest.mark.parametrize(
         "changes, message",
         [
-            ({"layers": [3]}, r"layers=\[3\]: wav2vec2 has the layers 0 to 2"),
+            ({"layers": [3]}, r"layers=\(3,\): wav2vec2 has the layers 0 to 2"),
             ({"layers": [-4]}, "has the layers 0 to 2"),
             ({"layers": []}, "has the layers 0 to 2"),
-            ({"pooling": "frames"}, "keeps the frames of one layer, but 3"),
-            ({"pooling": "max"}, "pooling must be"),
             ({"audio": AUDIO | {"sampling_rate": 8000}}, "reads 16000 Hz.*is 8000: set it to 16000"),
         ],
     )
@@ -408,12 +412,15 @@ class TestTwoProcesses:
         program = f"""
 import numpy as np, pandas as pd
 from ser_lib.models import embeddings
-from ser_lib.models import hidden_states as hidden_states_module
+from ser_lib.models.settings import Input
 from ser_lib.common import distributed
 computed, join = [], embeddings._join
 embeddings._join = lambda *given: computed.append(1) or join(*given)
 clips = pd.read_pickle({str(tmp_path / "clips.pkl")!r})
-found = embeddings.embed(clips, {str(folders / "wav2vec2")!r}, audio={AUDIO}, precision="float32", device="cpu", progress=False)
+read = Input(
+    encoder={str(folders / "wav2vec2")!r}, layers="all", pooling="mean+std", audio={AUDIO}, precision="float32"
+)
+found = embeddings.embed(clips, read, device="cpu", progress=False)
 np.save({str(tmp_path)!r} + f"/found-{{distributed.rank()}}.npy", found)
 print("computed " + str(len(computed)))
 """

@@ -11,9 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from ser_lib.common.errors import SerError
 from ser_lib.models import heads, network_training
 from ser_lib.models import networks as models
+from ser_lib.models.settings import Training
 
 EMOTIONS = ["happy", "sad", "angry"]
-SETTINGS = {"epochs": 25, "batch_size": 16, "learning_rate": 0.01, "progress": False, "device": "cpu"}
+SETTINGS = {"epochs": 25, "batch_size": 16, "learning_rate": 0.01, "patience": None, "device": "cpu"}
 CANDIDATES = (10.0, 0.1, 0.001)
 
 
@@ -29,6 +30,11 @@ def problem(n=160, n_classes=3, seed=0):
     vectors = rng.normal(5, 0.7, (n, 6)).astype(np.float32)
     vectors[np.arange(n), labels] += 2
     return vectors, labels, np.arange(n)[: n // 2], np.arange(n)[n // 2 : -40], np.arange(n)[-40:]
+
+
+def fit(network, features, labels, train, validation, **settings):
+    training = Training(**SETTINGS | settings)
+    return network_training.fit(network, features, labels, train, validation, training, progress=False)
 
 
 def accuracy(network, features, labels):
@@ -50,7 +56,7 @@ class TestMlp:
         vectors[train[3], 2] = np.nan
         network = build("mlp")
         with pytest.raises(SerError, match="loss became nan"):
-            network_training.fit(network, vectors, labels, train, validation, **SETTINGS)
+            fit(network, vectors, labels, train, validation)
 
 
 class TestWeightedLayers:
@@ -61,7 +67,7 @@ class TestWeightedLayers:
         layers[:, 0] *= 1000  # a loud layer says no more than a quiet one
         network = build("weighted-layers", (4, 6))
         np.testing.assert_allclose(network.layer_weights(), [0.25] * 4)
-        network_training.fit(network, layers, labels, train, validation, **{**SETTINGS, "keep_best": False})
+        fit(network, layers, labels, train, validation, keep_best=False)
         weights = network.layer_weights()
         assert weights.sum() == pytest.approx(1) and weights.argmax() == 2 and weights[2] > 0.4
         assert accuracy(network, layers[test], labels[test]) > 0.8
@@ -120,18 +126,19 @@ class TestAttentivePooling:
         for clip, length in enumerate(rng.integers(2, 13, 160)):
             frames[clip, length:] = np.nan
         network = build("attentive-pooling", (12, 6))
-        network_training.fit(network, frames, labels, train, validation, **{**SETTINGS, "epochs": 40})
+        fit(network, frames, labels, train, validation, epochs=40)
         assert accuracy(network, frames[test], labels[test]) > 0.8
 
 
 class TestLogisticRegression:
-    def fitted(self, n_classes=3, candidates=CANDIDATES, change=None, **settings):
+    def fitted(self, n_classes=3, candidates=CANDIDATES, change=None, class_weights=False, **settings):
         vectors, labels, train, validation, test = problem(n_classes=n_classes)
         if change is not None:
             vectors, labels = change(vectors.copy(), labels.copy())
         network = build("logistic-regression", emotions=EMOTIONS[:n_classes])
+        training = Training(inverse_regularisation=candidates, class_weights=class_weights)
         history = network_training.fit_logistic(
-            network, vectors, labels, train, validation, inverse_regularisation=candidates, progress=False, **settings
+            network, vectors, labels, train, validation, training, progress=False, **settings
         )
         return network, history, (vectors, labels, train, validation, test)
 
@@ -180,7 +187,7 @@ class TestLogisticRegression:
 
     def test_its_history_is_read_like_that_of_any_network(self):
         vectors, labels, train, validation, _ = problem()
-        other = network_training.fit(build("mlp"), vectors, labels, train, validation, **{**SETTINGS, "epochs": 1})
+        other = fit(build("mlp"), vectors, labels, train, validation, epochs=1)
         _, history, _ = self.fitted()
         assert history.columns.tolist() == [*other.columns, "inverse_regularisation"]
         pd.testing.assert_series_equal(history.drop(columns="inverse_regularisation").dtypes, other.dtypes)
@@ -189,13 +196,12 @@ class TestLogisticRegression:
         vectors, labels, train, _, _ = problem()
         none = np.array([], dtype=int)
         network = build("logistic-regression")
-        history = network_training.fit_logistic(
-            network, vectors, labels, train, none, inverse_regularisation=(1.0,), progress=False
-        )
+        one, three = Training(inverse_regularisation=1.0), Training(inverse_regularisation=CANDIDATES)
+        history = network_training.fit_logistic(network, vectors, labels, train, none, one, progress=False)
         assert history["best"].tolist() == [True] and history["validation_uar"].isna().all()
         assert accuracy(network, vectors[train], labels[train]) > 0.8
         with pytest.raises(SerError, match="no validation clips to choose one of 3 values"):
-            network_training.fit_logistic(network, vectors, labels, train, none, inverse_regularisation=CANDIDATES)
+            network_training.fit_logistic(network, vectors, labels, train, none, three)
 
     def test_a_class_without_training_clips_is_never_predicted(self):
         def without(vectors, labels):
@@ -221,9 +227,10 @@ class TestLogisticRegression:
         with pytest.raises(SerError, match="all of one emotion"):
             self.fitted(change=lambda vectors, labels: (vectors, np.zeros_like(labels)))
 
-    def test_too_few_iterations_are_logged(self, caplog):
-        with caplog.at_level(logging.WARNING):
-            self.fitted(candidates=(10.0,), max_iterations=1)
+    def test_too_few_iterations_are_logged(self, caplog, monkeypatch):
+        with caplog.at_level(logging.WARNING), monkeypatch.context() as limited:
+            limited.setattr(network_training, "MAX_ITERATIONS", 1)
+            self.fitted(candidates=(10.0,))
         assert "inverse_regularisation=10 has not converged after 1 iterations" in caplog.text
         caplog.clear()
         self.fitted(candidates=(10.0,))

@@ -225,7 +225,7 @@ class TestRegistration:
     def test_the_network_alone_is_loaded_without_transformers(self, frozen):
         folder = str(frozen("wav2vec2")[0])
         script = (
-            f"import sys; from ser_lib.models import networks as models; print(models.load({folder!r}).config['name']);"
+            f"import sys, pathlib; from ser_lib.models import networks as models; print(models.load(pathlib.Path({folder!r})).config['name']);"
             "print('transformers' in sys.modules)"
         )
         assert self.run(script).split() == ["mlp", "False"]

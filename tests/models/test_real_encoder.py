@@ -9,7 +9,7 @@ import torch
 from ser_lib import load_clips
 from ser_lib.evaluation import metrics
 from ser_lib.models.embeddings import embed, hidden_states, load_encoder
-from ser_lib.recipes import load_recipe
+from ser_lib.recipes import Input, load_recipe
 from ser_lib.recipes.inputs import clips_of, inputs_of
 from ser_lib.training.experiment import train
 
@@ -42,12 +42,13 @@ def test_hears_what_the_stock_encoder_hears_in_30_seconds(whisper):
 @pytest.mark.real
 def test_an_embedding_does_not_depend_on_its_batch_or_on_bfloat16(whisper):
     clips = load_clips("sample", progress=False).iloc[:12]
-    exact = embed(clips, whisper, audio=AUDIO, precision="float32", progress=False)
+    settings = Input(encoder=whisper, layers="all", pooling="mean+std", audio=AUDIO, precision="float32")
+    exact = embed(clips, settings, progress=False)
     for row in range(len(clips)):
         os.environ["SER_CACHE_DIR"] += "x"  # nothing is stored there yet
-        alone = embed(clips.iloc[[row]], whisper, audio=AUDIO, precision="float32", progress=False)[0]
+        alone = embed(clips.iloc[[row]], settings, progress=False)[0]
         assert np.linalg.norm(alone - exact[row]) / np.linalg.norm(exact[row]) < 1e-3
-    fast = embed(clips, whisper, audio=AUDIO, precision="auto", progress=False)
+    fast = embed(clips, settings.model_copy(update={"precision": "auto"}), progress=False)
     assert np.linalg.norm(fast - exact) / np.linalg.norm(exact) < 0.03
 
 

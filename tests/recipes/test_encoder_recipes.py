@@ -24,7 +24,6 @@ from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import inputs_of, overview_of
 from ser_lib.reports import notebook_display, plots
 from ser_lib.training import experiment, resume
-from ser_lib.training import fold as one_fold
 
 EMOTIONS = ("neutral", "happy", "sad")
 COMMON = ["corpora=[sample]", "emotions=[neutral, happy, sad]", "split.folds=2", "training.device=cpu"]
@@ -235,7 +234,7 @@ def test_a_head_that_the_checkpoint_brings_is_not_used(tones, tmp_path):
         with torch.no_grad():
             model.classifier.weight.fill_(7.0)
             model.projector.bias.fill_(7.0)
-        finetuned_encoder.save(model, extractor, tmp_path / "tuned")
+        encoder_weights.save_model(model, extractor, tmp_path / "tuned")
         again, _ = finetuned_encoder.build(encoder_weights.locate(str(tmp_path / "tuned")), list(EMOTIONS), 16000, 1.0)
         assert again.classifier.weight.shape[0] == 3 and 0 < again.classifier.weight.abs().max() < 1
         assert not again.projector.bias.any()
@@ -272,7 +271,7 @@ def test_a_relative_folder_is_found_from_anywhere(tmp_path, monkeypatch):
 )
 def test_an_override_that_nothing_reads_is_refused(name, overrides, idle):
     with pytest.raises(SerError, match=idle):
-        one_fold.refuse_idle_overrides(load_recipe(name, overrides=overrides))
+        experiment.refuse_idle_overrides(load_recipe(name, overrides=overrides))
 
 
 def test_overrides_that_are_read_are_not_refused():
@@ -281,7 +280,7 @@ def test_overrides_that_are_read_are_not_refused():
         FINETUNE_NAME: ["model.trainable=lora", "model.lora_rank=4", "input.audio={max_seconds: 2}"],
         "demo": ["model.hidden=8", "input.n_mfcc=13", "input.pooling=sequence", "split.folds=2", "corpora=tess"],
     }.items():
-        one_fold.refuse_idle_overrides(load_recipe(name, overrides=overrides))
+        experiment.refuse_idle_overrides(load_recipe(name, overrides=overrides))
 
 
 def test_an_override_that_the_model_never_reads_is_refused(tones, tmp_path):
