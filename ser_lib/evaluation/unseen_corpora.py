@@ -35,7 +35,7 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
     learned = run.split if fold == "all" else run.split[run.split["fold"] == fold]
     learned = learned[learned["subset"] != "test"]
     if "audio_hash" not in learned:
-        text = "%s is of an older version, without audio hashes: clips that it learned from under other names are not noticed"
+        text = "%s has no audio hashes: whether it learned from these clips under other names cannot be checked"
         logger.warning(text, run.folder)
     reasons = {
         "of speakers whom this model learned from": clips["speaker"].isin(learned["speaker"]),
