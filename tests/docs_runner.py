@@ -33,7 +33,7 @@ def shorten() -> None:
     from ser_lib.recipes import load_recipe
     from ser_lib.reports import build
 
-    def make_report(recipe, protocol, seed, variant, overrides, **places):
+    def make_report(recipe, protocol, seed, variant, overrides, *places):
         load_recipe(recipe, variant, overrides)
         return Path("reports", "a", "b")
 

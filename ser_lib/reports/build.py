@@ -133,16 +133,14 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     for name in parameters:
         if name not in known:
             raise SerError(f"{notebook.name} has no parameter {name!r}; it has {', '.join(known)}.")
+    settings = {
+        "cwd": str(notebook.parent),
+        "kernel_name": "python3",
+        "log_output": False,
+        "progress_bar": {"leave": False},
+    }
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(failed_copy),
-            parameters=parameters,
-            kernel_name="python3",
-            cwd=str(notebook.parent),
-            progress_bar={"leave": False},
-            log_output=False,
-        )
+        papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
     except papermill.PapermillExecutionError as error:
         first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
         raise SerError(

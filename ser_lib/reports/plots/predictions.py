@@ -99,15 +99,9 @@ def probability_by_truth(predictions: pd.DataFrame) -> Figure:
     left.tick_params(axis="x", rotation=90)
     left.set_title("mean probability of each emotion")
     lines = {part: {"color": GREY} for part in ("whiskerprops", "capprops", "boxprops")}
-    style = {
-        "medianprops": {"color": INK, "lw": 1.4},
-        "patch_artist": True,
-        "showfliers": False,
-        "widths": 0.6,
-        **lines,
-    }
+    style = {"medianprops": {"color": INK, "lw": 1.4}, "patch_artist": True, "showfliers": False, **lines}
     columns = [predictions.loc[predictions["truth"] == emotion, emotion] for emotion in true]
-    boxes = right.boxplot(columns, positions=range(len(true)), orientation="horizontal", **style)["boxes"]
+    boxes = right.boxplot(columns, positions=range(len(true)), widths=0.6, orientation="horizontal", **style)["boxes"]
     for box, emotion in zip(boxes, true, strict=True):
         box.set(facecolor=COLOURS[emotion], alpha=0.75)
     name_rows(right, true, "")

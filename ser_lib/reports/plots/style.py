@@ -147,14 +147,8 @@ def legend_below(figure: Figure, columns: int, handles=None) -> None:
 
 def heatmap(table: pd.DataFrame, axes, form: str | None, x: str, y: str, **kwargs) -> None:
     """Draw a table as coloured cells, with their values where `form` (a format) is not None."""
-    sns.heatmap(
-        table,
-        ax=axes,
-        annot=form is not None,
-        fmt=form or "",
-        linewidths=0.6 if form else 0,
-        **{"cmap": "Blues", "cbar": False, "annot_kws": {"fontsize": 7.5}, **kwargs},
-    )
+    style = {"cmap": "Blues", "cbar": False, "annot_kws": {"fontsize": 7.5}, "linewidths": 0.6 if form else 0, **kwargs}
+    sns.heatmap(table, ax=axes, annot=form is not None, fmt=form or "", **style)
     axes.set(xlabel=x, ylabel=y, facecolor="#f1f2f4")
     axes.tick_params(length=0)
     axes.tick_params(axis="y", rotation=0)
