@@ -29,7 +29,8 @@ from ser_lib.common import distributed
 from ser_lib.common.devices import pick_device, pick_precision
 from ser_lib.common.errors import SerError
 from ser_lib.common.hashing import hash_of
-from ser_lib.models import encoder_weights, finetuned_encoder
+from ser_lib.models import audio_classifier, encoder_weights
+from ser_lib.models.base import Model
 from ser_lib.models.hidden_states import batching_mode, samples_of
 from ser_lib.models.network_training import COLUMNS, VALIDATION, balanced_weights, private_randomness
 
@@ -50,7 +51,7 @@ class Finetuning:
     best epoch and the last, and a third while it is being written, each three times as large as the model.
     """
 
-    owner: finetuned_encoder.FinetunedEncoder
+    owner: Model
     waveforms: list[np.ndarray]
     labels: np.ndarray
     train: np.ndarray
@@ -91,9 +92,9 @@ class Finetuning:
         with private_randomness(), encoder_weights.quiet_transformers(), bar:
             while True:
                 model, feature_extractor = self._build(used)
-                finetuned_encoder.warn_of_cuts(feature_extractor, used)
+                audio_classifier.warn_of_cuts(feature_extractor, used)
                 try:
-                    trained_part = finetuned_encoder.choose_trainable(model, self.owner.settings)
+                    trained_part = audio_classifier.choose_trainable(model, self.owner.settings)
                     self._train(trained_part, feature_extractor, bar)
                     break
                 except torch.cuda.OutOfMemoryError as error:
@@ -112,7 +113,7 @@ class Finetuning:
 
                 model = PeftModel.from_pretrained(self._build(used)[0], best).merge_and_unload().eval()
             else:
-                model = finetuned_encoder.load(best)[0]
+                model = audio_classifier.load(best)[0]
             # The caller of the first process may delete the folder at once.
             distributed.wait()
         history = history[COLUMNS]
@@ -125,7 +126,7 @@ class Finetuning:
         seconds = audio.max_seconds or max(map(len, used)) / audio.sampling_rate
         checkpoint = encoder_weights.locate(self.owner.input.encoder, self.owner.input.revision)
         masks = self.training.spec_augment
-        return finetuned_encoder.build(checkpoint, self.emotions, audio.sampling_rate, seconds, masks)
+        return audio_classifier.build(checkpoint, self.emotions, audio.sampling_rate, seconds, masks)
 
     def _train(self, model: nn.Module, feature_extractor, bar: tqdm) -> None:
         """Run the Trainer to its end, from the last complete checkpoint if there is one; checkpoints are the result."""
@@ -239,7 +240,7 @@ class _Batches:
             waveforms = [augment(waveform, rate, **ranges, rng=rng) for waveform, rng in both]
         # The length of all processes' clips, since some models read the padding.
         length = max(self.shortest, *(len(job.waveforms[row]) for row in rows))
-        return finetuned_encoder.collate(self.model, self.feature_extractor, waveforms, length) | {"labels": truth}
+        return audio_classifier.collate(self.model, self.feature_extractor, waveforms, length) | {"labels": truth}
 
 
 class _Tuner(Trainer):
@@ -266,7 +267,7 @@ class _Tuner(Trainer):
         decayed = set(self.get_decay_parameter_names(self.model))
         for name, weight in self.model.named_parameters():
             if weight.requires_grad:
-                groups[finetuned_encoder.in_head(name), name in decayed].append(weight)
+                groups[audio_classifier.in_head(name), name in decayed].append(weight)
         rates = training.learning_rate, training.head_learning_rate or training.learning_rate
         settings = [
             {"params": weights, "lr": rates[head], "weight_decay": training.weight_decay * decays}
@@ -317,7 +318,7 @@ class _Tuner(Trainer):
             return dict.fromkeys(VALIDATION, math.nan)
         waveforms = [job.waveforms[row] for row in rows]
         model = self.model, self.processing_class
-        answers = finetuned_encoder.shared_probabilities(*model, waveforms, batch_size=2 * job.clips_a_process)
+        answers = audio_classifier.shared_probabilities(*model, waveforms, batch_size=2 * job.clips_a_process)
         truth = job.labels[rows]
         right = answers.argmax(axis=1) == truth
         of_truth = np.maximum(answers[np.arange(len(rows)), truth], np.finfo(float).tiny)

@@ -10,7 +10,7 @@ from tiny_runs import EMOTIONS, SMALL, sound, train
 
 from ser_lib.common.errors import SerError
 from ser_lib.deploy import onnx, onnx_int8, to_onnx
-from ser_lib.models import encoder_weights, finetuned_encoder, onnx_graphs
+from ser_lib.models import audio_classifier, encoder_weights, onnx_graphs
 from ser_lib.models import networks as models
 from ser_lib.models.base import OnnxGraph
 from ser_lib.models.embeddings import load_encoder
@@ -56,8 +56,8 @@ def fine_tuned_graph(folder, kind):
     """The graph of a classification model, and what PyTorch says of each of `BATCHES`; Whisper cuts the last."""
     torch.manual_seed(0)
     checkpoint = tiny_checkpoint(folder / kind, kind, **({} if kind == "whisper" else SMALL))
-    tuned = finetuned_encoder.build(encoder_weights.locate(str(checkpoint)), EMOTIONS, 16000, seconds=1.0)
-    expected = [finetuned_encoder.probabilities(*tuned, list(batch.numpy())) for batch in BATCHES]
+    tuned = audio_classifier.build(encoder_weights.locate(str(checkpoint)), EMOTIONS, 16000, seconds=1.0)
+    expected = [audio_classifier.probabilities(*tuned, list(batch.numpy())) for batch in BATCHES]
     return onnx_graphs.FinetunedGraph(*tuned), expected
 
 

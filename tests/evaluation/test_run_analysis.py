@@ -14,7 +14,7 @@ from ser_lib.evaluation import metrics, run_analysis
 from ser_lib.evaluation.calibration import calibrated
 from ser_lib.evaluation.run_analysis import compare_runs, describe_comparison, seed_spread, validation_predictions
 from ser_lib.inference.run import load_run, model_folder
-from ser_lib.models import finetuned_encoder
+from ser_lib.models import audio_classifier
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import inputs_of
@@ -68,10 +68,10 @@ def test_validation_probabilities_are_those_of_each_folds_model(made, name):
         uar = metrics.score(part.drop(columns="fold"), bootstrap=2)["uar"]
         assert uar == pytest.approx(kept["validation_uar"].iloc[0], abs=1e-6)
     if name == "fine-tuned":
-        model, extractor = finetuned_encoder.load(model_folder(run.folder, 1))
+        model, extractor = audio_classifier.load(model_folder(run.folder, 1))
         paths = clips.set_index("clip_id").loc[table.loc[table["fold"] == 1, "clip_id"], "path"]
         waveforms = prepare_all(paths, run.recipe.input.audio.model_dump(), progress=False)
-        again = finetuned_encoder.probabilities(model, extractor, waveforms)
+        again = audio_classifier.probabilities(model, extractor, waveforms)
         np.testing.assert_allclose(table.loc[table["fold"] == 1, list(EMOTIONS)], again, atol=1e-5)
 
 

@@ -16,7 +16,7 @@ from tiny import KINDS, tiny_checkpoint
 from transformers import AutoModel, pipeline
 
 from ser_lib.common.errors import SerError
-from ser_lib.models import encoder_weights, finetuned_encoder, finetuning, network_training
+from ser_lib.models import audio_classifier, encoder_weights, finetuned_encoder, finetuning, network_training
 from ser_lib.models.settings import Input, ModelSettings, Training
 
 EMOTIONS = ["happy", "sad", "angry"]
@@ -92,10 +92,10 @@ class TestAFineTunedModel:
         assert history.columns.tolist() == network_training.COLUMNS and history["epoch"].tolist() == [1, 2]
         waveforms, *_ = problem(seed=1, seconds=(0.01, 0.8))
         waveforms += [waveforms[0].copy(), waveforms[1][::-1].copy()]  # some of one length
-        together = finetuned_encoder.probabilities(model, feature_extractor, waveforms, batch_size=5)
+        together = audio_classifier.probabilities(model, feature_extractor, waveforms, batch_size=5)
         np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-9)
         for waveform, expected in zip(waveforms, together, strict=True):
-            alone = finetuned_encoder.probabilities(model, feature_extractor, [waveform])
+            alone = audio_classifier.probabilities(model, feature_extractor, [waveform])
             np.testing.assert_allclose(alone[0], expected, atol=1e-4)
         assert np.ptp(together, axis=0).max() > 1e-3  # else they would agree by saying nothing
 
@@ -106,8 +106,8 @@ class TestAFineTunedModel:
         assert (tmp_path / "saved" / "model.safetensors").is_file()
         assert str(tmp_path) not in (tmp_path / "saved" / "config.json").read_text()
         waveforms = problem(seed=2)[0][:4]
-        expected = finetuned_encoder.probabilities(model, feature_extractor, waveforms)
-        reloaded = finetuned_encoder.probabilities(*finetuned_encoder.load(tmp_path / "saved"), waveforms)
+        expected = audio_classifier.probabilities(model, feature_extractor, waveforms)
+        reloaded = audio_classifier.probabilities(*audio_classifier.load(tmp_path / "saved"), waveforms)
         np.testing.assert_array_equal(reloaded, expected)
         classify = pipeline("audio-classification", model=str(tmp_path / "saved"), top_k=None)
         for waveform, row in zip(waveforms, expected, strict=True):
@@ -119,7 +119,7 @@ class TestAFineTunedModel:
         data = problem(40)
         model, feature_extractor, history = tuned(tmp_path, data=data, epochs=8, learning_rate=3e-3)
         waveforms, labels, *_ = problem(30, seed=5)
-        answers = finetuned_encoder.probabilities(model, feature_extractor, waveforms).argmax(axis=1)
+        answers = audio_classifier.probabilities(model, feature_extractor, waveforms).argmax(axis=1)
         assert (answers == labels).mean() > 0.8
         assert history["train_loss"].iloc[-1] < 0.5 * history["train_loss"].iloc[0]
 
@@ -130,7 +130,7 @@ class TestAFineTunedModel:
         ranks = list(zip(history["validation_uar"], -history["validation_loss"], strict=True))
         assert (best["validation_uar"], -best["validation_loss"]) == max(ranks)
         waveforms, labels, _, validation = data
-        answers = finetuned_encoder.probabilities(model, feature_extractor, [waveforms[row] for row in validation])
+        answers = audio_classifier.probabilities(model, feature_extractor, [waveforms[row] for row in validation])
         certainty = answers[np.arange(len(validation)), labels[validation]]
         assert -np.log(certainty).mean() == pytest.approx(best["validation_loss"], rel=1e-5)
         assert (answers.argmax(axis=1) == labels[validation]).mean() == best["validation_accuracy"]
@@ -140,22 +140,22 @@ class TestAFineTunedModel:
         (tmp_path / "wav2vec2-layer-norm" / "preprocessor_config.json").unlink()
         model, feature_extractor, _ = tuned(tmp_path, "wav2vec2-layer-norm", epochs=1)
         waveforms = problem()[0][:5]
-        together = finetuned_encoder.probabilities(model, feature_extractor, waveforms)
-        alone = [finetuned_encoder.probabilities(model, feature_extractor, [waveform])[0] for waveform in waveforms]
+        together = audio_classifier.probabilities(model, feature_extractor, waveforms)
+        alone = [audio_classifier.probabilities(model, feature_extractor, [waveform])[0] for waveform in waveforms]
         np.testing.assert_allclose(alone, together, atol=1e-4)
 
     def test_damaged_or_gone_is_refused(self, tmp_path):
-        model, feature_extractor = finetuned_encoder.build(
+        model, feature_extractor = audio_classifier.build(
             encoder_weights.locate(str(tiny_checkpoint(tmp_path / "tiny", "wav2vec2"))), EMOTIONS, 16000, 1.0
         )
         encoder_weights.save_model(model, feature_extractor, tmp_path / "saved")
         weights = tmp_path / "saved" / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:1000])
         with pytest.raises(SerError, match="damaged"):
-            finetuned_encoder.load(tmp_path / "saved")
+            audio_classifier.load(tmp_path / "saved")
         weights.unlink()
         with pytest.raises(SerError, match="no weights"):
-            finetuned_encoder.load(tmp_path / "saved")
+            audio_classifier.load(tmp_path / "saved")
 
 
 class TestWhatIsTrained:
@@ -179,7 +179,7 @@ class TestWhatIsTrained:
                 name for name in before if name.startswith("decoder")
             }
         torch.manual_seed(0)
-        head = finetuned_encoder.build(encoder_weights.locate(str(tmp_path / kind)), EMOTIONS, 16000, 1.0)[
+        head = audio_classifier.build(encoder_weights.locate(str(tmp_path / kind)), EMOTIONS, 16000, 1.0)[
             0
         ].classifier.weight
         assert (model.classifier.weight != head).any()
@@ -212,7 +212,7 @@ class TestWhatIsTrained:
         ]
         sizes = [sum(weight.numel() for weight in group["params"]) for group in groups]
         assert sizes[2:] == [256 + 3, 32 * 256 + 256 * 3]
-        names = [name for name, _ in model.named_parameters() if not finetuned_encoder.in_head(name)]
+        names = [name for name, _ in model.named_parameters() if not audio_classifier.in_head(name)]
         spared = [name for name in names if name.endswith("bias") or "_norm" in name]
         assert len(groups[0]["params"]) == len(spared)
         assert history["learning_rate"].tolist() == [1e-3]
@@ -263,7 +263,7 @@ class TestTheTraining:
         at_rest = {"epochs": 1, "learning_rate": 1e-12, "data": data, "kind": "whisper"}
         model, feature_extractor, plain = tuned(tmp_path / "a", **at_rest)
         weighted = tuned(tmp_path / "b", **at_rest, class_weights=True)[2]
-        answers = finetuned_encoder.probabilities(model, feature_extractor, [waveforms[row] for row in train])
+        answers = audio_classifier.probabilities(model, feature_extractor, [waveforms[row] for row in train])
         losses = -np.log(answers[np.arange(len(train)), labels[train]])
         weights = network_training.balanced_weights(labels[train], 3)[labels[train]]
         assert plain["train_loss"][0] == pytest.approx(losses.mean(), rel=1e-4)
@@ -311,7 +311,7 @@ class TestTheTraining:
         assert model.dtype == torch.float32 and not history.equals(expected)
         np.testing.assert_allclose(history.to_numpy(float), expected.to_numpy(float), rtol=0.1)
         waveforms, labels, _, validation = problem()
-        answers = finetuned_encoder.probabilities(model, feature_extractor, [waveforms[row] for row in validation])
+        answers = audio_classifier.probabilities(model, feature_extractor, [waveforms[row] for row in validation])
         certainty = answers[np.arange(len(validation)), labels[validation]]
         best = history[history["best"]].iloc[0]
         assert -np.log(certainty).mean() == pytest.approx(best["validation_loss"], rel=1e-5)  # in float32
@@ -358,7 +358,7 @@ class TestWhisper:
     def test_reads_whole_seconds_and_no_more_than_the_clips_need(self, tmp_path, seconds, positions):
         model, feature_extractor, _ = tuned(tmp_path, "whisper", problem(6), seconds=seconds, epochs=1, batch_size=2)
         encoder_weights.save_model(model, feature_extractor, tmp_path / "saved")
-        model, feature_extractor = finetuned_encoder.load(tmp_path / "saved")
+        model, feature_extractor = audio_classifier.load(tmp_path / "saved")
         assert model.config.max_source_positions == positions == len(model.encoder.embed_positions.weight)
         assert feature_extractor.n_samples == positions * 320
         assert feature_extractor.nb_max_frames == positions * 2
@@ -370,9 +370,9 @@ class TestWhisper:
         built = []
         for seconds in (30, 2):
             torch.manual_seed(0)
-            built.append(finetuned_encoder.build(checkpoint, EMOTIONS, 16000, seconds))
+            built.append(audio_classifier.build(checkpoint, EMOTIONS, 16000, seconds))
         states = [
-            model.encoder(**finetuned_encoder.collate(model, extractor, problem()[0][:3])).last_hidden_state
+            model.encoder(**audio_classifier.collate(model, extractor, problem()[0][:3])).last_hidden_state
             for model, extractor in built
         ]
         stock = AutoModel.from_pretrained(tmp_path / "whisper").encoder
@@ -388,8 +388,8 @@ class TestWhisper:
         assert said == [f"{longer} of 12 clips are cut to the 1 s that this model reads"]
         cut = [waveform[:16000] for waveform in data[0]]
         np.testing.assert_array_equal(
-            finetuned_encoder.probabilities(model, feature_extractor, data[0]),
-            finetuned_encoder.probabilities(model, feature_extractor, cut),
+            audio_classifier.probabilities(model, feature_extractor, data[0]),
+            audio_classifier.probabilities(model, feature_extractor, cut),
         )
 
     def test_has_no_spec_augment(self, tmp_path):
@@ -406,7 +406,7 @@ class TestChance:
             torch.manual_seed(number)
             np.random.seed(number)  # noqa: NPY002
             model, feature_extractor, history = tuned(tmp_path / str(number), **settings, seed=seed)
-            runs.append((history, finetuned_encoder.probabilities(model, feature_extractor, problem()[0])))
+            runs.append((history, audio_classifier.probabilities(model, feature_extractor, problem()[0])))
         assert runs[0][0].equals(runs[1][0]) and not runs[0][0].equals(runs[2][0])
         np.testing.assert_array_equal(runs[0][1], runs[1][1])
 
@@ -471,7 +471,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}, {tests!r} + "/models"]
 import test_finetuning
 from transformers import TrainerState
-from ser_lib.models import finetuned_encoder
+from ser_lib.models import audio_classifier
 from ser_lib.models import finetuning
 
 torn, kill = {torn!r}, lambda: os.kill(os.getpid(), signal.SIGKILL)
@@ -541,8 +541,8 @@ class TestAnInterruptedTraining:
         assert json.loads(first[2].to_json(double_precision=15)) == json.loads(second[2].to_json(double_precision=15))
         waveforms = problem()[0]
         np.testing.assert_array_equal(
-            finetuned_encoder.probabilities(*first[:2], waveforms),
-            finetuned_encoder.probabilities(*second[:2], waveforms),
+            audio_classifier.probabilities(*first[:2], waveforms),
+            audio_classifier.probabilities(*second[:2], waveforms),
         )
 
 
@@ -584,7 +584,7 @@ class TestOutOfGpuMemory:
     def test_halves_the_batches_of_an_answer(self, tmp_path, monkeypatch):
         model, feature_extractor, _ = tuned(tmp_path, "wav2vec2-layer-norm", epochs=1)
         waveforms = problem()[0]
-        expected = finetuned_encoder.probabilities(model, feature_extractor, waveforms)
+        expected = audio_classifier.probabilities(model, feature_extractor, waveforms)
         forward = type(model).forward
 
         def limited(own, **inputs):
@@ -594,7 +594,7 @@ class TestOutOfGpuMemory:
 
         monkeypatch.setattr(type(model), "forward", limited)
         np.testing.assert_allclose(
-            finetuned_encoder.probabilities(model, feature_extractor, waveforms), expected, atol=1e-5
+            audio_classifier.probabilities(model, feature_extractor, waveforms), expected, atol=1e-5
         )
 
 
@@ -629,7 +629,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}, {tests!r} + "/models"]
 import numpy as np
 import test_finetuning
-from ser_lib.models import finetuned_encoder
+from ser_lib.models import audio_classifier
 from ser_lib.models import finetuning
 from ser_lib.common import distributed
 folder = Path({folder!r})
@@ -637,7 +637,7 @@ for kind in ("wav2vec2", "whisper"):
     model, extractor, history = test_finetuning.tuned(
         folder / kind, data=test_finetuning.problem(22), checkpoint=folder / kind / kind, kind=kind, **{settings!r}
     )
-    answers = finetuned_encoder.probabilities(model, extractor, test_finetuning.problem(seed=1)[0])
+    answers = audio_classifier.probabilities(model, extractor, test_finetuning.problem(seed=1)[0])
     np.save(folder / f"{{kind}}-{{distributed.rank()}}.npy", answers)
     history.to_csv(folder / f"{{kind}}-{{distributed.rank()}}.csv", index=False)
 """
@@ -666,7 +666,7 @@ def test_two_processes_train_as_one_does(tmp_path):
         model, feature_extractor, history = tuned(
             tmp_path / kind, kind, problem(22), checkpoint=tmp_path / "two" / kind / kind, **settings
         )
-        expected = finetuned_encoder.probabilities(model, feature_extractor, problem(seed=1)[0])
+        expected = audio_classifier.probabilities(model, feature_extractor, problem(seed=1)[0])
         for rank in (0, 1):
             np.testing.assert_allclose(np.load(tmp_path / f"two/{kind}-{rank}.npy"), expected, atol=1e-3)
             told = pd.read_csv(tmp_path / f"two/{kind}-{rank}.csv")

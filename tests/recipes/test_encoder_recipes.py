@@ -224,18 +224,18 @@ class TestFoldsAsJobs:
 
 def test_a_head_that_the_checkpoint_brings_is_not_used(tones, tmp_path):
     """Fine-tuned before on other labels, or on the very same ones, an encoder starts with a head of random weights."""
-    from ser_lib.models import encoder_weights, finetuned_encoder
+    from ser_lib.models import audio_classifier, encoder_weights
 
     tiny_checkpoint(tmp_path / "tiny", "wav2vec2")
     for emotions in (EMOTIONS, EMOTIONS[:2]):
-        model, extractor = finetuned_encoder.build(
+        model, extractor = audio_classifier.build(
             encoder_weights.locate(str(tmp_path / "tiny")), list(emotions), 16000, 1.0
         )
         with torch.no_grad():
             model.classifier.weight.fill_(7.0)
             model.projector.bias.fill_(7.0)
         encoder_weights.save_model(model, extractor, tmp_path / "tuned")
-        again, _ = finetuned_encoder.build(encoder_weights.locate(str(tmp_path / "tuned")), list(EMOTIONS), 16000, 1.0)
+        again, _ = audio_classifier.build(encoder_weights.locate(str(tmp_path / "tuned")), list(EMOTIONS), 16000, 1.0)
         assert again.classifier.weight.shape[0] == 3 and 0 < again.classifier.weight.abs().max() < 1
         assert not again.projector.bias.any()
         name = "wav2vec2.encoder.layers.0.attention.k_proj.weight"

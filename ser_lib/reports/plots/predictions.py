@@ -20,10 +20,6 @@ from ser_lib.reports.plots.style import (
 SMALL_UAR = 0.03  # shortest half-axis of differences, so that small differences look small
 
 
-def emotions_of(predictions: pd.DataFrame) -> list[str]:
-    return [emotion for emotion in COLOURS if emotion in predictions]
-
-
 @picture
 def confusion_matrices(confusion: pd.DataFrame) -> Figure:
     """Confusion counts, and the same as per cent of each true emotion.
@@ -64,7 +60,7 @@ def confused_pairs(pairs: pd.DataFrame, n: int = 12) -> Figure:
 @picture
 def probability_plot(predictions: pd.DataFrame, n: int = 12) -> Figure:
     """Probabilities of the first `n` rows as stacked bars, with the prediction and, where known, the truth."""
-    rows, emotions = predictions.head(n), emotions_of(predictions)
+    rows, emotions = predictions.head(n), in_order(set(COLOURS) & set(predictions))
     figure, axes = new_figure("Probability of each emotion, by clip", 1.6 + 0.3 * len(rows))
     places, left = np.arange(len(rows)), np.zeros(len(rows))
     for emotion in emotions:
@@ -90,7 +86,7 @@ def probability_plot(predictions: pd.DataFrame, n: int = 12) -> Figure:
 @picture
 def probability_by_truth(predictions: pd.DataFrame) -> Figure:
     """Mean probability of each emotion by true emotion, and the distribution of the true emotion's probability."""
-    emotions = emotions_of(predictions)
+    emotions = in_order(set(COLOURS) & set(predictions))
     true = in_order(predictions["truth"])
     means = predictions.groupby("truth")[emotions].mean().loc[true]
     height = 1.7 + 0.29 * len(true)
