@@ -32,4 +32,4 @@ def test_prints_every_rate_and_leaves_no_trace(kind, tmp_path, monkeypatch, caps
 
 def test_random_weights_have_whisper_bases_shape(tmp_path):
     encoder = load_encoder(bench.random_whisper_base(tmp_path / "random"))
-    assert (encoder.n_layers, encoder.n_features, encoder.n_parameters) == (7, 512, 20_590_592)
+    assert (encoder.checkpoint.n_layers, encoder.model.config.d_model, encoder.n_parameters) == (7, 512, 20_590_592)
