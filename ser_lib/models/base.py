@@ -1,7 +1,7 @@
 """The interface of every model, and the table that maps `model.name` of a recipe to its class.
 
-There are three kinds: a network on acoustic features or on the layers of a frozen pretrained encoder (`network_models`),
-and a fine-tuned encoder (`finetuned_encoder`). `MODELS` holds whole models (`Model`), and heads (`heads.Head`), which are
+There are three kinds: a network on acoustic features, a network on the layers of a frozen encoder (both in
+`network_models`), and a fine-tuned encoder (`finetuned_encoder`). `MODELS` holds whole models (`Model`), and heads (`heads.Head`), which are
 the variable part of a network.
 """
 
