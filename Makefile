@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report audit results test lint format notebooks sample bench address lock clean
+.PHONY: help report audit tables test lint format notebooks sample bench address lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -36,8 +36,8 @@ audit: .venv/installed ## Measure every published claim again without its leaks:
 	@$(BIN)/ser claims $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(BUNDLED),--bundled) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	$(write_tables)
 
-results: .venv/installed ## Write reports/index.html and the tables of README and docs from reports/results.csv
-	@$(BIN)/ser report --index
+tables: .venv/installed ## Make results.csv and every table of README, docs and index from reports/predictions
+	@$(BIN)/ser results --anew
 	$(write_tables)
 
 test: .venv/installed ## Run all tests; those of a corpus that is not at hand are skipped, with the reason

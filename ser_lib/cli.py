@@ -71,7 +71,10 @@ option("--fail", "exit with status 1 if there is a red leak", action="store_true
 option("--index", "write only the index page of the pages that are there", action="store_true")
 option("--encoder", "in place of the pretrained encoders of the recipes")
 option("--bundled", "a small audit, on the bundled corpus alone", action="store_true")
-option("--readme", "write the tables between the markers of these files", nargs="+", metavar="FILE")
+option("--store", "store the predictions in reports/predictions, for the tables of docs", action="store_true")
+option("--add", "store the predictions of these runs, then as --anew", default=[], nargs="+", metavar="RUN")
+option("--anew", "compute results.csv, unheard.csv and index.html from the predictions", action="store_true")
+option("--readme", "write the tables between the markers of these files", default=[], nargs="+", metavar="FILE")
 option("--port", "of 127.0.0.1 (default: the first free one from 7860)", type=int)
 option("--no-browser", "print the page's address without opening it", action="store_true")
 option("--to", "onnx: runs without PyTorch", required=True, choices=["onnx", "hub"])
@@ -243,11 +246,11 @@ def train(recipe, protocol, seed, variant, corpus, set, folds, data_dir, runs_di
 
 
 def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, reports_dir):
-    """Score finished runs and write their row into reports/results.csv.
+    """Score finished runs, keep their predictions in reports/predictions, and write their row of reports/results.csv.
 
     ser evaluate tess-mfcc-lstm --protocol speaker --seeds 0 1 2
     """
-    from ser_lib.evaluation.results import markdown, result_rows, update_results
+    from ser_lib.evaluation.results import add_runs, markdown, results_path
     from ser_lib.inference.run import run_folder
     from ser_lib.training.resume import unfinished_folds
 
@@ -266,8 +269,7 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
                 f"{folder} was trained with {settings}: give the same --variant and --set, or train it again."
             )
         runs.append(run)
-    rows = result_rows(runs)
-    print(f"{markdown(rows)}\n{update_results(rows, reports_dir)}")
+    print(f"{markdown(add_runs(runs, reports_dir))}\n{results_path(reports_dir)}")
 
 
 def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, output):
@@ -320,20 +322,22 @@ def print_json(table, emotions: list[str]) -> None:
         print(json.dumps({**row, "probabilities": probabilities if row["emotion"] else None}))
 
 
-def score(model, corpora, fold, data_dir, csv):
+def score(model, corpora, fold, data_dir, csv, store, reports_dir):
     """Score a finished run on corpora that it was not trained on, emotion by emotion.
 
     ser score runs/ravdess-whisper-logistic/speaker/0 savee tess
     ser score RUN my-clips.csv
     """
-    from ser_lib.common.files import replacing
     from ser_lib.evaluation import unseen_corpora
+    from ser_lib.evaluation.results import write_table
 
-    table = unseen_corpora.score_on(ser_lib.load_run(model), ser_lib.load_clips(corpora, data_dir), fold)
+    predictions = unseen_corpora.collect_on(ser_lib.load_run(model), ser_lib.load_clips(corpora, data_dir), fold)
+    table = unseen_corpora.scores_of(predictions)
     print(unseen_corpora.markdown(table))
+    if store:
+        print(unseen_corpora.store(predictions, reports_dir))
     if csv:
-        with replacing(Path(csv)) as part:
-            table.to_csv(part, index=False, float_format="%.4f")
+        write_table(table, Path(csv))
         print(csv)
 
 
@@ -431,19 +435,31 @@ def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
     print(f"\nThe audit is ready. Open in a browser:\n  {page}")
 
 
-def results(readme, reports_dir):
-    """Print the table of results as Markdown, or write every table for which files have markers.
+def results(add, anew, readme, reports_dir):
+    """Print the table of results as Markdown, or make the tables from the predictions in reports/predictions.
 
     ser results
-    ser results --readme README.md
+    ser results --anew --readme README.md docs/claims.md
+    ser results --add runs/*/*/*
     """
+    from ser_lib.evaluation import stored_predictions
     from ser_lib.evaluation.results import markdown, read_results
-    from ser_lib.reports.doc_tables import fill_tables
+    from ser_lib.reports.doc_tables import fill_tables, make_tables
 
-    if not readme:
-        print(markdown(read_results(reports_dir)))
-    for file in readme or ():
+    n_failed = 0
+    for folder in add:
+        try:
+            print(stored_predictions.store([ser_lib.load_run(folder)], reports_dir))
+        except SerError as error:
+            n_failed += print_error(str(error))
+    if add or anew:
+        print(*make_tables(reports_dir), sep="\n")
+    for file in readme:
         fill_tables(Path(file), reports_dir)
+    if not (add or anew or readme):
+        print(markdown(read_results(reports_dir)))
+    if n_failed:
+        raise SerError(f"{n_failed} of {len(add)} runs could not be added, see above.")
 
 
 def demo(model, port, no_browser):

@@ -205,7 +205,7 @@ def test_tables_are_those_of_the_committed_results(page, tmp_path):
     copy = tmp_path / "page.md"
     copy.write_text(TEXTS[page], encoding="utf-8")
     assert main(["results", "--readme", str(copy)]) == 0
-    assert copy.read_text(encoding="utf-8") == TEXTS[page], "run `make results`"
+    assert copy.read_text(encoding="utf-8") == TEXTS[page], "run `make tables`"
 
 
 @pytest.mark.parametrize("page", PAGES)

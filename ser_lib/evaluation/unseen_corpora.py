@@ -4,23 +4,28 @@ table = score_on(load_run("runs/ravdess-whisper-logistic/speaker/0"), load_clips
 """
 
 import logging
+from pathlib import Path
 
 import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import in_order
-from ser_lib.evaluation import metrics
-from ser_lib.evaluation.results import markdown_table, score_cell
-from ser_lib.inference.run import Run, git_commit
+from ser_lib.evaluation import metrics, stored_predictions
+from ser_lib.evaluation.results import by_speaker, markdown_table, results_path, score_cell, write_table
+from ser_lib.evaluation.stored_predictions import StoredPredictions
+from ser_lib.inference.run import Run, read_table
 
 logger = logging.getLogger(__name__)
 
 ALL = "all"
 OWN_TEST_CLIPS = "own test clips: "
+FOLDER = "unseen"  # of the stored predictions
 COLUMNS = [
-    *("recipe", "variant", "encoder", "protocol", "corpus", "emotion", "n_test", "test_speakers"),
-    *("recall", "recall_low", "recall_high", "taken_for", "taken_for_share", "commit"),
+    *("recipe", "variant", "encoder", "protocol", "caveat", "corpus", "emotion", "n_test", "test_speakers"),
+    *("recall", "recall_low", "recall_high", "interval_over", "no_interval", "recall_by_speaker"),
+    *("taken_for", "taken_for_share", "commit"),
 ]
+TEXTS = ["caveat", "interval_over", "no_interval", "recall_by_speaker"]
 
 
 def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
@@ -64,37 +69,100 @@ def score_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool 
         or clips as of `metrics.score`; taken_for is the most frequent wrong prediction, taken_for_share its share of
         the clips. The run's own corpora, with the predictions of all folds, are named `OWN_TEST_CLIPS` and their names.
     """
+    return scores_of(collect_on(run, clips, fold, progress))
+
+
+def collect_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> StoredPredictions:
+    """The run's predictions of its own test clips and of other corpora, as a file of `reports/predictions/unseen/`."""
+    own = stored_predictions.collect([run])
     predictions = predictions_on(run, clips, fold, progress)
     about = clips.set_index("clip_id").loc[predictions["clip_id"]].reset_index()
-    tables = [_scores(OWN_TEST_CLIPS + "+".join(run.corpora.values()), run.predictions, run.test_clips()["speaker"])]
-    for corpus, rows in about.groupby("corpus", sort=False):
-        tables.append(_scores(corpus, predictions.loc[rows.index], rows["speaker"]))
-    recipe = run.recipe
-    table = pd.concat(tables, ignore_index=True).assign(recipe=recipe.name, variant=recipe.variant_label)
-    table = table.assign(encoder=recipe.features_label, protocol=run.protocol, commit=git_commit())
+    first = about.groupby("audio_hash")["clip_id"].transform("min")
+    about = about.assign(
+        seed=run.seed, fold=-1, truth=predictions["truth"], copy_of=first.where(first != about["clip_id"], "")
+    )
+    units = pd.DataFrame(
+        stored_predictions.in_units(predictions[run.emotions].to_numpy(dtype=float)), columns=run.emotions
+    )
+    unseen = tuple(dict.fromkeys(about["corpus"]))
+    shortfall = clips.attrs.get("shortfall", {})
+    counts = {name: shortfall.get(name, ((about["corpus"] == name).sum(),) * 2) for name in unseen}
+    facts = own.facts.model_copy(
+        update={
+            "corpora": own.facts.corpora | {name: tuple(map(int, count)) for name, count in counts.items()},
+            "unseen": unseen,
+            "answers": "all folds" if fold == "all" else f"fold {fold}",
+        }
+    )
+    rows = about[stored_predictions.ABOUT].join(units)
+    return StoredPredictions(facts, pd.concat([own.table, rows], ignore_index=True))
+
+
+def scores_of(stored: StoredPredictions) -> pd.DataFrame:
+    """The table of `score_on`, from the predictions alone."""
+    facts, labels = stored.facts, stored.facts.corpus_labels
+    own = [name for name in labels if name not in facts.unseen]
+    groups = {OWN_TEST_CLIPS + "+".join(labels[name] for name in own): own}
+    groups |= {labels[name]: [name] for name in facts.unseen}
+    tables = [_scores(name, stored.part(stored.table["corpus"].isin(corpora))) for name, corpora in groups.items()]
+    about = {name: getattr(facts, name) for name in ("recipe", "variant", "encoder", "protocol", "caveat")}
+    table = pd.concat(tables, ignore_index=True).assign(**about, commit=facts.runs[0].commit)
     return table.reindex(columns=COLUMNS)
 
 
-def _scores(corpus: str, predictions: pd.DataFrame, speakers: pd.Series) -> pd.DataFrame:
+def _scores(corpus: str, stored: StoredPredictions) -> pd.DataFrame:
     """The rows of one corpus: UAR, and the recall of each emotion."""
-    confusion = metrics.confusion(predictions)
+    confusion, truth = metrics.confusion(stored.predictions), stored.table["truth"]
     rows = []
-    for emotion in [ALL, *in_order(predictions["truth"])]:
-        is_used = (predictions["truth"] == emotion).to_numpy() | (emotion == ALL)
-        score = metrics.score(predictions[is_used], speakers[is_used])
+    for emotion in [ALL, *in_order(truth)]:
+        part = stored.part((truth == emotion) | (emotion == ALL))
+        score = metrics.score(part.predictions, part.table["speaker"], part.table["corpus"], part.copies)
         name = "uar" if emotion == ALL else "accuracy"
-        row = {"emotion": emotion, "n_test": score["n_test"], "test_speakers": score["test_speakers"]}
+        row = {"emotion": emotion, "recall_by_speaker": by_speaker(score, name)}
+        row |= {name: score[name] for name in ("n_test", "test_speakers", "interval_over", "no_interval")}
         row |= {f"recall{end}": score[f"{name}{end}"] for end in ("", "_low", "_high")}
         if emotion != ALL and (mistakes := confusion.loc[emotion].drop(emotion)).max() > 0:
-            row |= {"taken_for": mistakes.idxmax(), "taken_for_share": mistakes.max() / row["n_test"]}
+            row |= {"taken_for": mistakes.idxmax(), "taken_for_share": mistakes.max() / confusion.loc[emotion].sum()}
         rows.append(row)
     return pd.DataFrame(rows).assign(corpus=corpus)
 
 
+def unheard_path(reports_dir: str | Path | None = None) -> Path:
+    return results_path(reports_dir).with_name("unheard.csv")
+
+
+def store(stored: StoredPredictions, reports_dir: str | Path | None = None) -> Path:
+    """Write what `collect_on` returns into its file."""
+    path = stored_predictions.predictions_dir(reports_dir) / FOLDER / stored.facts.file_name
+    stored_predictions.write(stored, path)
+    return path
+
+
+def make_unheard(reports_dir: str | Path | None = None) -> Path | None:
+    """Write `unheard.csv` anew, from all stored predictions of unseen corpora; None where there are none."""
+    folder = stored_predictions.predictions_dir(reports_dir) / FOLDER
+    tables = [scores_of(stored) for stored in stored_predictions.read_all(folder)]
+    if not tables:
+        return None
+    write_table(pd.concat(tables, ignore_index=True), unheard_path(reports_dir))
+    return unheard_path(reports_dir)
+
+
+def read_unheard(reports_dir: str | Path | None = None) -> pd.DataFrame:
+    """The table of all runs that were scored on unseen corpora, as of `score_on`."""
+    table = read_table(unheard_path(reports_dir))
+    return table.assign(**table[TEXTS].astype(object).fillna(""))
+
+
 def markdown(table: pd.DataFrame) -> str:
-    """The table of `score_on` as Markdown: emotions in rows, corpora in columns."""
+    """The table of `score_on` as Markdown, one table a run: emotions in rows, corpora in columns."""
+    runs = [rows for _, rows in table.groupby(["recipe", "variant", "encoder"], sort=False)]
+    if len(runs) > 1:
+        return "\n\n".join(map(markdown, runs))
     corpora = list(dict.fromkeys(table["corpus"]))
-    heads = ["emotion", *(head for corpus in corpora for head in (corpus, "mostly taken for"))]
+    caveat = f" ({table['caveat'].iloc[0]})" if table["caveat"].iloc[0] else ""
+    titles = [corpus + caveat if corpus.startswith(OWN_TEST_CLIPS) else corpus for corpus in corpora]
+    heads = ["emotion", *(head for title in titles for head in (title, "mostly taken for"))]
     rows = {(row.corpus, row.emotion): row for row in table.itertuples()}
     lines = []
     for emotion in [ALL, *in_order(set(table["emotion"]) - {ALL})]:

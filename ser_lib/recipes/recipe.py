@@ -69,6 +69,8 @@ class Recipe(Section):
     split: Split = Split()
     claim: Claim | None = None
     as_run_notes: str | None = None
+    # What a reader of the recipe's scores must know, such as what was chosen on the test speakers before.
+    caveat: str | None = None
 
     @field_validator("emotions")
     @classmethod
@@ -123,7 +125,8 @@ class Recipe(Section):
             "corpora": f"Trained on other corpora than the recipe's own: {', '.join(map(corpus_label, self.corpora))}.",
             "input.encoder": f"Another encoder than the recipe's own: {self.features_label}.",
         }
-        return [text for key, text in notices.items() if key in changed]
+        caveat = [f"Beware: {self.caveat}."] if self.caveat and "corpora" not in changed else []
+        return [*(text for key, text in notices.items() if key in changed), *caveat]
 
 
 def recipe_names() -> list[str]:

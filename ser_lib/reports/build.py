@@ -10,7 +10,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
 from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
 from ser_lib.corpora.csv_files import is_file_list
-from ser_lib.evaluation.results import result_rows, update_results
+from ser_lib.evaluation.results import add_runs
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
@@ -72,7 +72,7 @@ def make_report(
     names = public_names(recipe.corpora, parameters)
     for name, notebook in executed.items():
         write_page(replace_paths(notebook, names), page_context(run, name, _seconds(notebook)), folder / f"{name}.html")
-    update_results(result_rows([run]), reports)
+    add_runs([run], reports)
     write_index(reports)
     return folder
 

@@ -9,23 +9,26 @@ import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import unseen_corpora
-from ser_lib.evaluation.results import markdown_table, read_results, results_path, score_cell, write_into_readme
-from ser_lib.inference.run import read_table
+from ser_lib.evaluation.results import make_results, markdown_table, read_results, score_cell, write_into_readme
 from ser_lib.models.base import MODELS
 from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.recipes import load_recipe, recipe_names
+from ser_lib.reports.index import write_index
 from ser_lib.studies import claims
 
-SUMMARY_HEADS = ["recipe", "reads", "claimed", "as stated", "as its notebook ran", "new speakers"]
+SUMMARY_HEADS = ["recipe", "encoder", "claimed", "as stated", "as its notebook ran", "new speakers"]
 
 
 def unheard_summary(unheard: pd.DataFrame) -> str:
     """The run's UAR on test speakers of its own corpus and on each corpus that it was not trained on, in a sentence."""
-    rows = list(unheard[unheard["emotion"] == unseen_corpora.ALL].itertuples())
+    runs = unheard[["recipe", "variant", "encoder"]].eq(unheard[["recipe", "variant", "encoder"]].iloc[0]).all(axis=1)
+    rows = list(unheard[runs & (unheard["emotion"] == unseen_corpora.ALL)].itertuples())
     scores = [score_cell(row, "recall", digits=2) for row in rows]
     names = [f"`{row.corpus.removeprefix(unseen_corpora.OWN_TEST_CLIPS)}`" for row in rows]
     others = ", ".join(f"**{score}** on {name}" for score, name in zip(scores[1:], names[1:], strict=True))
-    return f"`{rows[0].recipe}` reaches a UAR of **{scores[0]}** on new speakers of {names[0]}, its own corpus, and {others}."
+    caveat = f" ({rows[0].caveat})" if rows[0].caveat else ""
+    own = f"`{rows[0].recipe}` reaches a UAR of **{scores[0]}** on new speakers of {names[0]}, its own corpus{caveat}"
+    return f"{own}, and {others}."
 
 
 def recipes() -> str:
@@ -57,21 +60,26 @@ def models() -> str:
     return markdown_table(["`model.name`", "reads", "what"], rows)
 
 
-def _unheard(reports_dir: str | Path | None) -> pd.DataFrame:
-    """The table of `ser score … --csv reports/unheard.csv`."""
-    return read_table(results_path(reports_dir).with_name("unheard.csv"))
-
-
 # Each takes the folder that holds results.csv and unheard.csv; None: reports/.
 TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "claims": lambda folder: claims.markdown(claims.claims_table(read_results(folder))),
     "claims-summary": lambda folder: claims.markdown(claims.claims_table(read_results(folder)), heads=SUMMARY_HEADS),
-    "unheard": lambda folder: unseen_corpora.markdown(_unheard(folder)),
-    "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
+    "unheard": lambda folder: unseen_corpora.markdown(unseen_corpora.read_unheard(folder)),
+    "unheard-summary": lambda folder: unheard_summary(unseen_corpora.read_unheard(folder)),
     "recipes": lambda _: recipes(),
     "protocols": lambda _: protocols(),
     "models": lambda _: models(),
 }
+
+
+def make_tables(reports_dir: str | Path | None = None) -> list[Path]:
+    """Compute `results.csv`, `unheard.csv` and the index anew, from the stored predictions alone.
+
+    Returns:
+        the files that were written.
+    """
+    files = [make_results(reports_dir), unseen_corpora.make_unheard(reports_dir), write_index(reports_dir)]
+    return [file for file in files if file]
 
 
 def fill_tables(file: Path, reports_dir: str | Path | None = None) -> None:

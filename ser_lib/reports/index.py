@@ -7,8 +7,8 @@ protocol.
 """
 
 import re
+from collections import defaultdict
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -17,7 +17,8 @@ import pandas as pd
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
 from ser_lib.corpora import CORPORA
-from ser_lib.evaluation.results import MIN_SPEAKERS, read_results
+from ser_lib.evaluation import comparison, metrics, stored_predictions
+from ser_lib.evaluation.results import read_results, remarks, spread_of
 from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.recipes import load_recipe
 from ser_lib.reports.rendering import render, script_source, write_html
@@ -31,7 +32,8 @@ SHUFFLED = "split.permute_labels=true"
 def write_index(reports_dir: str | Path | None = None) -> Path:
     """Write `index.html` over the results and pages in a folder; None: `reports/` of the checkout."""
     reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
-    results = [leaderboard_row(row) for row in read_results(reports).to_dict("records")]
+    results = [leaderboard_row(row) for row in read_results(reports).itertuples(index=False)]
+    compare_boards(results, stored_predictions.predictions_dir(reports))
     folders = sorted({page.parent.relative_to(reports) for page in reports.glob("*/*/*.html")})
     html = render(
         "index.html.j2",
@@ -43,46 +45,80 @@ def write_index(reports_dir: str | Path | None = None) -> Path:
         ],
         claims_page=f"{CLAIMS}.html" if (reports / f"{CLAIMS}.html").is_file() else "",
         script=script_source("index.js"),
-        min_speakers=MIN_SPEAKERS,
-        generated=datetime.now(UTC).strftime("%Y-%m-%d"),
     )
     return write_html(html, reports / "index.html")
 
 
-def leaderboard_row(row: dict) -> dict:
+def leaderboard_row(row) -> dict:
     """A row of `results.csv` with its leaderboard, and what a reader must know before comparing its score.
 
+    Args:
+        row: of `read_results`, as `itertuples` gives it.
+
     Returns:
-        the row and: value, low and high of the UAR; corpus_facts; protocol_facts, a `Protocol`; emotions, as text where
-        they are fewer than the recipe's; warnings of a stand-in encoder, reduced settings, a part of a corpus or
-        shuffled labels; settings as text; corpus_order and board, to sort by.
+        the row's columns and: value, low and high of the UAR; spread, as text, of each score; corpus_facts;
+        protocol_facts, a `Protocol`; emotions, as text where they are fewer than the recipe's; warnings, the `remarks` on
+        the row; settings as text; corpus_order and board, to sort by.
     """
-    variant, *overrides = row["variant"].split("; ")
+    variant, *overrides = row.variant.split("; ")
     changes = [item for item in overrides if item != SHUFFLED]
-    warnings = ["control: training labels shuffled"] if SHUFFLED in overrides else []
-    warnings += ["only a part of the corpus"] if "-part" in row["corpus"] else []
     emotions = ""
     with suppress(SerError):  # a recipe of the user's own, in another place
-        recipe, changed = load_recipe(row["recipe"], variant), load_recipe(row["recipe"], variant, overrides)
-        if _model_name(row["encoder"]) != _model_name(changed.features_label):
-            warnings.append(f"stand-in: {row['encoder']} instead of {changed.features_label}")
-        sizes = [("epochs", changed.training.epochs, recipe.training.epochs)]
-        sizes += [("folds", changed.split.folds, recipe.split.folds)]
-        reduced = [f"{now} instead of {full} {name}" for name, now, full in sizes if now < full]
-        warnings += ["reduced: " + ", ".join(reduced)] if reduced else []
+        recipe, changed = load_recipe(row.recipe, variant), load_recipe(row.recipe, variant, overrides)
         emotions = ", ".join(changed.emotions) if set(changed.emotions) < set(recipe.emotions) else ""
-    corpus = _corpus_facts(row["corpus"])
-    return row | {
-        **{"value": row["uar"], "low": row["uar_low"], "high": row["uar_high"]},
+    corpus = _corpus_facts(row.corpus)
+    return row._asdict() | {
+        **{"value": row.uar, "low": row.uar_low, "high": row.uar_high},
         "corpus_facts": corpus,
-        "protocol_facts": PROTOCOLS.get(row["protocol"], {}),
+        "protocol_facts": PROTOCOLS.get(row.protocol, {}),
         "emotions": emotions,
-        "warnings": warnings,
-        "settings": f"reads {row['encoder']}; {'; '.join([variant, *changes])}",
+        "warnings": remarks(row),
+        "spread": {name: spread_of(row, name) for name in metrics.SCORES},
+        "settings": f"reads {row.encoder}; {'; '.join([variant, *changes])}",
         # Whole corpora first, then parts and corpora tested together; synthetic voices last.
-        "corpus_order": (bool(corpus["notice"]), "+" in row["corpus"], "-part" in row["corpus"], row["corpus"]),
-        "board": ([*PROTOCOLS, row["protocol"]].index(row["protocol"]), emotions),
+        "corpus_order": (bool(corpus["notice"]), "+" in row.corpus, "-part" in row.corpus, row.corpus),
+        "board": ([*PROTOCOLS, row.protocol].index(row.protocol), emotions),
     }
+
+
+def compare_boards(rows: list[dict], folder: Path) -> None:
+    """Add to each row what a paired test on the same clips says of it and the best row of its leaderboard.
+
+    Each row gets `tied`: True where no test tells it from the best, which is another row, False where the best is better;
+    None for the best itself, for controls, and where no test is possible: `why` is then the reason. And `smallest`, the
+    smallest difference in UAR that the speakers of the leaderboard can show, or None.
+
+    Args:
+        rows: as `leaderboard_row` returns them.
+        folder: the predictions that the rows were computed from. A row without a file there is not compared.
+    """
+    boards = defaultdict(list)
+    for row in rows:
+        row |= {"tied": None, "why": "", "smallest": None}
+        if not row["control"] and (folder / row["predictions"]).is_file():
+            boards[row["corpus"], row["board"]].append(row)
+    for board in boards.values():
+        if len(board) > 1:
+            _compare(board, folder)
+
+
+def _compare(board: list[dict], folder: Path) -> None:
+    """`compare_boards` for the rows of one leaderboard."""
+    names = [name.removesuffix("-part") for name in board[0]["corpus"].split("+")]
+    tables, about = {}, []
+    for row in board:
+        stored = stored_predictions.read(folder / row["predictions"])
+        stored = stored.part(stored.table["corpus"].isin(names))
+        tables[row["predictions"]] = stored.predictions
+        about.append(stored.table[["clip_id", "speaker", "corpus"]])
+    clips = pd.concat(about).drop_duplicates("clip_id").set_index("clip_id")
+    table = comparison.ties(tables, clips["speaker"], clips["corpus"])
+    differences = table["smallest"].dropna()
+    for row in board:
+        found = table.loc[row["predictions"]]
+        row["smallest"] = float(differences.median()) if len(differences) else None
+        if row["predictions"] != table.index[0]:
+            row |= {"tied": found["tied"], "why": found["why"] if found["tied"] is None else ""}
 
 
 def anchors_of(rows: list[dict]) -> list[dict]:
@@ -99,11 +135,6 @@ def anchors_of(rows: list[dict]) -> list[dict]:
         boards[anchor["corpus"], anchor["protocol"]] | {"warnings": [], "is_anchor": True} | anchor
         for anchor in matching
     ]
-
-
-def _model_name(encoder: str) -> str:
-    """A name without its owner: a folder `whisper-base-encoder` holds the encoder of `openai/whisper-base`."""
-    return encoder.split("/")[-1].removesuffix("-encoder")
 
 
 def _corpus_facts(label: str) -> dict:

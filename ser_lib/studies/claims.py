@@ -6,7 +6,6 @@ difference between a claim and its measurements. The notebook Claims_Audit shows
 
 import logging
 import os
-import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.evaluation import metrics
-from ser_lib.evaluation.results import markdown_table, read_results, result_rows, score_cell, update_results
+from ser_lib.evaluation.results import add_runs, markdown_table, read_results, score_cell
 from ser_lib.inference.run import Run, load_run, run_folder, runs_root
 from ser_lib.models import encoder_weights
 from ser_lib.protocols.leak_audit import red_leaks
@@ -32,7 +31,7 @@ from ser_lib.recipes.inputs import clips_of
 from ser_lib.recipes.recipe import Claim
 from ser_lib.training import experiment
 
-# Reduced settings without a GPU, with which all claims take less than an hour and a half; the row of results states them.
+# Reduced settings without a GPU, with which all claims take about three hours; the row of results states them.
 ON_A_CPU = {
     ("four-corpora-xlsr53-finetune", "as-stated"): ("training.epochs=3",),
     ("four-corpora-xlsr53-finetune", "new-speakers"): ("training.epochs=3", "split.folds=2"),
@@ -48,6 +47,8 @@ BUNDLED = (
     *("training.epochs=10", "training.batch_size=32", "training.learning_rate=0.003"),
 )
 FLOOR = "split.permute_labels=true"
+# Of shuffled labels: one shuffle alone scatters widely around chance.
+DRAWS = 10
 
 
 class Column(NamedTuple):
@@ -134,6 +135,7 @@ def measure_claims(
     encoder: str | None = None,
     overrides: Iterable[str] = (),
     seeds: Iterable[int] = (0,),
+    draws: int = DRAWS,
     data_dir: str | Path | None = None,
     runs_dir: str | Path | None = None,
     reports_dir: str | Path | None = None,
@@ -148,12 +150,14 @@ def measure_claims(
         names: recipes; None: all that have a claim.
         encoder: replaces the recipes' pretrained encoders, where these cannot be fetched.
         overrides: for all recipes, such as ["corpora=[sample]", "training.epochs=2"].
+        seeds: of every column but that of shuffled labels.
+        draws: number of shuffles of the labels, each with a seed of its own.
         say: called with a line for each training, and for each measurement that fails, with the reason.
 
     Returns:
         the runs, one a seed, by recipe and key of `columns_of`, without the measurements that failed.
     """
-    planned = _planned(names, encoder, list(overrides), list(seeds), runs_dir, say)
+    planned = _planned(names, encoder, list(overrides), list(seeds), draws, runs_dir, say)
     _train_in_parallel(chain.from_iterable(planned.values()), data_dir, say)
     measured = {}
     for key, of_seeds in planned.items():
@@ -162,7 +166,7 @@ def measure_claims(
         except SerError as error:
             say(f"{of_seeds[0].recipe.name} under {of_seeds[0].protocol} is left out: {error}")
             continue
-        update_results(result_rows(runs), reports_dir)
+        add_runs(runs, reports_dir)
         measured[key] = runs
     return measured
 
@@ -172,6 +176,7 @@ def _planned(
     encoder: str | None,
     overrides: list[str],
     seeds: list[int],
+    draws: int,
     runs_dir: str | Path | None,
     say: Callable[[str], None],
 ) -> dict[tuple[str, str], list[PlannedRun]]:
@@ -190,9 +195,11 @@ def _planned(
             in_full = recipe_of_column(recipe, key, encoder, reduced=False)
             if preferred is None or in_full is None or (key == "without-copies" and has_no_copies(preferred)):
                 continue
-            root = runs_root(runs_dir) / "permuted" if FLOOR in column.overrides else runs_root(runs_dir)
-            planned[name, key] = [PlannedRun(preferred, column.protocol, seed, root) for seed in seeds]
-            runs_in_full = [PlannedRun(in_full, column.protocol, seed, root) for seed in seeds]
+            is_control = FLOOR in column.overrides
+            root = runs_root(runs_dir) / "permuted" if is_control else runs_root(runs_dir)
+            of_column = range(draws) if is_control else seeds
+            planned[name, key] = [PlannedRun(preferred, column.protocol, seed, root) for seed in of_column]
+            runs_in_full = [PlannedRun(in_full, column.protocol, seed, root) for seed in of_column]
             with suppress(SerError):  # a damaged folder
                 if all(run.finished() for run in runs_in_full):
                     planned[name, key] = runs_in_full
@@ -264,7 +271,7 @@ def _result_row(results: pd.DataFrame, recipe: Recipe, key: str) -> dict | None:
     for row in results[is_same].to_dict("records"):
         corpora, of_row = set(row["corpus"].replace("-part", "").split("+")), set(row["variant"].split("; "))
         if corpora == set(recipe.corpora) and of_row in settings:
-            rows.append((row["encoder"] != recipe.features_label, settings.index(of_row), row))
+            rows.append((bool(row["stand_in_for"]), settings.index(of_row), row))
     return min(rows, key=lambda candidate: candidate[:2])[-1] if rows else None
 
 
@@ -275,41 +282,51 @@ def human_accuracy(recipe: Recipe) -> str:
     return ", ".join(texts) or "—"
 
 
-def markdown(table: pd.DataFrame, overrides: Iterable[str] = (), heads: Sequence[str] | None = None) -> str:
-    """The claims as Markdown, recipes that were measured with their own features first.
+def markdown(table: pd.DataFrame, heads: Sequence[str] | None = None) -> str:
+    """The claims as two tables in Markdown: recipes with their source's own input, then those with a stand-in for it.
 
-    Cells hold the accuracy, its interval, and the changed settings of the recipe.
+    Cells hold the accuracy, its interval or spread, and what was reduced.
 
     Args:
-        overrides: those of `measure_claims`: cells do not repeat them.
-        heads: of the wanted columns; None: all.
+        heads: of the wanted columns, that of the recipe first; None: all.
     """
     claims = claimed_recipes()
     titles = {key: column.title for key, column in columns_of(load_recipe(next(iter(claims)))).items()}
+    heads = heads or ["recipe", "encoder", "claimed", *titles.values(), "chance", "people"]
     own: list[dict[str, str]] = []
     stand_ins: list[dict[str, str]] = []
-    for name, rows in table.groupby("recipe", sort=False):
+    # Columns of one recipe that were measured with another encoder than the others are a row of their own.
+    for (name, encoder, stand_in_for), rows in table.groupby(["recipe", "encoder", "stand_in_for"], sort=False):
         recipe, claim = load_recipe(name), claims[name]
-        scores = {row.column: accuracy_cell(row, overrides) for row in rows.itertuples()}
+        scores = {row.column: accuracy_cell(row) for row in rows.itertuples()}
         if has_no_copies(recipe) and "as-stated" in scores:
             scores["without-copies"] = "the same split"
-        reads = ", ".join(f"`{encoder}`" for encoder in dict.fromkeys(rows["encoder"]))
-        is_own = set(rows["encoder"]) == {recipe.features_label}
-        reads += "" if is_own else f" in place of `{encoder_weights.label(recipe.input.encoder)}`"
-        parts = sorted(set(re.findall(r"(\w+)-part", " ".join(rows["corpus"]))))
-        reads += f"; a part of {', '.join(parts)}" if parts else ""
-        cells = {"recipe": f"[`{name}`]({claim.source})", "reads": reads, "claimed": f"{claim.accuracy:.3f}"}
+        about = "; ".join([f"[`{name}`]({claim.source})", *filter(None, dict.fromkeys(rows["part"]))])
+        reads = f"`{encoder}`, stand-in for `{stand_in_for}`" if stand_in_for else f"`{encoder}`"
+        cells = {"recipe": about, "encoder": reads, "claimed": f"{claim.accuracy:.3f}"}
         cells |= {title: scores.get(key, "—") for key, title in titles.items()}
-        cells |= {"chance": f"{metrics.chance_level(len(recipe.emotions)):.3f}", "people": human_accuracy(recipe)}
-        (own if is_own else stand_ins).append(cells)
-    heads = heads or ["recipe", "reads", "claimed", *titles.values(), "chance", "people"]
-    return markdown_table(heads, [[cells[head] for head in heads] for cells in own + stand_ins])
+        cells |= {"chance": chance_cell(rows), "people": human_accuracy(recipe)}
+        (stand_ins if stand_in_for else own).append(cells)
+    sections = {"recipes, with what the source reads": own, "recipes, with a stand-in encoder": stand_ins}
+    tables = [
+        markdown_table([title, *heads[1:]], [[cells[head] for head in heads] for cells in rows])
+        for title, rows in sections.items()
+        if rows
+    ]
+    return "\n\n".join(tables)
 
 
-def accuracy_cell(row, overrides: Iterable[str] = ()) -> str:
-    """`**0.515** (0.496–0.534)† (training.epochs=3)`: accuracy, interval, and the changed settings of the recipe."""
-    settings = [setting for setting in row.variant.split("; ")[1:] if setting not in (FLOOR, *overrides)]
-    return score_cell(row, "accuracy", bold=True) + (f" ({', '.join(settings)})" if settings else "")
+def accuracy_cell(row) -> str:
+    """`**0.515** (0.496–0.534); 3 instead of 20 epochs`: accuracy, its interval or spread, and what was reduced."""
+    return "; ".join(filter(None, [score_cell(row, "accuracy", bold=True), row.reduced]))
+
+
+def chance_cell(rows: pd.DataFrame) -> str:
+    """The accuracy of guessing on new speakers, and that of columns where it differs, as other emotions are tested."""
+    chances = {row.column: (row.title, row.accuracy_chance) for row in rows.itertuples()}
+    first = chances.get("new-speakers") or next(iter(chances.values()))
+    others = [f"{title}: {value:.2f}" for title, value in chances.values() if abs(value - first[1]) > 0.005]
+    return "; ".join([f"{first[1]:.2f}", *others])
 
 
 def accuracy_by_copy(run: Run, clips: pd.DataFrame) -> pd.DataFrame:
@@ -354,14 +371,23 @@ def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | N
         if "same speaker" in leaks.index:
             share = leaks.loc["same speaker", "share"]
             sentences.append(f"{share:.0%} of the test clips are of speakers that were trained on")
+    honest = {key: run for key, run in runs.items() if key in ("without-copies", "new-speakers")}
     if {"as-stated", "new-speakers"} <= runs.keys():
-        points = {key: 100 * (accuracy[key] - accuracy["as-stated"]) for key in accuracy}
-        text = f"Accuracy on new speakers: {accuracy['new-speakers']:.3f}, a change of {points['new-speakers']:+.1f} points"
-        if "without-copies" in points:
-            by_speakers = points["new-speakers"] - points["without-copies"]
-            text += f" ({points['without-copies']:+.1f} without copies, {by_speakers:+.1f} more on new speakers)"
-        sentences.append(text)
+        texts = {"without-copies": "without copies", "new-speakers": "on new speakers"}
+        scores = ", ".join(f"{texts[key]} {accuracy[key]:.3f}" for key in honest)
+        recordings = [f"{_n_recordings(runs[key]):,.0f}" for key in ("as-stated", *honest)]
+        sentences.append(f"Accuracy {scores}")
+        sentences.append(
+            f"These runs learn from {', '.join(recordings[:-1])} and {recordings[-1]} recordings and test other clips, "
+            "so that their differences are not what a leak is worth"
+        )
     return " ".join(f"{sentence}." for sentence in sentences)
+
+
+def _n_recordings(run: Run) -> float:
+    """Distinct recordings in training, on average over the folds."""
+    train = run.split[run.split["subset"] == "train"]
+    return float(train.groupby("fold")["audio_hash" if "audio_hash" in train else "clip_id"].nunique().mean())
 
 
 def comparable_groups(runs: dict[str, Run]) -> list[dict[str, Run]]:

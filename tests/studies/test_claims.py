@@ -37,7 +37,7 @@ def tones(tmp_path, monkeypatch):
 def measured(tones, tmp_path):
     lines = []
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
-    runs = claims.measure_claims(NAMES, overrides=SMALL, say=lines.append, **folders)
+    runs = claims.measure_claims(NAMES, overrides=SMALL, draws=2, say=lines.append, **folders)
     return runs, lines, folders
 
 
@@ -59,16 +59,17 @@ def test_every_recipe_with_a_claim_is_measured_in_every_column(measured):
     table = claims.claims_table(read_results(folders["reports_dir"]), SMALL)
     assert set(zip(table["recipe"], table["column"], strict=True)) == set(runs)
     for row in table.itertuples():
-        run = runs[row.recipe, row.column][0]
-        assert row.accuracy == pytest.approx(run.metrics["overall"]["accuracy"], abs=1e-4)
-        assert ("permute_labels" in row.variant) == (row.column == "floor")
+        of_column = runs[row.recipe, row.column]
+        mean = sum(run.metrics["overall"]["accuracy"] for run in of_column) / len(of_column)
+        assert row.accuracy == pytest.approx(mean, abs=1e-4)
+        assert ("permute_labels" in row.variant) == (row.column == "floor") == (row.seeds == "0 1")
 
 
 def test_what_is_finished_is_not_trained_again(measured, monkeypatch):
     runs, _, folders = measured
     monkeypatch.setattr(experiment, "train", None)
     lines = []
-    again = claims.measure_claims(NAMES, overrides=SMALL, say=lines.append, **folders)
+    again = claims.measure_claims(NAMES, overrides=SMALL, draws=2, say=lines.append, **folders)
     assert not lines and {key: run[0].metrics for key, run in again.items()} == {
         key: run[0].metrics for key, run in runs.items()
     }
@@ -77,8 +78,9 @@ def test_what_is_finished_is_not_trained_again(measured, monkeypatch):
 def test_other_settings_are_trained_anew(measured):
     _, _, folders = measured
     lines = []
-    claims.measure_claims(NAMES[:1], overrides=[*SMALL, "training.learning_rate=0.1"], say=lines.append, **folders)
-    assert len(lines) == 5
+    changed = [*SMALL, "training.learning_rate=0.1"]
+    claims.measure_claims(NAMES[:1], overrides=changed, draws=2, say=lines.append, **folders)
+    assert len(lines) == 6
 
 
 def test_an_encoder_that_cannot_be_had_leaves_its_recipes_out_and_says_why(tones, tmp_path, monkeypatch):
@@ -100,6 +102,13 @@ def test_sentences_hold_numbers_of_the_runs_alone(measured, tones):
     for key in ("as-stated", "as-run", "new-speakers"):
         assert f"{by_column[key].metrics['overall']['accuracy']:.3f}" in text
     assert "of speakers that were trained on" in text
+    # Trainings of different sizes, on different test clips, do not tell what a leak is worth.
+    recordings = [
+        by_column[key].split.query("subset == 'train'").groupby("fold")["audio_hash"].nunique().mean()
+        for key in ("as-stated", "without-copies", "new-speakers")
+    ]
+    assert "points" not in text and "not what a leak is worth" in text
+    assert "learn from {:.0f}, {:.0f} and {:.0f} recordings".format(*recordings) in text
     table = claims.accuracy_by_copy(by_column["as-stated"], clips_of(by_column["as-stated"].recipe, "published"))
     share, accuracy = table.loc["copy in training", ["share", "accuracy"]]
     assert f". {share:.0%} of the test clips have a copy in training: the accuracy is {accuracy:.3f} on them" in text
@@ -117,6 +126,9 @@ def test_copies_are_recognised_by_their_audio(measured, tones):
     assert table["share"].sum() == pytest.approx(1)
 
 
+CHANCES = {"published": 0.134, "speaker": 0.131, "cross-corpus": 0.166}
+
+
 class TestTheTable:
     def row(self, **changes):
         scores = {f"{name}{end}": 0.5 for name in ("accuracy", "uar", "macro_f1") for end in ("", "_low", "_high")}
@@ -127,16 +139,20 @@ class TestTheTable:
             "protocol": "published",
             "corpus": "crema_d-part+ravdess+savee+tess",
             "test_speakers": 48,
+            "stand_in_for": "facebook/wav2vec2-large-xlsr-53",
+            "interval_over": "speakers",
+            "accuracy_chance": 0.134,
         }
-        return keys | scores | changes
+        texts = dict.fromkeys(("part", "reduced", "control", "caveat"), "")
+        return keys | texts | scores | changes
 
     def test_prefers_the_recipes_own_encoder_and_then_the_whole_size(self):
         small = "; ".join(["stated", *claims.ON_A_CPU["four-corpora-xlsr53-finetune", "as-stated"]])
-        encoder = "facebook/wav2vec2-large-xlsr-53"
+        own = {"encoder": "facebook/wav2vec2-large-xlsr-53", "stand_in_for": ""}
         rows = [
             self.row(variant=small, accuracy=0.1),
             self.row(accuracy=0.2),
-            self.row(encoder=encoder, variant=small, accuracy=0.3),
+            self.row(**own, variant=small, accuracy=0.3),
         ]
         for kept, expected in ((rows, 0.3), (rows[:2], 0.2), (rows[:1], 0.1)):
             assert claims.claims_table(pd.DataFrame(kept))["accuracy"].tolist() == [expected]
@@ -147,9 +163,24 @@ class TestTheTable:
 
     def test_is_markdown_with_claim_interval_and_what_was_changed(self):
         small = "; ".join(["stated", *claims.ON_A_CPU["four-corpora-xlsr53-finetune", "as-stated"]])
-        text = claims.markdown(claims.claims_table(pd.DataFrame([self.row(variant=small, test_speakers=2)])))
-        assert "| 0.865 |" in text and "**0.500** (0.500–0.500)† (training.epochs=3)" in text
-        assert "the same split" in text and "0.125" in text
+        row = self.row(variant=small, reduced="3 instead of 20 epochs", part="170 of 7,442 clips of crema_d")
+        text = claims.markdown(claims.claims_table(pd.DataFrame([row])))
+        assert "| 0.865 |" in text and "**0.500** (0.500–0.500); 3 instead of 20 epochs |" in text
+        assert "the same split" in text and "| 0.13 |" in text
+        assert "); 170 of 7,442 clips of crema_d | `whisper`, stand-in for `facebook/wav2vec2-large-xlsr-53` |" in text
+
+    def test_sets_stand_ins_apart_even_of_one_recipe(self):
+        own = {"encoder": "facebook/wav2vec2-large-xlsr-53", "stand_in_for": ""}
+        rows = [self.row(accuracy=0.2), self.row(**own, protocol="speaker", accuracy=0.3)]
+        first, second = claims.markdown(claims.claims_table(pd.DataFrame(rows))).split("\n\n")
+        assert first.startswith("| recipes, with what the source reads |") and "stand-in" not in first
+        assert second.startswith("| recipes, with a stand-in encoder |")
+        assert "**0.300**" in first and "**0.200**" not in first
+        assert "**0.200**" in second and "**0.300**" not in second
+
+    def test_states_the_chance_of_the_emotions_that_a_column_tests(self):
+        rows = [self.row(protocol=name, accuracy_chance=value) for name, value in CHANCES.items()]
+        assert "| 0.13; strictest: 0.17 |" in claims.markdown(claims.claims_table(pd.DataFrame(rows)))
 
 
 @pytest.mark.parametrize("gpu", [False, True])
@@ -165,7 +196,8 @@ def test_what_takes_too_long_without_a_gpu_is_measured_in_small(gpu, monkeypatch
 
 def test_a_run_in_full_is_read_where_a_small_one_would_be_trained(tones, tmp_path, monkeypatch):
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
-    (whole,) = claims.measure_claims(NAMES[:1], overrides=SMALL, **folders)[NAMES[0], "new-speakers"]
+    small = {"overrides": SMALL, "draws": 1, **folders}
+    (whole,) = claims.measure_claims(NAMES[:1], **small)[NAMES[0], "new-speakers"]
     smaller = ("training.learning_rate=0.001",)
     monkeypatch.setattr(claims, "ON_A_CPU", {(NAMES[0], "new-speakers"): smaller})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -173,9 +205,7 @@ def test_a_run_in_full_is_read_where_a_small_one_would_be_trained(tones, tmp_pat
     assert reduced != whole.recipe
 
     def again():
-        (run,) = claims.measure_claims(NAMES[:1], overrides=SMALL, say=lambda _: None, **folders)[
-            NAMES[0], "new-speakers"
-        ]
+        (run,) = claims.measure_claims(NAMES[:1], say=lambda _: None, **small)[NAMES[0], "new-speakers"]
         return run.recipe
 
     assert again() == whole.recipe
@@ -196,7 +226,7 @@ def test_networks_on_mfcc_are_trained_side_by_side_and_then_read(tones, tmp_path
     monkeypatch.setattr(experiment, "train", spy)
     lines = []
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
-    runs = claims.measure_claims(NAMES[:1], overrides=SMALL, say=lines.append, **folders)
+    runs = claims.measure_claims(NAMES[:1], overrides=SMALL, draws=1, say=lines.append, **folders)
     assert set(runs) == {(NAMES[0], key) for key in ("as-stated", "new-speakers", "strictest", "floor")}
     assert [progress for *_, progress in trained] == [False] * 5 + [True]  # what failed is tried again
     assert lines[-1] == "tess-mfcc-cnn under deduplicated is left out: no clips"
@@ -211,15 +241,17 @@ def test_human_accuracy_is_stated_where_it_is_known():
 def test_mfcc_recipes_do_not_miss_an_encoder_that_others_lack(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     lines = []
-    planned = claims._planned(None, "nobody/none", [], [0], None, lines.append)
+    planned = claims._planned(None, "nobody/none", [], [0], claims.DRAWS, None, lines.append)
     assert {name for name, _ in planned} == {name for name in claims.claimed_recipes() if "mfcc" in name}
     assert len(lines) == 4 and all("nobody/none" in line for line in lines)
+    n_seeds = {(key, len(runs)) for (_, key), runs in planned.items()}
+    assert n_seeds == {(key, 1 if key != "floor" else 10) for _, key in planned}
 
 
 def test_a_damaged_run_folder_is_reported_and_the_others_are_measured(tones, tmp_path):
     lines = []
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
     (tmp_path / "runs" / NAMES[0] / "published" / "0").mkdir(parents=True)
-    runs = claims.measure_claims(NAMES[:1], overrides=SMALL, say=lines.append, **folders)
+    runs = claims.measure_claims(NAMES[:1], overrides=SMALL, draws=1, say=lines.append, **folders)
     assert set(runs) == {(NAMES[0], key) for key in ("without-copies", "new-speakers", "strictest", "floor")}
     assert "is not a run folder" in lines[-1]

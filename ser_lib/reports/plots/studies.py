@@ -46,18 +46,26 @@ def claims_ladder(table: pd.DataFrame, claimed: dict[str, float]) -> Figure:
         table: as `ser_lib.studies.claims.claims_table` returns it.
         claimed: accuracy that each recipe's source claims.
     """
-    names = list(dict.fromkeys(table["recipe"]))
+    has_stand_in = (table["stand_in_for"] != "").groupby(table["recipe"], sort=False).any()
+    # Those with a stand-in stand together, apart from the others.
+    names = list(has_stand_in.sort_values(kind="stable").index)
     figure, axes = new_figure("Claimed and measured accuracy of each recipe", 1.4 + 0.62 * len(names))
     row_of = {name: row for row, name in enumerate(names)}
     offsets = dict(zip(CLAIM_MARKS, np.linspace(-0.28, 0.28, len(CLAIM_MARKS)), strict=True))
     for row, name in enumerate(names):
         axes.vlines(claimed[name], row - 0.38, row + 0.38, color="black", lw=1.6, zorder=3)
+    # Of shuffled labels there is no interval: the range of the draws.
+    table = table.assign(
+        accuracy_low=table["accuracy_low"].fillna(table["accuracy_lowest"]),
+        accuracy_high=table["accuracy_high"].fillna(table["accuracy_highest"]),
+    )
     for (column, label), part in table.groupby(["column", "title"], sort=False):
         marker, colour = CLAIM_MARKS[column]
         interval_dots(axes, part["recipe"].map(row_of) + offsets[column], part, "accuracy", colour, marker, label=label)
     axes.plot([], [], color="black", lw=1.6, label="claimed")
-    name_rows(axes, [text(name, 45) for name in names], "recipe")
-    axes.set(xlabel="accuracy, 95 % interval", xlim=(0, 1.02))
+    labels = [text(name, 45) + (", stand-in encoder" if has_stand_in[name] else "") for name in names]
+    name_rows(axes, labels, "recipe")
+    axes.set(xlabel="accuracy, 95 % interval; of shuffled labels the range", xlim=(0, 1.02))
     legend_below(figure, 4)
     return figure
 
