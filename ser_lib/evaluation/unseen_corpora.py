@@ -148,9 +148,9 @@ def make_unheard(reports_dir: str | Path | None = None) -> Path | None:
     return unheard_path(reports_dir)
 
 
-def read_unheard(reports_dir: str | Path | None = None) -> pd.DataFrame:
-    """The table of all runs that were scored on unseen corpora, as of `score_on`."""
-    table = read_table(unheard_path(reports_dir))
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read a table of scores, such as that of `unheard_path`."""
+    table = read_table(path)
     return table.assign(**table[TEXTS].astype(object).fillna(""))
 
 

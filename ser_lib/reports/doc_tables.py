@@ -60,12 +60,16 @@ def models() -> str:
     return markdown_table(["`model.name`", "reads", "what"], rows)
 
 
+def _unheard(reports_dir: str | Path | None) -> pd.DataFrame:
+    return unseen_corpora.read_scores(unseen_corpora.unheard_path(reports_dir))
+
+
 # Each takes the folder that holds results.csv and unheard.csv; None: reports/.
 TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "claims": lambda folder: claims.markdown(claims.claims_table(read_results(folder))),
     "claims-summary": lambda folder: claims.markdown(claims.claims_table(read_results(folder)), heads=SUMMARY_HEADS),
-    "unheard": lambda folder: unseen_corpora.markdown(unseen_corpora.read_unheard(folder)),
-    "unheard-summary": lambda folder: unheard_summary(unseen_corpora.read_unheard(folder)),
+    "unheard": lambda folder: unseen_corpora.markdown(_unheard(folder)),
+    "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
     "recipes": lambda _: recipes(),
     "protocols": lambda _: protocols(),
     "models": lambda _: models(),

@@ -27,6 +27,7 @@ NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
 CLAIMS = "Claims_Audit"
 ANCHORS = Path(__file__).with_name("anchors.csv")
 SHUFFLED = "split.permute_labels=true"
+DEFAULT_BOARD = [*PROTOCOLS].index("speaker")
 
 
 def write_index(reports_dir: str | Path | None = None) -> Path:
@@ -43,6 +44,7 @@ def write_index(reports_dir: str | Path | None = None) -> Path:
             {"name": name, "title": _recipe_title(name), "protocols": [_pages(reports, folder) for folder in group]}
             for name, group in groupby(folders, key=lambda folder: folder.parts[0])
         ],
+        smallest=smallest_of(results),
         claims_page=f"{CLAIMS}.html" if (reports / f"{CLAIMS}.html").is_file() else "",
         script=script_source("index.js"),
     )
@@ -100,6 +102,18 @@ def compare_boards(rows: list[dict], folder: Path) -> None:
     for board in boards.values():
         if len(board) > 1:
             _compare(board, folder)
+
+
+def smallest_of(rows: list[dict]) -> dict[str, dict]:
+    """For each corpus the row that tells the smallest difference that its speakers can show: under `speaker` if possible.
+
+    Args:
+        rows: as `compare_boards` leaves them.
+    """
+    honest = [row for row in rows if row["smallest"] and not getattr(row["protocol_facts"], "is_random", False)]
+    by_protocol = sorted(honest, key=lambda row: (row["board"][0] != DEFAULT_BOARD, row["board"]))
+    # The first of each corpus counts.
+    return {row["corpus"]: row for row in reversed(by_protocol)}
 
 
 def _compare(board: list[dict], folder: Path) -> None:

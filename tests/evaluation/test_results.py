@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_clips
 
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation.results import (
@@ -59,7 +60,6 @@ def made_run(clips, seed=0, accuracy=0.7, overrides=(), expected=None, name="dem
 
 @pytest.fixture
 def clips():
-    from conftest import make_clips
 
     return make_clips(speakers=10)
 
@@ -82,7 +82,6 @@ def test_several_seeds_are_one_row_over_the_same_clips(clips):
 
 
 def test_several_corpora_give_a_row_each_beside_the_joint_one():
-    from conftest import make_clips
 
     clips = make_clips(speakers=5, corpora=("ravdess", "crema_d"))
     rows = result_rows([made_run(clips, expected={"crema_d": 7442})])
@@ -223,11 +222,20 @@ def test_a_table_with_other_columns_is_refused(tmp_path):
         read_results(tmp_path)
 
 
-def test_markdown_marks_intervals_over_clips(clips):
-    few, many = made_run(clips[clips["speaker"] < "sample-05"]), made_run(clips)
-    assert markdown(result_rows([few])).count("†") == 2
-    assert "†" not in markdown(result_rows([many]))
-    assert f"/ {10} |" in markdown(result_rows([many]))
+def test_cells_show_the_interval_or_the_few_speakers_in_its_place(clips):
+    few, many = (result_rows([made_run(table)]) for table in (clips[clips["speaker"] < "sample-03"], clips))
+    (row,) = few.itertuples()
+    scores = [f"{float(part.partition('=')[2]):.3f}" for part in row.uar_by_speaker.split("; ")]
+    assert len(scores) == 2 and f"**{row.uar:.3f}** (speakers: {', '.join(scores)})" in markdown(few)
+    assert "speakers:" not in markdown(many) and "†" not in markdown(many)
+    assert f"/ {10} |" in markdown(many)
+    assert "†" in score_cell(many.assign(interval_over="clips").iloc[0], "uar")
+
+
+def test_a_row_without_interval_and_speakers_says_why():
+    clips = pd.concat([make_clips(speakers=8), make_clips(speakers=2, corpora=("tess",))], ignore_index=True)
+    (joint, *_) = result_rows([made_run(clips)]).itertuples()
+    assert joint.corpus == "sample+tess" and "(no interval: tess has 2 speakers)" in score_cell(joint, "uar")
 
 
 def test_the_readme_keeps_all_but_the_table(tmp_path):

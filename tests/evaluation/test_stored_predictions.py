@@ -77,7 +77,7 @@ def test_other_experiments_have_files_of_their_own(clips, tmp_path):
     store([made_run(clips, overrides=["input.encoder=x/y"], name="tess-wav2vec2-finetune")], tmp_path)
     store([made_run(clips, overrides=["input.encoder=x/z"], name="tess-wav2vec2-finetune")], tmp_path)
     store([made_run(clips, expected={"sample": 9999})], tmp_path)
-    assert len(read_all(tmp_path)) == 5
+    assert len(read_all(tmp_path / "predictions")) == 5
 
 
 def test_seeds_that_were_tested_on_other_clips_are_not_mixed(clips, tmp_path):

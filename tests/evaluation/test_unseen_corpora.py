@@ -10,7 +10,7 @@ from conftest import make_clips, tone_clips
 from ser_lib import cli
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import unseen_corpora
-from ser_lib.inference.run import load_run, read_table
+from ser_lib.inference.run import load_run
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.training import experiment
@@ -97,7 +97,7 @@ def known_answers(monkeypatch):
     clips = make_clips(4, ("happy", "sad"), corpora=("savee", "tess"))
     right = clips.groupby(["corpus", "emotion"]).cumcount() % 4 == 0
     answers = clips["emotion"].where(right | (clips["emotion"] == "happy"), "happy")
-    predictions = pd.DataFrame({"clip_id": clips["clip_id"], "truth": clips["emotion"]})
+    predictions = pd.DataFrame({"clip_id": clips["clip_id"], "truth": clips["emotion"], "neutral": 0.0})
     for emotion in ("happy", "sad"):
         predictions[emotion] = np.where(answers == emotion, 0.9, 0.1)
     monkeypatch.setattr(unseen_corpora, "predictions_on", lambda *_: predictions)
@@ -127,6 +127,19 @@ def test_the_command_prints_and_writes_what_can_be_read_again(run, tmp_path, cap
     monkeypatch.setattr("ser_lib.corpora.clips.load_clips", lambda *_: elsewhere(tmp_path / "savee"))
     assert cli.main(["score", str(run.folder), "savee", "--csv", str(tmp_path / "scores.csv")]) == 0
     printed = capsys.readouterr().out
-    table = read_table(tmp_path / "scores.csv")
+    table = unseen_corpora.read_scores(tmp_path / "scores.csv")
     assert unseen_corpora.markdown(table) in printed and "| **all** (UAR) |" in printed
     assert set(table["recipe"]) == {"demo"}
+
+
+def test_the_table_comes_out_again_from_the_stored_predictions_alone(run, tmp_path, monkeypatch):
+    clips = elsewhere(tmp_path / "savee")
+    clips.attrs["shortfall"] = {"savee": (len(clips), 480)}
+    monkeypatch.setattr("ser_lib.corpora.clips.load_clips", lambda *_: clips)
+    files = ["--csv", str(tmp_path / "scores.csv"), "--reports-dir", str(tmp_path / "reports")]
+    assert cli.main(["score", str(run.folder), "savee", "--store", *files]) == 0
+    monkeypatch.setattr(unseen_corpora, "predictions_on", None)
+    path = unseen_corpora.make_unheard(tmp_path / "reports")
+    assert path.read_bytes() == (tmp_path / "scores.csv").read_bytes()
+    assert set(unseen_corpora.read_scores(path)["corpus"]) == {"own test clips: sample", "savee-part"}
+    assert unseen_corpora.make_unheard(tmp_path / "empty") is None

@@ -7,12 +7,15 @@ import shutil
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from conftest import make_clips
 from test_build import HOSTILE, assert_loads_nothing, policy
+from test_results import made_run
 
+from ser_lib.evaluation import results, stored_predictions
 from ser_lib.evaluation.results import COLUMNS, results_path
 from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.reports import index
-from ser_lib.reports.index import write_index
+from ser_lib.reports.index import compare_boards, leaderboard_row, write_index
 
 
 def result_row(**changes):
@@ -57,6 +60,43 @@ def test_a_leaderboard_holds_one_corpus_and_protocol_best_first(soup_of):
     assert names_of(sample) == ["high", "middle", "low"] and names_of(tess) == names_of(strict) == ["demo"]
     assert "speakers: 0.400, 0.600" in tess.text and "speakers:" not in sample.text
     assert "0.500–0.500" in sample.text and "1,440 clips, 24 speakers" in sample.text
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Two runs that are nearly alike and one that is worse, on 12 speakers, and a control."""
+    clips = make_clips(speakers=12, sentences=4)
+    for overrides, accuracy in (
+        ([], 0.8),
+        (["training.epochs=300"], 0.79),
+        (["training.epochs=200"], 0.4),
+        (["split.permute_labels=true"], 0.9),
+    ):
+        results.add_runs([made_run(clips, 0, accuracy, overrides)], tmp_path)
+    return BeautifulSoup(write_index(tmp_path).read_text(encoding="utf-8"), "html.parser")
+
+
+def test_what_a_paired_test_cannot_tell_from_the_best_is_a_tie(measured):
+    rows = [row.text for row in measured.select(".board li")]
+    assert ["tie with the best" in row for row in rows] == [False, False, True, False]
+    assert "control" in rows[0] and "epochs=200" in rows[3]
+
+
+def test_the_smallest_difference_that_the_speakers_show_stands_beside_the_corpus(measured, tmp_path):
+    rows = [leaderboard_row(row) for row in results.read_results(tmp_path).itertuples(index=False)]
+    compare_boards(rows, stored_predictions.predictions_dir(tmp_path))
+    (smallest,) = {row["smallest"] for row in rows if not row["control"]}
+    assert 0 < smallest < 0.4
+    beside = [tag.text for tag in measured.select("h2#sample ~ p.note")]
+    assert any(f"Shows differences of {smallest:.3f} UAR or more" in text and "12 speakers" in text for text in beside)
+
+
+def test_rows_of_too_few_speakers_are_not_compared_and_say_why(tmp_path):
+    for overrides in ([], ["training.epochs=200"]):
+        results.add_runs([made_run(make_clips(speakers=2), 0, 0.7, overrides)], tmp_path)
+    soup = BeautifulSoup(write_index(tmp_path).read_text(encoding="utf-8"), "html.parser")
+    assert "tie with" not in soup.text and soup.text.count("not compared with the best: ") == 1
+    assert "Shows differences" not in soup.text
 
 
 def test_random_splits_stand_apart_and_red(soup_of):
