@@ -1,7 +1,7 @@
 """The table of results, `reports/results.csv`: one row for each recipe, variant, encoder, protocol and test corpus.
 
-Intervals are 95 %, bootstrapped over speakers where `test_speakers` is at least 8, else over clips. Tables for readers
-mark intervals over clips with †.
+Intervals are 95 %, as of `ser_lib.evaluation.metrics.score`: over speakers, or NaN where there are too few. Tables for
+readers mark intervals over clips with †.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ def results_path(reports_dir: str | Path | None = None) -> Path:
 def result_rows(runs: Sequence[Run]) -> pd.DataFrame:
     """The rows of one experiment, run with one seed or several: all test clips, then each corpus where there are several.
 
-    Scores are over the predictions of all seeds. The bootstrap resamples speakers or clips, never single predictions.
+    Scores are over the predictions of all seeds, and intervals over speakers, never over single predictions.
     """
     check_same_experiment(runs)
     first = runs[0]
@@ -51,10 +51,18 @@ def result_rows(runs: Sequence[Run]) -> pd.DataFrame:
     tested = list(dict.fromkeys(about["corpus"]))
     groups = {"+".join(first.corpora[name] for name in tested): tested}
     groups |= {first.corpora[name]: [name] for name in tested}
+    # Copies of one recording are one test clip.
+    groups_by = [name for name in ("speaker", "corpus", "audio_hash") if name in about]
     rows = []
     for label, corpora in groups.items():
         mask = about["corpus"].isin(corpora)
-        rows.append({**common, "corpus": label, **metrics.score(predictions[mask], about.loc[mask, "speaker"])})
+        rows.append(
+            {
+                **common,
+                "corpus": label,
+                **metrics.score(predictions[mask], *(about.loc[mask, name] for name in groups_by)),
+            }
+        )
     return pd.DataFrame(rows)[COLUMNS]
 
 
@@ -121,8 +129,11 @@ def score_cell(row, name: str, digits: int = 3, bold: bool = False) -> str:
         row: with the attributes `test_speakers`, `name`, `name`_low and `name`_high.
     """
     value, low, high = (f"{getattr(row, name + end):.{digits}f}" for end in ("", "_low", "_high"))
+    shown = f"**{value}**" if bold else value
+    if pd.isna(getattr(row, f"{name}_low")):
+        return f"{shown} (no interval)"
     mark = "" if row.test_speakers >= MIN_SPEAKERS else "†"
-    return f"{f'**{value}**' if bold else value} ({low}–{high}){mark}"
+    return f"{shown} ({low}–{high}){mark}"
 
 
 def write_into_readme(readme: Path, name: str, table: str) -> None:
