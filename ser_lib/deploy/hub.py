@@ -9,6 +9,7 @@ The folder holds the files of the run folder and the model of the first fold, wh
 """
 
 import shutil
+from math import isnan
 from pathlib import Path
 
 import jinja2
@@ -52,8 +53,9 @@ def to_hub(run: Run, folder: str | Path) -> Path:
 def _readme(run: Run) -> str:
     """Render the model card of a run for the Hub: metadata, results by group, licences and how to use it."""
     test_clips = run.test_clips()
-    by_sex = by_group(run.predictions, test_clips["sex"].fillna("unknown"), test_clips["speaker"]).sort_index()
-    by_emotion = by_group(run.predictions, run.predictions["truth"], test_clips["speaker"])
+    speakers, corpora = test_clips["speaker"], test_clips["corpus"]
+    by_sex = by_group(run.predictions, test_clips["sex"].fillna("unknown"), speakers, corpora).sort_index()
+    by_emotion = by_group(run.predictions, run.predictions["truth"], speakers, corpora)
     by_emotion = by_emotion.loc[[emotion for emotion in run.emotions if emotion in by_emotion.index]]
     loader = jinja2.FileSystemLoader(Path(__file__).parents[1] / "reports" / "templates" / "hub")
     environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
@@ -81,7 +83,8 @@ def card_data(run: Run) -> ModelCardData:
         for score, (metric, metric_title) in METRICS.items():
             metadata = {"metric_type": metric, "metric_name": metric_title, "metric_value": round(scores[score], 4)}
             interval = [round(scores[f"{score}_{end}"], 4) for end in ("low", "high")]
-            arguments = {"interval_95": interval, "interval_over": scores["interval_over"]}
+            arguments: dict = {} if isnan(interval[0]) else {"interval_95": interval}
+            arguments |= {"interval_over": scores["interval_over"]}
             arguments |= {} if score == "accuracy" else {"average": "macro"}
             results.append(EvalResult(**task, **dataset, **metadata, metric_args=arguments))
     licences = {corpus.licence if corpus else None for corpus in map(known_corpus, run.environment["corpora"])}

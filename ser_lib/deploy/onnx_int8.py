@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,8 @@ def compare_scores(run: Run, fold: int, folder: Path, data_dir: str | Path | Non
     except SerError as error:
         logger.warning("int8 was not compared with float32: %s", error)
         return {"not_measured": "not all test clips could be read"}
-    difference = compare(tables["int8"], tables["float32"], clips.set_index("clip_id")["speaker"])
+    about = clips.set_index("clip_id")
+    difference = compare(tables["int8"], tables["float32"], about["speaker"], about["corpus"])
     answers = {name: table[run.emotions].idxmax(axis=1) for name, table in tables.items()}
     scores = {"clips": len(clips), "uar": difference["uar_first"], "uar_float32": difference["uar_second"]}
     for name in ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over"):
@@ -82,10 +84,14 @@ def describe(settings: dict) -> str:
     sizes = f"{int8['megabytes']} MB in place of {settings['megabytes']} MB"
     if "not_measured" in int8:
         return f"{sizes}. Its accuracy was not measured: {int8['not_measured']}."
+    low, high = int8["uar_difference_low"], int8["uar_difference_high"]
+    interval = "without an interval, as too few speakers are tested"
+    if not isnan(low):
+        interval = f"95 % CI {low:+.3f} to {high:+.3f}, over {int8['interval_over']}"
     return (
         f"{sizes}. On the {int8['clips']} test clips of fold {settings['fold']} UAR is {int8['uar']:.3f}, and "
-        f"{int8['uar_float32']:.3f} with float32: a difference of {int8['uar_difference']:+.3f} (95 % CI "
-        f"{int8['uar_difference_low']:+.3f} to {int8['uar_difference_high']:+.3f}, over {int8['interval_over']}). "
+        f"{int8['uar_float32']:.3f} with float32: a difference of {int8['uar_difference']:+.3f} "
+        f"({interval}). "
         f"{int8['same_answer']:.1%} of the answers are the same. Measured on one processor: older ones without 8-bit "
         "instructions (VNNI) may lose more accuracy."
     )

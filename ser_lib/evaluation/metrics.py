@@ -1,8 +1,12 @@
 """Scores of a predictions table, each with its 95 % interval.
 
 A predictions table has the columns `clip_id`, `truth`, and one column of probabilities for each emotion of the run. It
-may hold several rows of a clip, of several seeds. `speakers` is the speaker of each row (None: intervals are over
-clips), and `bootstrap` the number of resamples.
+may hold several rows of a clip, of several seeds. Functions take one value for each row as
+
+- `speakers`: its speaker. None: intervals are over clips.
+- `corpora`: its corpus, where several are pooled. An interval then is over the speakers of each corpus.
+- `copies`: its recording, such as its `audio_hash`, where files hold the same audio. All rows of a recording together
+  weigh as much as one clip, and are one test clip.
 """
 
 import numpy as np
@@ -63,37 +67,90 @@ def check_predictions(predictions: pd.DataFrame) -> None:
         )
 
 
-def score(predictions: pd.DataFrame, speakers: ArrayLike | None = None, bootstrap: int = 2000, seed: int = 0) -> dict:
-    """Accuracy, UAR and macro F1 with 95 % percentile bootstrap intervals, and the calibration error.
+def score(
+    predictions: pd.DataFrame,
+    speakers: ArrayLike | None = None,
+    corpora: ArrayLike | None = None,
+    copies: ArrayLike | None = None,
+) -> dict:
+    """Accuracy, UAR and macro F1 with 95 % intervals, what chance reaches, and the calibration error.
 
     `uar` (unweighted average recall) and `macro_f1` average over the emotions that the truth holds: scikit-learn's
-    `balanced_accuracy_score` and `f1_score(labels=those that are true)`.
-
-    Intervals resample speakers where there are enough (see `intervals.units_of`), since clips of one speaker are not
-    independent (Ferrer & Riera, "Confidence intervals for evaluation in machine learning",
-    github.com/luferrer/ConfidenceIntervals). Each resample averages over the emotions that it holds.
+    `balanced_accuracy_score` and `f1_score(labels=those that are true)`. See `ser_lib.evaluation.intervals` for the
+    intervals. With 2 or 3 speakers of a corpus there is none, and UAR and macro F1 have none where an emotion has fewer
+    than 4 speakers, or one clip: then _low and _high are NaN, and `no_interval` is the reason.
 
     Returns:
-        accuracy, uar, macro_f1 (each also with _low, _high), ece, n_test (distinct clips), test_speakers (None where
-        unknown), interval_over ("speakers" or "clips").
+        accuracy, uar, macro_f1 (each also with _low, _high);
+        chance (the UAR of guessing: 1 / number of emotions in the truth), accuracy_chance (the accuracy of always
+        answering the most frequent emotion of the truth);
+        ece; n_test (distinct clips, or recordings); test_speakers (None where unknown);
+        interval_over ("speakers", "clips" or "none"), no_interval ("" where all three have an interval);
+        speaker_scores (accuracy, uar, macro_f1 and n_test by speaker, where there are 2 to 4, else empty).
 
     >>> predictions = pd.DataFrame({"clip_id": ["a", "b", "c"], "truth": ["happy", "happy", "sad"],
     ...                             "happy": [0.9, 0.2, 0.1], "sad": [0.1, 0.8, 0.9]})
     >>> scores = score(predictions)
-    >>> scores["uar"], scores["n_test"], scores["interval_over"]
-    (0.75, 3, 'clips')
+    >>> scores["uar"], scores["chance"], scores["n_test"], scores["interval_over"]
+    (0.75, 0.5, 3, 'clips')
     """
-    decided = decisions(predictions)
-    units, over = intervals.units_of(predictions, speakers)
-    cells = confusion_cells(decided, emotions_of(predictions))
-    estimates = intervals.bootstrap(units, cells, scores_of_cells, bootstrap, seed, merge_equal=True)
+    decided, emotions = decisions(predictions), emotions_of(predictions)
+    units = intervals.units_of(predictions, speakers, corpora, copies)
+    weights = weights_of(predictions, copies)
+    cells = confusion_cells(decided, emotions) * weights[:, None]
+    recordings = decided["clip_id"].to_numpy() if copies is None else np.asarray(copies).astype(str)
+    n_clips = pd.Series(recordings).groupby(decided["truth"].to_numpy()).nunique()
+    n_test = len(np.unique(recordings))
+    # The number of clips of a balanced test whose UAR varies as much.
+    n_balanced = len(n_clips) ** 2 / (1 / n_clips).sum()
+    is_tested = np.isin(emotions, n_clips.index)
+    estimates = intervals.jackknife(
+        units, cells, lambda sums: scores_of_cells(sums, is_tested), [n_test, n_balanced, n_balanced]
+    )
+    rare = rare_emotions(units, decided["truth"])
+    estimates = estimates.only_where([True, not rare, not rare])
     result: dict = {}
     for number, name in enumerate(SCORES):
         result |= estimates[number].columns(name)
-    result["ece"] = expected_calibration_error(decided["confidence"], is_right(decided))
-    result["n_test"] = predictions["clip_id"].nunique()
-    result["test_speakers"] = None if speakers is None else len(np.unique(np.asarray(speakers).astype(str)))
-    return result | {"interval_over": over}
+    share = pd.Series(weights).groupby(decided["truth"].to_numpy()).sum() / weights.sum()
+    result |= {"chance": chance_level(len(n_clips)), "accuracy_chance": float(share.max())}
+    result["ece"] = expected_calibration_error(decided["confidence"], is_right(decided), weights=weights)
+    result["n_test"] = n_test
+    result |= {"test_speakers": None, "interval_over": units.over, "no_interval": units.too_few or rare}
+    result["speaker_scores"] = {}
+    if speakers is not None:
+        names = np.asarray(speakers).astype(str)
+        result["test_speakers"] = len(np.unique(names))
+        if 2 <= result["test_speakers"] <= 4:
+            for name in np.unique(names):
+                mask = names == name
+                alone = score(predictions[mask], copies=None if copies is None else recordings[mask])
+                result["speaker_scores"][str(name)] = {key: alone[key] for key in (*SCORES, "n_test")}
+    return result
+
+
+def uar(predictions: pd.DataFrame) -> float:
+    """The UAR of a predictions table, without an interval."""
+    decided, emotions = decisions(predictions), emotions_of(predictions)
+    cells = confusion_cells(decided, emotions).sum(axis=0)[None]
+    return float(scores_of_cells(cells, np.isin(emotions, decided["truth"]))[0, SCORES.index("uar")])
+
+
+def weights_of(predictions: pd.DataFrame, copies: ArrayLike | None) -> np.ndarray:
+    """The weight of each row, shape (n_rows,): 1, or 1 / number of rows of the same recording."""
+    if copies is None:
+        return np.ones(len(predictions))
+    recordings = pd.Series(intervals.one_per_row(copies, predictions, "copies"))
+    return (1 / recordings.map(recordings.value_counts())).to_numpy()
+
+
+def rare_emotions(units: intervals.Units, truth: ArrayLike) -> str:
+    """Why UAR has no interval: the emotions of too few speakers, such as "calm has 3 speakers"; "" where there are none."""
+    if units.over != "speakers":
+        return ""
+    n_speakers = pd.Series(units.names).groupby(np.asarray(truth)).nunique()
+    few = n_speakers[n_speakers < intervals.MIN_SPEAKERS]
+    return " and ".join(f"{emotion} has {n} speaker{'s' * (n > 1)}" for emotion, n in few.items())
 
 
 def confusion_cells(decided: pd.DataFrame, emotions: list[str]) -> np.ndarray:
@@ -102,20 +159,28 @@ def confusion_cells(decided: pd.DataFrame, emotions: list[str]) -> np.ndarray:
     return np.eye(len(emotions) ** 2)[truth * len(emotions) + prediction]
 
 
-def scores_of_cells(cells: np.ndarray) -> np.ndarray:
-    """`SCORES` of flattened confusion matrices: (n, n_emotions²) to (n, 3). Without clips they are 0."""
-    n_emotions = int(cells.shape[-1] ** 0.5)
+def scores_of_cells(cells: np.ndarray, is_tested: ArrayLike) -> np.ndarray:
+    """`SCORES` of flattened confusion matrices: (n, n_emotions²) to (n, 3).
+
+    Args:
+        is_tested: whether UAR and macro F1 average over an emotion, shape (n_emotions,). They are NaN where a confusion
+            matrix lacks one of these emotions: the mean over the others is another score.
+    """
+    is_tested = np.asarray(is_tested)
+    n_emotions = len(is_tested)
     confusions = cells.reshape(-1, n_emotions, n_emotions)
     hits = np.diagonal(confusions, axis1=1, axis2=2)
     support, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
-    n_true = np.maximum((support > 0).sum(axis=1), 1)
-    accuracy = hits.sum(axis=1) / np.maximum(support.sum(axis=1), 1)
-    uar = (hits / np.maximum(support, 1)).sum(axis=1) / n_true
-    f1 = np.where(support > 0, 2 * hits / np.maximum(support + predicted, 1), 0)
-    return np.column_stack([accuracy, uar, f1.sum(axis=1) / n_true])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        accuracy = hits.sum(axis=1) / support.sum(axis=1)
+        recalls = (hits / support)[:, is_tested]
+        f1 = np.where(support > 0, 2 * hits / (support + predicted), np.nan)[:, is_tested]
+    return np.column_stack([accuracy, recalls.mean(axis=1), f1.mean(axis=1)])
 
 
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = ECE_BINS) -> float:
+def expected_calibration_error(
+    confidence: ArrayLike, correct: ArrayLike, bins: int = ECE_BINS, weights: ArrayLike | None = None
+) -> float:
     """Mean distance of confidence from accuracy over equal-width bins, weighted by their size: 0 to 1.
 
     Guo et al. 2017, "On calibration of modern neural networks", equation 3.
@@ -123,13 +188,15 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     Args:
         confidence: probability of the predicted emotion, shape (n,).
         correct: whether it is the true emotion, shape (n,).
+        weights: of each prediction, shape (n,); None: equal.
 
     >>> expected_calibration_error(np.array([0.9, 0.9]), np.array([True, False]))
     0.4
     """
     number = bin_of(confidence, bins)
-    gap = np.bincount(number, np.asarray(correct, dtype=float), bins) - np.bincount(number, confidence, bins)
-    return float(np.abs(gap).sum() / len(number))
+    weight = np.ones(len(number)) if weights is None else np.asarray(weights)
+    gap = np.bincount(number, weight * (np.asarray(correct, dtype=float) - np.asarray(confidence)), bins)
+    return float(np.abs(gap).sum() / weight.sum())
 
 
 def bin_of(confidence: ArrayLike, bins: int = ECE_BINS) -> np.ndarray:
@@ -177,7 +244,7 @@ def is_right(decided: pd.DataFrame) -> np.ndarray:
 
 
 def by_group(
-    predictions: pd.DataFrame, groups: ArrayLike, speakers: ArrayLike | None = None, bootstrap: int = 2000
+    predictions: pd.DataFrame, groups: ArrayLike, speakers: ArrayLike | None = None, corpora: ArrayLike | None = None
 ) -> pd.DataFrame:
     """Accuracy and UAR of each group of rows, with intervals as of `score`, the lowest UAR first.
 
@@ -189,10 +256,12 @@ def by_group(
     """
     group_of = intervals.one_per_row(groups, predictions, "groups")
     speaker_of = None if speakers is None else intervals.one_per_row(speakers, predictions, "speakers")
+    corpus_of = None if corpora is None else intervals.one_per_row(corpora, predictions, "corpora")
     rows = {}
     for group in np.unique(group_of):
         mask = group_of == group
-        rows[group] = score(predictions[mask], None if speaker_of is None else speaker_of[mask], bootstrap)
+        some = (None if values is None else values[mask] for values in (speaker_of, corpus_of))
+        rows[group] = score(predictions[mask], *some)
     table = pd.DataFrame.from_dict(rows, "index").rename_axis("group").sort_values("uar", kind="stable")
     return table[["n_test", *(name + end for name in SCORES[:2] for end in ("", "_low", "_high")), "interval_over"]]
 

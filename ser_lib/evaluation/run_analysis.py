@@ -88,10 +88,10 @@ def validation_predictions(
 
 def compare_runs(runs: Mapping[str, Run], shared: bool = False) -> pd.DataFrame:
     """`comparison.compare_all` of the runs' test predictions, with the speakers of their splits."""
-    about = pd.concat([run.test_clips()[["clip_id", "speaker"]] for run in runs.values()])
-    speaker_of = about.drop_duplicates("clip_id").set_index("clip_id")["speaker"]
+    about = pd.concat([run.test_clips()[["clip_id", "speaker", "corpus"]] for run in runs.values()])
+    about = about.drop_duplicates("clip_id").set_index("clip_id")
     tables = {name: run.predictions for name, run in runs.items()}
-    return comparison.compare_all(tables, speaker_of, shared)
+    return comparison.compare_all(tables, about["speaker"], about["corpus"], shared)
 
 
 def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
@@ -117,10 +117,11 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
         p_titles |= {"uar_p_holm": "p (Holm)", "mcnemar_p_holm": "McNemar p (Holm)"}
     rows, sentences = [], []
     for pair in pairs.to_dict("records"):
-        first, second, mark = pair["first"], pair["second"], "" if pair["interval_over"] == "speakers" else "†"
+        first, second, mark = pair["first"], pair["second"], "†" * (pair["interval_over"] == "clips")
         difference, low, high = (f"{pair[f'uar_difference{end}']:+.3f}" for end in ("", "_low", "_high"))
         row = {"pair": f"{first} - {second}", "UAR": f"{pair['uar_first']:.3f} - {pair['uar_second']:.3f}"}
-        row["difference"] = f"{difference} (95 % CI {low} to {high}){mark}"
+        interval = "no interval" if pd.isna(pair["uar_difference_low"]) else f"95 % CI {low} to {high}"
+        row["difference"] = f"{difference} ({interval}){mark}"
         rows.append(row | {title: _p_value(pair[name]) for name, title in p_titles.items()})
         sentence = comparison.in_words(pair, first, second, corrected=several)
         sentences.append(f"{sentence[0].upper()}{sentence[1:]}.")
@@ -130,7 +131,7 @@ def describe_comparison(runs: Sequence[Run], shared: bool = False) -> str:
         lines.append(f"The protocols differ ({protocols}): they may be the reason for a difference, not the models.")
     lines += [f"{name} leaks ({leaks}): its score is too high." for name, leaks in leaks_of.items() if leaks]
     if (pairs["interval_over"] == "clips").any():
-        lines.append("† over clips, as there are fewer than 8 speakers: the interval is too narrow, and p too small.")
+        lines.append("† over the clips of one speaker: the interval says nothing about other speakers.")
     return "\n".join(lines)
 
 
@@ -151,4 +152,6 @@ def seed_spread(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _p_value(p_value: float) -> str:
+    if pd.isna(p_value):
+        return "—"
     return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"

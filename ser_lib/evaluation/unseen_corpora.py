@@ -65,8 +65,8 @@ def score_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool 
     """UAR and recall of each emotion with intervals: first of the run's own test clips, then of each corpus of `clips`.
 
     Returns:
-        `COLUMNS`, one row a corpus and emotion, and one "all" whose recall is the UAR. Intervals are 95 %, over speakers
-        or clips as of `metrics.score`; taken_for is the most frequent wrong prediction, taken_for_share its share of
+        `COLUMNS`, one row a corpus and emotion, and one "all" whose recall is the UAR. Intervals are 95 %, as of
+        `metrics.score`; taken_for is the most frequent wrong prediction, taken_for_share its share of
         the clips. The run's own corpora, with the predictions of all folds, are named `OWN_TEST_CLIPS` and their names.
     """
     return scores_of(collect_on(run, clips, fold, progress))

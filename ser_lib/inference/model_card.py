@@ -1,6 +1,7 @@
 """A run as others may see it: without the folders of the machine that it was trained on, and its model card."""
 
 from dataclasses import replace
+from math import isnan
 
 from ser_lib.corpora import known_corpus
 from ser_lib.corpora import label as corpus_label
@@ -16,9 +17,12 @@ NOT_FOR = (
 
 
 def describe_score(score: dict, name: str) -> str:
-    """`0.498 (95 % CI 0.451 to 0.545)`, marked † where the interval is over clips."""
-    mark = "" if score["interval_over"] == "speakers" else "†"
-    return f"{score[name]:.3f} (95 % CI {score[f'{name}_low']:.3f} to {score[f'{name}_high']:.3f}){mark}"
+    """`0.498 (95 % CI 0.451 to 0.545)`, marked † where the interval is over clips; without one, each speaker's score."""
+    low, high = score[f"{name}_low"], score[f"{name}_high"]
+    if isnan(low):
+        by_speaker = [f"{speaker} {scores[name]:.3f}" for speaker, scores in score.get("speaker_scores", {}).items()]
+        return f"{score[name]:.3f} ({'; '.join(['no interval', *by_speaker])})"
+    return f"{score[name]:.3f} (95 % CI {low:.3f} to {high:.3f}){'†' * (score['interval_over'] == 'clips')}"
 
 
 def model_card(run: Run) -> str:
@@ -45,7 +49,7 @@ def model_card(run: Run) -> str:
         f"- **Macro F1** {describe_score(overall, 'macro_f1')}",
         f"- **Tested on** {overall['n_test']} clips of {overall['test_speakers']} speakers",
         f"- **Made with** {versions}, on {environment['device']}, commit {environment['commit'] or 'unknown'}\n",
-        "Intervals are bootstrapped over speakers; † marks those over clips, where there are fewer than 8 speakers.\n",
+        "Intervals are over speakers, of which 4 are needed; † marks those over the clips of one speaker.\n",
         "## Corpora\n",
     ]
     for name, corpus in corpora.items():

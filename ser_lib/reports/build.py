@@ -1,6 +1,7 @@
 """Report pages: papermill runs the notebooks, and nbconvert makes self-contained HTML of them."""
 
 import copy
+import math
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -195,6 +196,16 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _by_speaker(speaker_scores: dict) -> str:
+    """The UAR of each speaker as a sentence, or nothing where there are many."""
+    scores = ", ".join(f"{score['uar']:.3f} ({speaker})" for speaker, score in speaker_scores.items())
+    return f"UAR of each speaker: {scores}." if scores else ""
+
+
 def page_context(run: Run, page: str, seconds: float) -> dict:
     """The values of a page's header, as the template `report/index.html.j2` takes them."""
     recipe, overall, protocol = run.recipe, run.metrics["overall"], get_protocol(run.protocol)
@@ -204,9 +215,11 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
         corpora.append(f"{corpus.title if corpus else name}, {count['found']} of {count['expected']} clips")
         notices += [corpus.notice] if corpus else []
     notices += [TRANSDUCTIVE] if protocol.is_transductive else []
-    over = f"over {overall['test_speakers']} test speakers"
-    if overall["interval_over"] != "speakers":
-        over = f"over clips, since {overall['test_speakers']} test speakers are too few: they are too narrow (†)"
+    over = {
+        "speakers": f"95 % intervals are over {overall['test_speakers']} test speakers.",
+        "clips": "95 % intervals are over the clips of the only test speaker, and tell nothing about others (†).",
+        "none": f"No interval: {overall['no_interval']}. " + _by_speaker(overall["speaker_scores"]),
+    }[overall["interval_over"]]
     return {
         "title": page.replace("_", " "),
         "window_title": f"{page.replace('_', ' ')} · {recipe.name} · {protocol.name}",
@@ -221,10 +234,10 @@ def page_context(run: Run, page: str, seconds: float) -> dict:
             "Made in": f"{seconds:.0f} s on {run.environment['device']}",
         },
         "scores": [
-            {"name": title, "value": overall[name], "low": overall[f"{name}_low"], "high": overall[f"{name}_high"]}
+            {"name": title, "value": overall[name]} | {end: _known(overall[f"{name}_{end}"]) for end in ("low", "high")}
             for name, title in {"uar": "UAR", "accuracy": "accuracy", "macro_f1": "macro F1"}.items()
         ],
-        "scores_note": f"{UAR} 95 % intervals are bootstrapped {over}.",
+        "scores_note": f"{UAR} {over}".strip(),
         "leaks": run.audit.astype(object).where(run.audit.notna(), None).to_dict(orient="records"),
         "notice": " ".join(filter(None, notices)),
         "pages": NOTEBOOKS,

@@ -18,7 +18,7 @@ COLUMNS = [
     "chance",  # the UAR of guessing among all emotions of the model
     "n_test",  # distinct clips: duplicates and copies of a clip count once
     "test_speakers",
-    "interval_over",  # speakers or clips, as of metrics.score
+    "interval_over",  # speakers, clips or none, as of metrics.score
     "n_train",  # training rows a fold, on average
     "part_of",  # the condition of which this one has some of the test rows, or ""
     "share",  # of that condition's test rows
@@ -87,24 +87,27 @@ def probed(
 
 def table_of(mechanism: str, clips: pd.DataFrame, conditions: list[Condition]) -> pd.DataFrame:
     """Score the conditions: `COLUMNS`, one row each. A condition without test rows is left out."""
-    speaker_of = clips.set_index("clip_id")["speaker"]
+    about = clips.set_index("clip_id")
+    speaker_of, corpus_of = about["speaker"], about["corpus"]
     predictions_of = {condition.name: condition.predictions for condition in conditions}
     corpora = "+".join(sorted(clips["corpus"].unique()))
     rows = []
     for condition in conditions:
         if (predictions := condition.predictions).empty:
             continue
-        scores = metrics.score(predictions, speaker_of[predictions["clip_id"]])
+        clip_ids = predictions["clip_id"]
+        scores = metrics.score(predictions, speaker_of[clip_ids], corpus_of[clip_ids])
         chance = metrics.chance_level(len(metrics.emotions_of(predictions)))
-        about = {"corpora": corpora, "mechanism": mechanism, "condition": condition.name, "chance": chance}
-        rows.append(condition._asdict() | about | scores)
+        labels = {"corpora": corpora, "mechanism": mechanism, "condition": condition.name}
+        rows.append(condition._asdict() | labels | scores | {"chance": chance})
         if condition.against:
-            unit_of = speaker_of if scores["interval_over"] == "speakers" else None
-            rows[-1] |= difference(predictions, predictions_of[condition.against], unit_of)
+            rows[-1] |= difference(predictions, predictions_of[condition.against], speaker_of, corpus_of)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def difference(leaky: pd.DataFrame, honest: pd.DataFrame, speaker_of: pd.Series | None) -> dict[str, float]:
-    """Points of UAR between two predictions tables with a 95 % interval, paired over speakers, or clips without them."""
-    estimate = paired_scores(leaky, honest, speaker_of)[2][metrics.SCORES.index("uar")]
-    return {name: 100 * value for name, value in estimate.columns("points").items()}
+def difference(
+    leaky: pd.DataFrame, honest: pd.DataFrame, speaker_of: pd.Series, corpus_of: pd.Series
+) -> dict[str, float]:
+    """Points of UAR between two predictions tables with a 95 % interval, paired over speakers; NaN with too few."""
+    both, _ = paired_scores(leaky, honest, speaker_of, corpus_of)
+    return {name: 100 * value for name, value in both[2][metrics.SCORES.index("uar")].columns("points").items()}

@@ -94,7 +94,6 @@ def cross_corpus_matrix(
             "test": test,
             "folds": split["fold"].nunique(),
             "emotions": " ".join(shared),
-            "chance": metrics.chance_level(len(shared)),
             "n_train": int(((split["fold"] == 0) & (split["subset"] == "train")).sum()),
         }
         rows.append(row | _score(used, probe(used, features[part.to_numpy()], split)))
@@ -128,10 +127,9 @@ def under_conditions(
     for condition in bar:
         versions[condition.name] = degraded_features(clips, split, features, clean, condition, audio)
     predictions = probe_on(clips, clean, split, versions)
-    chance = metrics.chance_level(split["emotion"].nunique())
     rows = []
     for condition in [Condition("clean"), *conditions]:
-        row = {"condition": condition.name, **condition._asdict(), "chance": chance}
+        row = {"condition": condition.name, **condition._asdict()}
         rows.append(row | _score(clips, predictions[condition.name]))
     return pd.DataFrame(rows)
 
@@ -211,4 +209,5 @@ def babble_rows(clips: pd.DataFrame, split: pd.DataFrame) -> dict[str, np.ndarra
 
 
 def _score(clips: pd.DataFrame, predictions: pd.DataFrame) -> dict:
-    return metrics.score(predictions, clips["speaker"].iloc[predictions.index])
+    about = clips.iloc[predictions.index]
+    return metrics.score(predictions, about["speaker"], about["corpus"])

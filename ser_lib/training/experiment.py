@@ -210,15 +210,14 @@ def _link(source, target) -> None:
 
 def score_run(predictions: pd.DataFrame, clips: pd.DataFrame, by_fold: list[pd.DataFrame]) -> dict:
     """Scores with intervals overall and by corpus, plain scores by fold, and the per-class table."""
-    about = clips.set_index("clip_id").loc[predictions["clip_id"]]
-    speakers, corpora = about["speaker"].to_numpy(), about["corpus"].to_numpy()
+    about = clips.set_index("clip_id").loc[predictions["clip_id"], ["speaker", "corpus", "audio_hash"]]
     corpus_scores = {}
-    for corpus in dict.fromkeys(corpora):
-        rows = corpora == corpus
-        corpus_scores[corpus] = metrics.score(predictions[rows].reset_index(drop=True), pd.Series(speakers[rows]))
+    for corpus in about["corpus"].unique():
+        rows = (about["corpus"] == corpus).to_numpy()
+        corpus_scores[corpus] = metrics.score(predictions[rows], *about[rows].to_numpy().T)
     kept = ("accuracy", "uar", "macro_f1", "n_test")
     return {
-        "overall": metrics.score(predictions, pd.Series(speakers)),
+        "overall": metrics.score(predictions, *about.to_numpy().T),
         "by_corpus": corpus_scores,
         "by_fold": [{name: score[name] for name in kept} for score in map(metrics.score, by_fold)],
         "by_emotion": metrics.per_class(predictions).reset_index().to_dict(orient="records"),

@@ -147,9 +147,10 @@ def paired_differences(comparisons: pd.DataFrame) -> Figure:
     interval_dots(axes, range(len(table)), table, "uar_difference", colours, hollow=~significant)
     axes.axvline(0, **REFERENCE)
     columns = ["uar_difference", "uar_difference_low", "uar_difference_high", "uar_p_holm"]
-    row_notes(axes, ["{:+.3f} ({:+.3f} to {:+.3f}), p {:.3f}".format(*row) for row in table[columns].to_numpy()])
+    tested, untested = "{:+.3f} ({:+.3f} to {:+.3f}), p {:.3f}", "{:+.3f}, no interval"
+    row_notes(axes, [(untested if np.isnan(row).any() else tested).format(*row) for row in table[columns].to_numpy()])
     name_rows(axes, [f"{text(row.first, 24)} − {text(row.second, 24)}" for row in table.itertuples()], "models", 7.5)
-    reach = 1.08 * max(SMALL_UAR, table[["uar_difference_low", "uar_difference_high"]].abs().to_numpy().max())
+    reach = 1.08 * max(SMALL_UAR, np.nanmax(table[columns[:3]].abs().to_numpy()))
     over = " and ".join(sorted(table["interval_over"].unique()))
     axes.set(xlim=(-reach, reach), xlabel=f"difference in UAR (first − second), 95 % interval over {over}")
     note = "filled: p < 0.05 after Holm's correction for the number of pairs · hollow: p ≥ 0.05"

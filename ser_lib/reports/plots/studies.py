@@ -110,7 +110,9 @@ def worth_of_mechanisms(worths: pd.DataFrame) -> Figure:
     axes.hlines(rows, table["honest_uar"], table["leaky_uar"], color="#b9bec7", lw=2.4, zorder=1)
     axes.plot(table["honest_uar"], rows, "o", ms=6, color=HONEST)
     axes.plot(table["leaky_uar"], rows, "D", ms=5.5, color=LEAKY)
-    notes = [f"{row.points:+z.1f} ({row.points_low:+z.1f} to {row.points_high:+z.1f})" for row in table.itertuples()]
+    intervals = [f"{low:+z.1f} to {high:+z.1f}" for low, high in table[["points_low", "points_high"]].to_numpy()]
+    intervals = [interval.replace("+nan to +nan", "no interval") for interval in intervals]
+    notes = [f"{points:+z.1f} ({interval})" for points, interval in zip(table["points"], intervals, strict=True)]
     row_notes(axes, notes)
     several = table["corpora"].nunique() > 1
     labels = [
