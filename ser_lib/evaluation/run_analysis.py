@@ -15,7 +15,7 @@ from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import comparison
 from ser_lib.evaluation.metrics import predictions_table
-from ser_lib.evaluation.results import check_same_experiment
+from ser_lib.evaluation.stored_predictions import check_same_experiment
 from ser_lib.inference.model_card import describe_score
 from ser_lib.inference.run import Run
 from ser_lib.models.base import take
