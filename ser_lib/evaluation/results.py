@@ -219,7 +219,8 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def score_cell(row, name: str, digits: int = 3, bold: bool = False) -> str:
     """A score with what `spread_of` says of it: `0.515 (0.496–0.534)`."""
     value, spread = _number(getattr(row, name), digits), spread_of(row, name, digits)
-    return (f"**{value}**" if bold else value) + (f" ({spread})" if spread else "")
+    shown = f"**{value}**" if bold else value
+    return f"{shown} ({spread.removesuffix('†')}){'†' * spread.endswith('†')}" if spread else shown
 
 
 def spread_of(row, name: str, digits: int = 3) -> str:
