@@ -67,8 +67,8 @@ class Estimate:
         with np.errstate(divide="ignore", invalid="ignore"):
             slope = self.value * (1 - self.value)
             ends = expit(logit(self.value) + np.array([-1, 1]).reshape(-1, *[1] * np.ndim(half)) * half / slope)
-        is_alike = np.asarray(self.error) < ROUNDING
-        return np.where(is_alike, clopper_pearson(self.value, self.n_clips), ends)
+        exact = np.where(np.isnan(self.error), np.nan, clopper_pearson(self.value, self.n_clips))
+        return np.where((self.error < ROUNDING) | (slope < ROUNDING), exact, ends)
 
     def columns(self, name: str) -> dict:
         """The value and its interval as `name`, `name`_low and `name`_high: of a row, or the columns of a table."""

@@ -113,9 +113,9 @@ class TestTheChange:
     def test_holds_the_scores_of_both_and_their_difference(self):
         before = drawn_predictions(800, 4.0)
         after = scaled(before, 4.0)
-        table = calibration_change(before, after, speakers_of(before), bootstrap=300)
+        table = calibration_change(before, after, speakers_of(before))
         for name, predictions in (("before", before), ("after", after)):
-            assert table.loc[name, "ece"] == pytest.approx(score(predictions, bootstrap=10)["ece"])
+            assert table.loc[name, "ece"] == pytest.approx(score(predictions)["ece"])
             truth = decisions(predictions)["truth_probability"].clip(lower=1e-8)
             assert table.loc[name, "log_loss"] == pytest.approx(-np.log(truth).mean(), rel=1e-6)
         for name in ("ece", "log_loss", "confidence", "accuracy"):
@@ -127,7 +127,7 @@ class TestTheChange:
 
     def test_of_nothing_is_nothing(self):
         before = drawn_predictions(100)
-        table = calibration_change(before, before.copy(), bootstrap=50)
+        table = calibration_change(before, before.copy())
         assert table.loc["change"].drop("interval_over").abs().max() == 0
         assert set(table["interval_over"]) == {"clips"}
 
@@ -135,7 +135,7 @@ class TestTheChange:
         held = []
         for seed in range(40):
             table = drawn_predictions(400, 1.0, seed)
-            row = calibration_change(table, table, bootstrap=100).loc["before"]
+            row = calibration_change(table, table).loc["before"]
             held.append(row["ece_low"] <= 0.005)  # it is 0
         assert np.mean(held) > 0.5
 
@@ -147,14 +147,17 @@ class TestTheChange:
 
 def test_the_reliability_table_adds_up_to_the_calibration_error():
     table = drawn_predictions(700, 3.0)
-    bins = reliability_table(table, speakers_of(table), bootstrap=200)
+    bins = reliability_table(table, speakers_of(table))
     decided = decisions(table)
     error = expected_calibration_error(decided["confidence"], decided["prediction"] == decided["truth"])
     gaps = (bins["accuracy"] - bins["confidence"]).abs()
     assert (gaps * bins["n"]).sum() / bins["n"].sum() == pytest.approx(error)
     assert bins["n"].sum() == 700
     assert ((bins["from"] < bins["confidence"]) & (bins["confidence"] <= bins["to"] + 1e-12)).all()
-    assert ((bins["accuracy_low"] <= bins["accuracy"]) & (bins["accuracy"] <= bins["accuracy_high"])).all()
+    # A bin of one speaker's answers has no interval.
+    known = bins.dropna()
+    assert len(known) >= 8
+    assert ((known["accuracy_low"] <= known["accuracy"]) & (known["accuracy"] <= known["accuracy_high"])).all()
 
 
 class TestCoverage:
@@ -167,7 +170,7 @@ class TestCoverage:
 
     def test_is_the_accuracy_of_the_surest(self):
         table = self.table([0.6, 0.9, 0.7, 0.8], [False, True, True, False])
-        curve = coverage_curve(table, bootstrap=20)
+        curve = coverage_curve(table)
         assert curve["coverage"].tolist() == [0.25, 0.5, 0.75, 1.0]
         assert curve["confidence"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6])
         assert curve["accuracy"].tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
@@ -177,28 +180,27 @@ class TestCoverage:
     def test_of_equally_confident_answers_is_that_of_chance_in_any_order(self):
         table = self.table([0.7] * 6, [True, True, True, False, False, False])
         for rows in (table, table[::-1]):
-            curve = coverage_curve(rows, bootstrap=5)
+            curve = coverage_curve(rows)
             assert curve["accuracy"].tolist() == pytest.approx([0.5] * 6) == curve["random"].tolist()
 
-    def test_intervals_are_those_of_the_plain_loop_over_speakers(self):
-        table = drawn_predictions(240)
+    def test_intervals_are_those_of_the_accuracy_of_the_clips_that_are_kept(self):
+        """The threshold of confidence varies little, so that they are close to those of a fixed set of clips."""
+        table = drawn_predictions(480)
         speakers = np.array(speakers_of(table))
-        curve = coverage_curve(table, speakers, bootstrap=1500).iloc[[59, 119, 239]]
-        assert (curve["accuracy_low"] < curve["accuracy"]).all() and (curve["accuracy"] < curve["accuracy_high"]).all()
-        rng, accuracies = np.random.default_rng(1), []
-        for _ in range(600):
-            rows = np.concatenate([np.flatnonzero(speakers == f"s{i}") for i in rng.integers(12, size=12)])
-            decided = decisions(table.iloc[rows]).sort_values("confidence", ascending=False, kind="stable")
-            right = (decided["prediction"] == decided["truth"]).to_numpy()
-            accuracies.append((right.cumsum() / np.arange(1, len(right) + 1))[[59, 119, 239]])
-        low, high = np.percentile(accuracies, [2.5, 97.5], axis=0)
-        np.testing.assert_allclose(curve["accuracy_low"], low, atol=0.03)
-        np.testing.assert_allclose(curve["accuracy_high"], high, atol=0.03)
+        curve = coverage_curve(table, speakers)
+        known = curve.dropna()
+        assert len(known) > 470 and (known["accuracy_low"] <= known["accuracy"]).all()
+        assert (known["accuracy"] <= known["accuracy_high"]).all()
+        order = decisions(table)["confidence"].sort_values(ascending=False, kind="stable").index
+        for kept in (240, 480):
+            alone, row = score(table.loc[order[:kept]], speakers[order[:kept]]), curve.iloc[kept - 1]
+            assert row["accuracy_low"] == pytest.approx(alone["accuracy_low"], abs=0.02)
+            assert row["accuracy_high"] == pytest.approx(alone["accuracy_high"], abs=0.02)
 
     def test_repeating_the_answers_under_another_seed_narrows_nothing(self):
         table = drawn_predictions(100)
         twice = pd.concat([table, table], ignore_index=True)
         # Half of the clips, in both tables.
-        rows = coverage_curve(table, bootstrap=2000).iloc[49], coverage_curve(twice, bootstrap=2000).iloc[99]
+        rows = coverage_curve(table).iloc[49], coverage_curve(twice).iloc[99]
         widths = [row["accuracy_high"] - row["accuracy_low"] for row in rows]
         assert widths[1] == pytest.approx(widths[0], rel=0.05)

@@ -85,22 +85,22 @@ def tone(seconds, rate=RATE):
 
 def reliability_tables(n=400, sharpness=4.0):
     before = drawn_predictions(n, sharpness)
-    return [reliability_table(table, speakers_of(table), bootstrap=50) for table in (before, scaled(before, sharpness))]
+    return [reliability_table(table, speakers_of(table)) for table in (before, scaled(before, sharpness))]
 
 
 def curve_table(n=300):
-    return coverage_curve(drawn_predictions(n), bootstrap=50)
+    return coverage_curve(drawn_predictions(n))
 
 
 def comparison_table(n=4, name="model "):
     first, second, speaker_of = two_models()
     tables = {f"{name}{i}": second if i == 1 else first for i in range(n)}
-    return compare_all(tables, speaker_of, bootstrap=500)
+    return compare_all(tables, speaker_of)
 
 
 def pairs_table(n=200):
     predictions = drawn_predictions(n)
-    return confused_pairs(predictions, speakers_of(predictions), bootstrap=50)
+    return confused_pairs(predictions, speakers_of(predictions))
 
 
 def hostile_clips():
@@ -348,7 +348,7 @@ def test_reliability_counts_every_clip_once_and_states_the_error_of_metrics(sad,
     # The upper bars stand on the lower ones.
     assert sum(patch.get_height() for patch in right.patches) == len(sad)
     stated = float(left.get_title(loc="left").rpartition(" ")[2])
-    assert stated == pytest.approx(metrics.score(table, bootstrap=1)["ece"], abs=6e-4)
+    assert stated == pytest.approx(metrics.score(table)["ece"], abs=6e-4)
 
 
 def test_scores_by_group_has_the_best_group_on_top_with_its_number_of_clips():
@@ -392,7 +392,7 @@ def test_feature_heatmap_is_in_standard_deviations_from_the_mean_of_all_clips():
 
 def test_temperature_reliability_names_both_calibration_errors():
     before = drawn_predictions(400, 4.0)
-    errors = [metrics.score(table, bootstrap=2)["ece"] for table in (before, scaled(before, 4.0))]
+    errors = [metrics.score(table)["ece"] for table in (before, scaled(before, 4.0))]
     figure = plots.temperature_reliability(*reliability_tables())
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [
@@ -424,7 +424,7 @@ def test_significant_differences_are_filled_and_the_largest_is_on_top():
 
 def test_confused_pairs_are_in_the_colour_of_the_truth_and_the_most_frequent_is_on_top():
     predictions = make_predictions([0] * 4 + [1] * 4, [1, 1, 1, 0, 2, 1, 1, 1])
-    [axes] = plots.confused_pairs(confused_pairs(predictions, bootstrap=50)).axes
+    [axes] = plots.confused_pairs(confused_pairs(predictions)).axes
     assert row_names(axes) == ["neutral → calm (3 of 4)", "calm → happy (1 of 4)"]
     dots = axes.collections[-1]
     assert dots.get_offsets()[:, 0].tolist() == pytest.approx([75, 25])

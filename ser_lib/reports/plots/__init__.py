@@ -27,6 +27,7 @@ from ser_lib.reports.plots.sound import emotion_gallery, occlusion
 from ser_lib.reports.plots.studies import (
     claims_ladder,
     condition_points,
+    coverage_of_intervals,
     cross_corpus_heatmap,
     honest_and_leaky,
     noise_curves,

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -215,4 +217,36 @@ def condition_points(table: pd.DataFrame) -> Figure:
         name_rows(axes, [*part["condition"], "clean, whole clips"], "condition")
         axes.set(title=name, xlim=(0, 1))
     grid[-1, 0].set_xlabel(f"UAR, 95 % interval (dashed: chance, {chance:.2f})")
+    return figure
+
+
+@picture
+def coverage_of_intervals(table: pd.DataFrame) -> Figure:
+    """How often 95 % intervals held the true score in simulation, for each test and true score; shaded: 94 to 96 %.
+
+    Args:
+        table: as `scripts/simulate_coverage.py` writes it. Shown is the mean over how far speakers differ.
+    """
+    tests = list(dict.fromkeys(table["test"]))
+    figure, panels = new_figure(
+        "How often a 95 % interval held the true score, by the speakers tested",
+        2.0 + 0.3 * len(tests),
+        columns=2,
+        sharey=True,
+    )
+    aims = sorted(table["aim"].unique())
+    shades = [to_hex(plt.get_cmap("cividis")(place)) for place in np.linspace(0, 0.95, len(aims))]
+    for axes, (score, title) in zip(panels, {"uar": "UAR", "accuracy": "accuracy"}.items(), strict=True):
+        axes.axvspan(94, 96, color="#e6e8ec", zorder=0)
+        axes.axvline(95, **REFERENCE)
+        part = table[table["score"] == score]
+        for number, aim in enumerate(aims):
+            covered = 100 * part[part["aim"] == aim].groupby("test", sort=False)["coverage"].mean().reindex(tests)
+            style = {"marker": "osD^vP"[number % 6], "ms": 4.5, "ls": "", "color": shades[number]}
+            axes.plot(covered, np.arange(len(tests)) + 0.1 * (number - (len(aims) - 1) / 2), label=f"{aim:g}", **style)
+        axes.set(xlabel="intervals that held the true score (%)", xlim=(90, 100), title=title)
+    name_rows(panels[1], tests, "", 7.5)
+    name_rows(panels[0], tests, "speakers tested", 7.5)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="true score near", loc="outside lower center", ncols=len(aims))
     return figure
