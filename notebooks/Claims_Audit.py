@@ -259,15 +259,17 @@ print(f"{run.recipe.name}: {len(tested)} test clips of {tested['speaker'].nuniqu
 before = run_analysis.test_predictions(run)
 validation = run_analysis.validation_predictions(run, data_dir=data_dir, progress=False)
 after = calibration.calibrated(before, validation)
-reliability = [calibration.reliability_table(table, tested["speaker"]) for table in (run.predictions, after)]
+reliability = [
+    calibration.reliability_table(table, tested["speaker"], tested["corpus"]) for table in (run.predictions, after)
+]
 display(plots.temperature_reliability(*reliability))
-calibration.calibration_change(run.predictions, after, tested["speaker"]).round(3)
+calibration.calibration_change(run.predictions, after, tested["speaker"], tested["corpus"]).round(3)
 
 # %% [markdown]
 # **Is it more accurate where it is confident?** Accuracy when the least confident predictions are left out.
 
 # %%
-plots.coverage(calibration.coverage_curve(run.predictions, tested["speaker"]))
+plots.coverage(calibration.coverage_curve(run.predictions, tested["speaker"], tested["corpus"]))
 
 # %% [markdown]
 # **For whom does it work?** UAR by sex, speaker, sentence and intensity, where they are known.
@@ -283,11 +285,11 @@ for attribute in dict.fromkeys(groups.index.get_level_values(0)):
 # **Which emotions does it confuse?**
 
 # %%
-plots.confused_pairs(comparison.confused_pairs(run.predictions, tested["speaker"]))
+plots.confused_pairs(comparison.confused_pairs(run.predictions, tested["speaker"], tested["corpus"]))
 
 # %% [markdown]
-# **Is one run better than another?** Compared in pairs, on the same test clips: each resample holds the same speakers for
-# both runs. The p values are corrected for the number of pairs (Holm).
+# **Is one run better than another?** Compared in pairs, on the same test clips: a t test over the speakers
+# of both runs. The p values are corrected for the number of pairs (Holm).
 
 # %%
 comparable = claims.comparable_groups(honest)

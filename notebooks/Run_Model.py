@@ -51,7 +51,8 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
     drive.mount("/content/drive")
 
 # %%
-from ser_lib.evaluation import metrics
+from ser_lib.corpora.votes import votes_of
+from ser_lib.evaluation import listeners, metrics
 from ser_lib.inference import explain
 from ser_lib.inference.predict import predict
 from ser_lib.inference.run import load_run, run_folder
@@ -105,7 +106,7 @@ plots.probability_plot(predictions.sample(min(12, len(predictions)), random_stat
 # dashed line, the model is overconfident.
 
 # %%
-plots.reliability(predictions, tested["speaker"])
+plots.reliability(predictions, tested["speaker"], tested["corpus"])
 
 # %% [markdown]
 # ## Ten wrong answers with the highest confidence
@@ -127,17 +128,40 @@ decisions.sample(min(10, len(decisions)), random_state=seed)[columns].round(3)
 # %% [markdown]
 # ## Scores by speaker and sex
 #
-# The mean over all speakers hides speakers for whom the model fails. Intervals are 95 % intervals over each group's
-# clips.
+# The mean over all speakers hides speakers for whom the model fails. The 95 % interval of a speaker is over this
+# speaker's clips, that of a sex over its speakers; there is none with fewer than four of them.
 
 # %%
-chance = metrics.chance_level(len(run.emotions))
+chance = metrics.chance_level(tested["emotion"].nunique())
 by_speaker = metrics.by_group(predictions, tested["speaker"]).rename_axis("speaker")
 plots.scores_by_group(by_speaker, "UAR by speaker", chance)
 
 # %%
-by_sex = metrics.by_group(predictions, tested["sex"], tested["speaker"]).rename_axis("sex")
+by_sex = metrics.by_group(predictions, tested["sex"], tested["speaker"], tested["corpus"]).rename_axis("sex")
 plots.scores_by_group(by_sex, "UAR by sex", chance)
+
+# %% [markdown]
+# ## Beside people
+#
+# For CREMA-D it is known what listeners heard in each clip, by the voice alone. They name the acted emotion less often
+# than one expects. *Of votes* is the mean share of a clip's votes that the model's answer got, and the Jensen-Shannon
+# distance lies between the model's probabilities and the votes: 0 equal, 1 disjoint.
+
+# %%
+people = listeners.beside_listeners(predictions, votes_of(tested), tested["speaker"])
+plots.model_and_people(people) if len(people) else "Not shown: no votes of listeners are known for these clips."
+
+# %%
+people.round(3)
+
+# %% [markdown]
+# ## Twenty labels to doubt
+#
+# The test clips that their own label fits least. Listen to them: the label may be wrong, the actor unclear, or the
+# model mistaken. The list needs cleanlab: `pip install "ser-lib[labels]"`.
+
+# %%
+show.doubtful_labels(run, data_dir)
 
 # %% [markdown]
 # ## Your own voice

@@ -12,11 +12,14 @@ import yaml
 from torch import nn
 
 from ser_lib.audio import reading
+from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
 from ser_lib.corpora import CORPORA
+from ser_lib.evaluation.doubtful_labels import doubtful_labels as doubtful_labels_of
 from ser_lib.inference.run import Run
 from ser_lib.protocols.leak_audit import red_leaks
 from ser_lib.recipes import Recipe
+from ser_lib.recipes.inputs import clips_of
 from ser_lib.reports import plots
 
 
@@ -132,6 +135,21 @@ def model_size(run: Run) -> pd.DataFrame:
         "device": run.environment["device"],
     }
     return pd.DataFrame({"": rows})
+
+
+def doubtful_labels(run: Run, data_dir: str | Path | None = None, n: int = 20) -> pd.DataFrame | Html:
+    """The test clips that their own label fits least, with the files to listen to; a sentence where that cannot be had.
+
+    Args:
+        data_dir: see `load_clips`.
+    """
+    try:
+        table = doubtful_labels_of(run.predictions, n)
+        clips = clips_of(run.recipe, run.protocol, data_dir, progress=False)
+    except SerError as error:
+        return Html(f"<p>Not shown: {html.escape(str(error))}</p>")
+    paths = clips.set_index("clip_id")["path"].reindex(table.index)
+    return table.round(3).assign(file=[short_path(Path(path)) if isinstance(path, str) else "" for path in paths])
 
 
 def layer_weights(run: Run) -> pd.DataFrame | None:

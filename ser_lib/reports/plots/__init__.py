@@ -18,6 +18,7 @@ from ser_lib.reports.plots.data import (
 from ser_lib.reports.plots.predictions import (
     confused_pairs,
     confusion_matrices,
+    model_and_people,
     paired_differences,
     probability_by_truth,
     probability_plot,

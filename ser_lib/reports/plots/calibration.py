@@ -26,16 +26,18 @@ def _reliability_panel(axes, table: pd.DataFrame, title: str) -> None:
 
 
 @picture
-def reliability(predictions: pd.DataFrame, speakers: Sequence[str] | None = None) -> Figure:
+def reliability(
+    predictions: pd.DataFrame, speakers: Sequence[str] | None = None, corpora: Sequence[str] | None = None
+) -> Figure:
     """Accuracy against confidence (the highest probability) in equal bins, and the number of clips of each bin.
 
     Args:
-        speakers: as `ser_lib.evaluation.calibration.reliability_table` takes them.
+        speakers, corpora: as `ser_lib.evaluation.calibration.reliability_table` takes them.
     """
     answers = decisions(predictions)
     correct = answers["truth"] == answers["prediction"]
     figure, (left, right) = new_figure("Accuracy by confidence", 3.3, columns=2)
-    _reliability_panel(left, reliability_table(predictions, speakers), "")
+    _reliability_panel(left, reliability_table(predictions, speakers, corpora), "")
     confidence = [answers.loc[correct, "confidence"], answers.loc[~correct, "confidence"]]
     right.hist(confidence, np.linspace(0, 1, ECE_BINS + 1), stacked=True, color=[ACCENT, "#d5dae3"])
     right.set(title="correct (dark) and wrong (light) clips", xlabel="confidence", ylabel="clips", xlim=(0, 1))

@@ -156,3 +156,23 @@ def paired_differences(comparisons: pd.DataFrame) -> Figure:
     note = "filled: p < 0.05 after Holm's correction for the number of pairs · hollow: p ≥ 0.05"
     figure.supxlabel(note, fontsize=8, color=SOFT)
     return figure
+
+
+@picture
+def model_and_people(table: pd.DataFrame) -> Figure:
+    """How often the model and listeners name the acted emotion in the same clips, by emotion, with intervals.
+
+    Args:
+        table: at least one row, as `ser_lib.evaluation.listeners.beside_listeners` returns it.
+    """
+    figure, axes = new_figure("The acted emotion, as the model and as listeners name it", 1.7 + 0.4 * len(table))
+    rows = np.arange(len(table))
+    for name, offset, colour, marker in (("model", -0.14, ACCENT, "o"), ("people", 0.14, COLOURS["surprise"], "D")):
+        interval_dots(axes, rows + offset, table, name, colour, marker, label=name)
+    notes = [f"{row.soft_accuracy:.2f} of votes, distance {row.distance:.2f}" for row in table.itertuples()]
+    row_notes(axes, notes)
+    name_rows(axes, [f"{name} ({n:,})" for name, n in table["clips"].items()], "acted emotion (clips)")
+    label = "share that names the acted emotion: of clips (model), of votes (people); 95 % interval"
+    axes.set(xlabel=label, xlim=(0, 1))
+    legend_below(figure, 2)
+    return figure
