@@ -27,7 +27,7 @@ from ser_lib.audio import reading
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import known_corpus, label
 from ser_lib.corpora.labels import EMOTIONS
-from ser_lib.evaluation.results import KEY, read_results
+from ser_lib.evaluation.results import KEY, read_results, score_cell
 from ser_lib.inference.model_card import NOT_FOR, describe_score
 from ser_lib.inference.predict import predict
 from ser_lib.inference.predictor import LONG_SECONDS, Predictor
@@ -215,7 +215,7 @@ def _score_under_speaker(run: Run) -> str:
     rows = table[(table[KEY] == key).all(axis=1)]
     if rows.empty:
         return ""
-    return f"UAR {describe_score(rows.iloc[0], 'uar')}"
+    return f"UAR {score_cell(rows.iloc[0], 'uar')}"
 
 
 def render(part: str, *values: object) -> str:

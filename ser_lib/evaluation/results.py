@@ -45,11 +45,6 @@ def results_path(reports_dir: str | Path | None = None) -> Path:
     return (Path(reports_dir) if reports_dir else project_dir() / "reports") / "results.csv"
 
 
-def result_rows(runs: Sequence[Run]) -> pd.DataFrame:
-    """The rows of one experiment, run with one seed or several: see `rows_of`."""
-    return rows_of(stored_predictions.collect(runs))
-
-
 def rows_of(stored: StoredPredictions) -> pd.DataFrame:
     """The rows of one experiment: all test clips, then each corpus where there are several.
 

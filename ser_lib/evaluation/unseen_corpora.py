@@ -1,6 +1,7 @@
 """Score a finished run on clips that it was not trained on: another corpus, or recordings of the user.
 
-table = score_on(load_run("runs/ravdess-whisper-logistic/speaker/0"), load_clips(["savee", "tess"]))
+predictions = collect_on(load_run("runs/ravdess-whisper-logistic/speaker/0"), load_clips(["savee", "tess"]))
+table = scores_of(predictions)                               # recall of each emotion, and UAR
 """
 
 import logging
@@ -61,17 +62,6 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
     return predictions[(answers["error"] == "").to_numpy()].reset_index(drop=True)
 
 
-def score_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
-    """UAR and recall of each emotion with intervals: first of the run's own test clips, then of each corpus of `clips`.
-
-    Returns:
-        `COLUMNS`, one row a corpus and emotion, and one "all" whose recall is the UAR. Intervals are 95 %, as of
-        `metrics.score`; taken_for is the most frequent wrong prediction, taken_for_share its share of
-        the clips. The run's own corpora, with the predictions of all folds, are named `OWN_TEST_CLIPS` and their names.
-    """
-    return scores_of(collect_on(run, clips, fold, progress))
-
-
 def collect_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> StoredPredictions:
     """The run's predictions of its own test clips and of other corpora, as a file of `reports/predictions/unseen/`."""
     own = stored_predictions.collect([run])
@@ -99,7 +89,13 @@ def collect_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: boo
 
 
 def scores_of(stored: StoredPredictions) -> pd.DataFrame:
-    """The table of `score_on`, from the predictions alone."""
+    """UAR and recall of each emotion with intervals: first of the run's own test clips, then of each unseen corpus.
+
+    Returns:
+        `COLUMNS`, one row a corpus and emotion, and one "all" whose recall is the UAR. Intervals are 95 %, as of
+        `metrics.score`; taken_for is the most frequent wrong prediction, taken_for_share its share of the clips. The
+        run's own corpora, with the predictions of all folds, are named `OWN_TEST_CLIPS` and their names.
+    """
     facts, labels = stored.facts, stored.facts.corpus_labels
     own = [name for name in labels if name not in facts.unseen]
     groups = {OWN_TEST_CLIPS + "+".join(labels[name] for name in own): own}
@@ -155,7 +151,7 @@ def read_scores(path: Path) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table of `score_on` as Markdown, one table a run: emotions in rows, corpora in columns."""
+    """The table of `scores_of` as Markdown, one table a run: emotions in rows, corpora in columns."""
     runs = [rows for _, rows in table.groupby(["recipe", "variant", "encoder"], sort=False)]
     if len(runs) > 1:
         return "\n\n".join(map(markdown, runs))

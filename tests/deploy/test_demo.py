@@ -21,7 +21,7 @@ from ser_lib import cli
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.deploy import demo
-from ser_lib.evaluation import results
+from ser_lib.evaluation import results, stored_predictions
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.training import experiment
@@ -101,10 +101,10 @@ class TestAboutTheModel:
         assert "another model" not in text
 
     def test_score_of_the_same_recipe_under_speaker_is_shown_instead(self, leaking, monkeypatch):
-        row = results.result_rows([leaking]).assign(uar=0.123, uar_low=0.1, uar_high=0.2)
+        row = results.rows_of(stored_predictions.collect([leaking])).assign(uar=0.123, uar_low=0.1, uar_high=0.2)
         others = [row.assign(uar=0.9, **{key: "another"}) for key in results.KEY]
         monkeypatch.setattr(demo, "read_results", lambda: pd.concat([*others, row]))
-        assert "another model reached UAR 0.123 (95 % CI 0.100 to 0.200)†" in about(leaking)
+        assert "another model reached UAR 0.123 (0.100–0.200)" in about(leaking)
 
     def test_names_are_escaped(self, run):
         named = dataclasses.replace(run, split=run.split.assign(corpus="<b onclick=x>&"))

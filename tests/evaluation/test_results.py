@@ -13,8 +13,8 @@ from ser_lib.evaluation.results import (
     markdown,
     read_results,
     remarks,
-    result_rows,
     results_path,
+    rows_of,
     score_cell,
     write_into_readme,
 )
@@ -56,6 +56,10 @@ def made_run(clips, seed=0, accuracy=0.7, overrides=(), expected=None, name="dem
             },
         },
     )
+
+
+def result_rows(runs):
+    return rows_of(stored_predictions.collect(runs))
 
 
 @pytest.fixture

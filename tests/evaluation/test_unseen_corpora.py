@@ -105,7 +105,7 @@ def known_answers(monkeypatch):
 
 
 def test_recall_and_what_is_taken_for_what(run, known_answers):
-    table = unseen_corpora.score_on(run, known_answers)
+    table = unseen_corpora.scores_of(unseen_corpora.collect_on(run, known_answers))
     assert list(table.columns) == unseen_corpora.COLUMNS
     test_rows = table[table["corpus"] == "own test clips: sample"]
     assert test_rows["recall"].iloc[0] == pytest.approx(run.metrics["overall"]["uar"])

@@ -17,7 +17,8 @@ from tiny import tiny_checkpoint
 from ser_lib.audio.reading import prepare
 from ser_lib.cli import main
 from ser_lib.common.errors import SerError
-from ser_lib.evaluation.results import result_rows
+from ser_lib.evaluation.results import rows_of
+from ser_lib.evaluation.stored_predictions import collect
 from ser_lib.inference.run import load_run, model_folder, run_folder
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
@@ -298,7 +299,7 @@ def test_an_override_that_the_model_never_reads_is_refused(tones, tmp_path):
 
 def test_the_row_of_results_names_the_encoder_and_no_path(tones, tmp_path):
     run = train(tmp_path, FROZEN_NAME, "whisper")
-    row = result_rows([run]).iloc[0]
+    row = rows_of(collect([run])).iloc[0]
     assert row["encoder"] == "whisper"
     assert "input.encoder" not in row["variant"] and str(tmp_path) not in row.to_csv()
     # The title names wav2vec2: whoever reads the card is told.
