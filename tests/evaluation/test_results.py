@@ -18,6 +18,7 @@ from ser_lib.evaluation.results import (
     score_cell,
     write_into_readme,
 )
+from ser_lib.evaluation.stored_predictions import collect
 from ser_lib.inference.run import Run
 from ser_lib.protocols.leak_audit import audit
 from ser_lib.protocols.splits import make_split
@@ -59,7 +60,7 @@ def made_run(clips, seed=0, accuracy=0.7, overrides=(), expected=None, name="dem
 
 
 def result_rows(runs):
-    return rows_of(stored_predictions.collect(runs))
+    return rows_of(collect(runs))
 
 
 @pytest.fixture
