@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -222,10 +223,14 @@ def store(runs: Sequence[Run], reports_dir: str | Path | None = None) -> Path:
         SerError: as `collect`, or the file holds a seed of other settings or with other numbers of clips.
     """
     new = collect(runs)
-    path = predictions_dir(reports_dir) / new.facts.file_name
-    if path.is_file():
-        new = merged(read(path), new, path)
-    write(new, path)
+    folder = predictions_dir(reports_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / new.facts.file_name
+    # Two processes may add a seed each to the same file.
+    with FileLock(folder.with_name(".predictions.lock")):
+        if path.is_file():
+            new = merged(read(path), new, path)
+        write(new, path)
     return path
 
 

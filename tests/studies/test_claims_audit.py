@@ -28,7 +28,7 @@ def page(folder):
 @pytest.mark.notebook
 class TestThePage:
     def test_stands_alone_and_is_small(self, folder, page):
-        assert {path.name for path in folder.iterdir()} - {".results.lock"} == {
+        assert {path.name for path in folder.iterdir()} - {".results.lock", ".predictions.lock"} == {
             "Claims_Audit.html",
             "index.html",
             "results.csv",
