@@ -86,7 +86,10 @@ class TestAboutTheModel:
     def test_score_stands_beside_its_protocol_and_interval(self, run):
         overall = run.metrics["overall"]
         text = about(run)
-        assert f"{overall['uar']:.3f} 95 % CI {overall['uar_low']:.3f} to {overall['uar_high']:.3f}†" in text
+        assert (
+            f"{overall['uar']:.3f} 95 % CI {overall['uar_low']:.3f} to {overall['uar_high']:.3f} UAR" in text
+            and "†" not in text
+        )
         assert "Protocol speaker : k folds, no speaker in both" in text and "would score 0.333" in text
         assert "Deciding anything about a person" in text
 
@@ -104,7 +107,7 @@ class TestAboutTheModel:
         row = results.result_rows([leaking]).assign(uar=0.123, uar_low=0.1, uar_high=0.2)
         others = [row.assign(uar=0.9, **{key: "another"}) for key in results.KEY]
         monkeypatch.setattr(demo, "read_results", lambda: pd.concat([*others, row]))
-        assert "another model reached UAR 0.123 (95 % CI 0.100 to 0.200)†" in about(leaking)
+        assert "another model reached UAR 0.123 (95 % CI 0.100 to 0.200)" in about(leaking)
 
     def test_names_are_escaped(self, run):
         named = dataclasses.replace(run, split=run.split.assign(corpus="<b onclick=x>&"))
