@@ -1,8 +1,8 @@
 """Measure by simulation how often 95 % intervals hold the true score: reports/coverage.csv, its picture, and how often a
 comparison tells equal models apart: reports/false_alarms.csv.
 
-    python scripts/simulate_coverage.py                 # about ten minutes on two cores
-    python scripts/simulate_coverage.py --trials 100    # a rough picture in half a minute
+    python scripts/simulate_coverage.py                 # a few minutes on two cores
+    python scripts/simulate_coverage.py --trials 100    # a rough picture in seconds
 
 A trial draws speakers, and their right and wrong answers, and computes the interval as `ser_lib.evaluation.metrics.score`
 does. The true score is that of all speakers who could have been drawn. On the logit scale, speakers differ by a normal
@@ -42,6 +42,7 @@ POOLED = (
     (("RAVDESS", 24), ("SAVEE", 4)),
     (("RAVDESS", 24), ("SAVEE", 4), ("CREMA-D", 91)),
 )
+AT_ONCE = 200  # trials
 # Points between which a normal variable is equally likely, to take means over speakers.
 NORMAL = norm.ppf((np.arange(400) + 0.5) / 400)
 
@@ -59,9 +60,9 @@ class Design(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """Answers of one trial, a row a speaker."""
+    """Answers of several trials, a row a speaker."""
 
-    right: np.ndarray  # (n_speakers, n_emotions)
+    right: np.ndarray  # (n_speakers, n_trials, n_emotions)
     clips: np.ndarray  # (n_speakers, n_emotions)
     corpus: np.ndarray  # (n_speakers,)
 
@@ -74,7 +75,7 @@ def levels(design: Design) -> list[np.ndarray]:
     return [middle + apart[i] + np.linspace(-0.5, 0.5, len(CLIPS[name])) for i, (name, _) in enumerate(design.corpora)]
 
 
-def draw(design: Design, means: Sequence[np.ndarray], rng: np.random.Generator) -> Drawn:
+def draw(design: Design, means: Sequence[np.ndarray], n_trials: int, rng: np.random.Generator) -> Drawn:
     """Draw speakers of each corpus, and how many clips of each emotion are right. Corpora share their first emotions.
 
     Args:
@@ -83,12 +84,12 @@ def draw(design: Design, means: Sequence[np.ndarray], rng: np.random.Generator) 
     n_emotions = max(len(CLIPS[name]) for name, _ in design.corpora)
     parts = []
     for (name, n_speakers), level in zip(design.corpora, means, strict=True):
-        speaker = design.spread * rng.standard_normal((n_speakers, 1))
-        cells = SPREAD_OF_CELLS * rng.standard_normal((n_speakers, len(level)))
+        speaker = design.spread * rng.standard_normal((n_speakers, n_trials, 1))
+        cells = SPREAD_OF_CELLS * rng.standard_normal((n_speakers, n_trials, len(level)))
         clips = np.tile(CLIPS[name], (n_speakers, 1))
-        right = rng.binomial(clips, expit(level + speaker + cells))
+        right = rng.binomial(clips[:, None], expit(level + speaker + cells))
         missing = ((0, 0), (0, n_emotions - len(level)))
-        parts.append((np.pad(right, missing), np.pad(clips, missing), np.full(n_speakers, name)))
+        parts.append((np.pad(right, ((0, 0), *missing)), np.pad(clips, missing), np.full(n_speakers, name)))
     return Drawn(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -105,19 +106,22 @@ def true_scores(design: Design) -> dict[str, float]:
 
 
 def estimate(drawn: Drawn) -> intervals.Estimate:
-    """The scores of one trial, as `metrics.score` estimates them; a wrong answer is the next emotion."""
-    n_speakers, n_emotions = drawn.right.shape
-    cells = np.zeros((n_speakers, n_emotions, n_emotions))
+    """The scores of each trial, as `metrics.score` estimates them, (n_trials, 3); a wrong answer is the next emotion."""
+    n_speakers, n_trials, n_emotions = drawn.right.shape
+    cells = np.zeros((n_speakers, n_trials, n_emotions, n_emotions))
     number = np.arange(n_emotions)
-    cells[:, number, number] = drawn.right
-    cells[:, number, (number + 1) % n_emotions] = drawn.clips - drawn.right
+    cells[..., number, number] = drawn.right
+    cells[..., number, (number + 1) % n_emotions] = drawn.clips[:, None] - drawn.right
     clips = drawn.clips.sum(axis=0)
     units = intervals.Units(np.arange(n_speakers).astype(str), drawn.corpus, "speakers")
     n_balanced = n_emotions**2 / (1 / clips).sum()
     is_tested = np.ones(n_emotions, dtype=bool)
-    columns = cells.reshape(n_speakers, -1)
-    n_clips = [clips.sum(), n_balanced, n_balanced]
-    return intervals.jackknife(units, columns, lambda sums: metrics.scores_of_cells(sums, is_tested), n_clips)
+
+    def scores(sums: np.ndarray) -> np.ndarray:
+        return metrics.scores_of_cells(sums, is_tested).reshape(-1, n_trials, len(metrics.SCORES))
+
+    # One call for all trials, each with its own columns.
+    return intervals.jackknife(units, cells.reshape(n_speakers, -1), scores, [clips.sum(), n_balanced, n_balanced])
 
 
 def coverage(design: Design, trials: int, seed: int = 0) -> pd.DataFrame:
@@ -132,10 +136,11 @@ def coverage(design: Design, trials: int, seed: int = 0) -> pd.DataFrame:
         true_scores(design),
     )
     means = levels(design)
-    ends = np.array([estimate(draw(design, means, rng)).interval[:, :2] for _ in range(trials)])  # (trials, 2, 2)
+    parts = [min(AT_ONCE, trials - start) for start in range(0, trials, AT_ONCE)]
+    ends = np.concatenate([estimate(draw(design, means, n, rng)).interval for n in parts], axis=1)  # (2, trials, 3)
     rows = []
     for number, name in enumerate(metrics.SCORES[:2]):
-        low, high = ends[:, 0, number], ends[:, 1, number]
+        low, high = ends[..., number]
         held = (low <= truth[name]) & (truth[name] <= high)
         row = {"test": design.label, "n_speakers": sum(n for _, n in design.corpora), "spread": design.spread}
         row |= {"score": name, "aim": design.score, "true_score": truth[name], "trials": trials}
@@ -179,7 +184,7 @@ def designs() -> list[Design]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=1000, help="of each design (default: %(default)s)")
+    parser.add_argument("--trials", type=int, default=2000, help="of each design (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: %(default)s)")
     parser.add_argument("--folder", default=project_dir() / "reports", help="where the files go")
     settings = parser.parse_args(arguments)
@@ -192,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with replacing(folder / "coverage.png") as part:
         part.write_bytes(plots.coverage_of_intervals(table).png())
     with ProcessPoolExecutor(settings.jobs) as pool:
-        tests = pd.DataFrame(pool.map(false_alarms, SPEAKERS[:-1], repeat(settings.trials)))
+        tests = pd.DataFrame(pool.map(false_alarms, SPEAKERS[:-1], repeat(settings.trials // 5)))
     with replacing(folder / "false_alarms.csv") as part:
         tests.to_csv(part, index=False)
     print(tests.to_string(index=False))

@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +73,8 @@ def compare_scores(run: Run, fold: int, folder: Path, data_dir: str | Path | Non
     answers = {name: table[run.emotions].idxmax(axis=1) for name, table in tables.items()}
     scores = {"clips": len(clips), "uar": difference["uar_first"], "uar_float32": difference["uar_second"]}
     for name in ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over"):
-        scores[name] = difference[name]
+        # JSON knows no NaN.
+        scores[name] = None if difference[name] != difference[name] else difference[name]
     return scores | {"same_answer": float((answers["int8"] == answers["float32"]).mean())}
 
 
@@ -86,7 +86,7 @@ def describe(settings: dict) -> str:
         return f"{sizes}. Its accuracy was not measured: {int8['not_measured']}."
     low, high = int8["uar_difference_low"], int8["uar_difference_high"]
     interval = "without an interval, as too few speakers are tested"
-    if not isnan(low):
+    if low is not None:
         interval = f"95 % CI {low:+.3f} to {high:+.3f}, over {int8['interval_over']}"
     return (
         f"{sizes}. On the {int8['clips']} test clips of fold {settings['fold']} UAR is {int8['uar']:.3f}, and "

@@ -106,7 +106,7 @@ def table_of(mechanism: str, clips: pd.DataFrame, conditions: list[Condition]) -
 
 
 def difference(
-    leaky: pd.DataFrame, honest: pd.DataFrame, speaker_of: pd.Series, corpus_of: pd.Series
+    leaky: pd.DataFrame, honest: pd.DataFrame, speaker_of: pd.Series | None, corpus_of: pd.Series | None = None
 ) -> dict[str, float]:
     """Points of UAR between two predictions tables with a 95 % interval, paired over speakers; NaN with too few."""
     both, _ = paired_scores(leaky, honest, speaker_of, corpus_of)

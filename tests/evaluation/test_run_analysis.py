@@ -108,7 +108,7 @@ def test_runs_are_compared_with_the_speakers_of_their_splits(made):
     row = compare_runs({"good": runs["good"], "poor": runs["poor"]}).iloc[0]
     scores = [runs[name].metrics["overall"]["uar"] for name in ("good", "poor")]
     assert row["uar_difference"] == pytest.approx(scores[0] - scores[1])
-    assert (row["test_speakers"], row["interval_over"]) == (6, "clips")
+    assert (row["test_speakers"], row["interval_over"]) == (6, "speakers")
 
 
 def test_the_spread_over_seeds_is_that_of_the_scores(made):

@@ -291,7 +291,9 @@ class TestEmbed:
             assert ThreadPoolExecutor(1).submit(torch.get_num_threads).result() == threads + 1
         finally:
             torch.set_num_threads(threads)
-        assert 0 < np.abs(rounded - exact).max() < 0.05 * np.abs(exact).max()
+        # Encoders with few random weights enlarge rounding: to 1 or 2 % with AVX2 and AVX-512, which convert to float32
+        # and back, and to 16 % with the tiles of AMX. A wrong computation is off by about 100 %.
+        assert 0 < np.linalg.norm(rounded - exact) < 0.3 * np.linalg.norm(exact)
 
     @pytest.mark.parametrize("name", ["wav2vec2", "wav2vec2-layer-norm", "whisper"])
     def test_joins_the_windows_of_a_long_clip(self, loaded, folders, clips, name, monkeypatch):

@@ -236,7 +236,7 @@ class TestWorth:
         assert points["points"] == pytest.approx(100 * (1 - alone["uar"]))
         assert points["points_high"] == pytest.approx(100 * (1 - alone["uar_low"]), abs=3)
 
-    def test_it_draws_whole_speakers(self):
+    def test_it_is_over_whole_speakers(self):
         speaker_of = pd.Series({f"sample/{i}": f"sample-{i // 10}" for i in range(100)})
         table = pd.DataFrame({"clip_id": speaker_of.index, "truth": ["happy", "sad"] * 50})
         right = (np.arange(100) // 10) % 2 == 0  # whole speakers right or wrong
