@@ -161,7 +161,10 @@ def execute(base: Path, copy: Path, pages: list[str]) -> dict[str, list[dict]]:
     """Execute every step of some pages in a copy of the project; return the steps with their outcomes by page."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
     for name in listed:
-        if name.startswith(("ser_lib/", "notebooks/", "reports/results.csv", "reports/predictions/demo.")) or "/" not in name:
+        if (
+            name.startswith(("ser_lib/", "notebooks/", "reports/results.csv", "reports/predictions/demo."))
+            or "/" not in name
+        ):
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, copy / name)
     make_own_files(copy)

@@ -68,7 +68,7 @@ class Facts(_Strict):
     caveat: str  # of the recipe: what a reader of its scores must know
     runs: tuple[SeedFacts, ...]
     unseen: tuple[str, ...] = ()  # those of `corpora` that the run was not trained on, and answers for beside its own
-    answers: str = ""  # which model answers for the unseen corpora, such as "fold 0"
+    answers: str = ""  # which model answers for the unseen corpora, such as "the run's model"
 
     @property
     def corpus_labels(self) -> dict[str, str]:

@@ -29,7 +29,7 @@ COLUMNS = [
 TEXTS = ["caveat", "interval_over", "no_interval", "recall_by_speaker"]
 
 
-def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
+def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None, progress: bool = True) -> pd.DataFrame:
     """The run's predictions of clips: a table of clip_id, truth and one probability an emotion.
 
     Left out, with a warning: clips with the audio or the speaker of a training or validation clip, clips of emotions
@@ -38,8 +38,7 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
     Raises:
         SerError: no clip is left.
     """
-    learned = run.split if fold == "all" else run.split[run.split["fold"] == fold]
-    learned = learned[learned["subset"] != "test"]
+    learned = run.learned_from(fold)
     if "audio_hash" not in learned:
         text = "%s has no audio hashes: whether it learned from these clips under other names cannot be checked"
         logger.warning(text, run.folder)
@@ -62,7 +61,9 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
     return predictions[(answers["error"] == "").to_numpy()].reset_index(drop=True)
 
 
-def collect_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> StoredPredictions:
+def collect_on(
+    run: Run, clips: pd.DataFrame, fold: int | str | None = None, progress: bool = True
+) -> StoredPredictions:
     """The run's predictions of its own test clips and of other corpora, as a file of `reports/predictions/unseen/`."""
     own = stored_predictions.collect([run])
     predictions = predictions_on(run, clips, fold, progress)
@@ -81,7 +82,7 @@ def collect_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: boo
         update={
             "corpora": own.facts.corpora | {name: tuple(map(int, count)) for name, count in counts.items()},
             "unseen": unseen,
-            "answers": "all folds" if fold == "all" else f"fold {fold}",
+            "answers": {None: "the run's model", "all": "the models of all folds"}.get(fold, f"fold {fold}"),
         }
     )
     rows = about[stored_predictions.ABOUT].join(units)
