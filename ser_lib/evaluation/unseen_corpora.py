@@ -82,7 +82,7 @@ def collect_on(
         update={
             "corpora": own.facts.corpora | {name: tuple(map(int, count)) for name, count in counts.items()},
             "unseen": unseen,
-            "answers": {None: "the run's model", "all": "the models of all folds"}.get(fold, f"fold {fold}"),
+            "answers": "the run's model" if fold is None else f"the model of fold {fold}",
         }
     )
     rows = about[stored_predictions.ABOUT].join(units)
