@@ -87,8 +87,9 @@ def compare_boards(rows: list[dict], folder: Path) -> None:
     """Add to each row what a paired test on the same clips says of it and the best row of its leaderboard.
 
     Each row gets `tied`: True where no test tells it from the best, which is another row, False where the best is better;
-    None for the best itself, for controls, and where no test is possible: `why` is then the reason. And `smallest`, the
-    smallest difference in UAR that the speakers of the leaderboard can show, or None.
+    None for the best itself, for controls, and where no test is possible: `why` is then the reason, or `untested` where it
+    is that of all rows. And `smallest`, the smallest difference in UAR that the speakers of the leaderboard can show, or
+    None.
 
     Args:
         rows: as `leaderboard_row` returns them.
@@ -96,7 +97,7 @@ def compare_boards(rows: list[dict], folder: Path) -> None:
     """
     boards = defaultdict(list)
     for row in rows:
-        row |= {"tied": None, "why": "", "smallest": None}
+        row |= {"tied": None, "why": "", "untested": "", "smallest": None}
         if not row["control"] and (folder / row["predictions"]).is_file():
             boards[row["corpus"], row["board"]].append(row)
     for board in boards.values():
@@ -105,12 +106,18 @@ def compare_boards(rows: list[dict], folder: Path) -> None:
 
 
 def smallest_of(rows: list[dict]) -> dict[str, dict]:
-    """For each corpus the row that tells the smallest difference that its speakers can show: under `speaker` if possible.
+    """For each corpus a row that tells the smallest difference that its speakers can show, or why there is none.
+
+    It is of the protocol `speaker` where possible, and never of a random split.
 
     Args:
         rows: as `compare_boards` leaves them.
     """
-    honest = [row for row in rows if row["smallest"] and not getattr(row["protocol_facts"], "is_random", False)]
+    honest = [
+        row
+        for row in rows
+        if (row["smallest"] or row["untested"]) and not getattr(row["protocol_facts"], "is_random", False)
+    ]
     by_protocol = sorted(honest, key=lambda row: (row["board"][0] != DEFAULT_BOARD, row["board"]))
     # The first of each corpus counts.
     return {row["corpus"]: row for row in reversed(by_protocol)}
@@ -133,6 +140,11 @@ def _compare(board: list[dict], folder: Path) -> None:
         row["smallest"] = float(differences.median()) if len(differences) else None
         if row["predictions"] != table.index[0]:
             row |= {"tied": found["tied"], "why": found["why"] if found["tied"] is None else ""}
+    # A reason that holds for all rows, such as too few speakers, is one of the leaderboard.
+    reasons = {row["why"] for row in board if row["predictions"] != table.index[0]}
+    if len(reasons) == 1 and "" not in reasons:
+        for row in board:
+            row |= {"why": "", "untested": min(reasons)}
 
 
 def anchors_of(rows: list[dict]) -> list[dict]:

@@ -95,8 +95,9 @@ def test_rows_of_too_few_speakers_are_not_compared_and_say_why(tmp_path):
     for overrides in ([], ["training.epochs=200"]):
         results.add_runs([made_run(make_clips(speakers=2), 0, 0.7, overrides)], tmp_path)
     soup = BeautifulSoup(write_index(tmp_path).read_text(encoding="utf-8"), "html.parser")
-    assert "tie with" not in soup.text and soup.text.count("not compared with the best: ") == 1
-    assert "Shows differences" not in soup.text
+    assert "tie with" not in soup.text and "Shows differences" not in soup.text
+    assert "Shows no difference between models: sample has 2 speakers." in soup.text
+    assert "No test tells these rows apart: sample has 2 speakers." in soup.text
 
 
 def test_random_splits_stand_apart_and_red(soup_of):
