@@ -90,7 +90,18 @@ display(Markdown(claims.markdown(table)))
 
 # %%
 scores = ["accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high"]
-shown = ["protocol", "encoder", *scores, "n_train", "n_test", "test_speakers", "seeds"]
+shown = [
+    "protocol",
+    "encoder",
+    "stand_in_for",
+    *scores,
+    "n_train",
+    "n_test",
+    "test_speakers",
+    "seeds",
+    "reduced",
+    "part",
+]
 table.set_index(["recipe", "column"])[shown].map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell)
 
 # %% [markdown]
@@ -249,7 +260,7 @@ honest = {name: seeds[0] for (name, key), seeds in runs.items() if key == "new-s
 single = [run for run in honest.values() if len(run.corpora) == 1]
 run = max(single, key=lambda run: run.metrics["overall"]["test_speakers"])
 tested = run.test_clips()
-print(f"{run.recipe.name}: {len(tested)} test clips of {tested['speaker'].nunique()} speakers")
+print(f"{run.recipe.name}: {len(tested)} test clips of {tested['speaker'].nunique()} speakers.", *run.recipe.notices)
 
 # %% [markdown]
 # **Is it calibrated?** One temperature a fold, fitted on validation speakers, moves confidence towards accuracy and

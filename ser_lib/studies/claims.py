@@ -23,6 +23,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.evaluation import metrics
 from ser_lib.evaluation.results import add_runs, markdown_table, read_results, score_cell
+from ser_lib.evaluation.stored_predictions import own_recipe, stand_in_for
 from ser_lib.inference.run import Run, load_run, run_folder, runs_root
 from ser_lib.models import encoder_weights
 from ser_lib.protocols.leak_audit import red_leaks
@@ -296,17 +297,17 @@ def markdown(table: pd.DataFrame, heads: Sequence[str] | None = None) -> str:
     own: list[dict[str, str]] = []
     stand_ins: list[dict[str, str]] = []
     # Columns of one recipe that were measured with another encoder than the others are a row of their own.
-    for (name, encoder, stand_in_for), rows in table.groupby(["recipe", "encoder", "stand_in_for"], sort=False):
+    for (name, encoder, stated), rows in table.groupby(["recipe", "encoder", "stand_in_for"], sort=False):
         recipe, claim = load_recipe(name), claims[name]
         scores = {row.column: accuracy_cell(row) for row in rows.itertuples()}
         if has_no_copies(recipe) and "as-stated" in scores:
             scores["without-copies"] = "the same split"
         about = "; ".join([f"[`{name}`]({claim.source})", *filter(None, dict.fromkeys(rows["part"]))])
-        reads = f"`{encoder}`, stand-in for `{stand_in_for}`" if stand_in_for else f"`{encoder}`"
+        reads = f"`{encoder}`, stand-in for `{stated}`" if stated else f"`{encoder}`"
         cells = {"recipe": about, "encoder": reads, "claimed": f"{claim.accuracy:.3f}"}
         cells |= {title: scores.get(key, "—") for key, title in titles.items()}
         cells |= {"chance": chance_cell(rows), "people": human_accuracy(recipe)}
-        (stand_ins if stand_in_for else own).append(cells)
+        (stand_ins if stated else own).append(cells)
     sections = {"recipes, with what the source reads": own, "recipes, with a stand-in encoder": stand_ins}
     tables = [
         markdown_table([title, *heads[1:]], [[cells[head] for head in heads] for cells in rows])
@@ -353,6 +354,9 @@ def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | N
     # With as many digits as the table has, so that both are rounded alike.
     accuracy = {key: round(run.metrics["overall"]["accuracy"], 4) for key, run in runs.items()}
     sentences = []
+    recipe = next(iter(runs.values())).recipe
+    if stated := stand_in_for(recipe, own_recipe(recipe)):
+        sentences.append(f"Measured with {recipe.features_label} as a stand-in for {stated}")
     if "as-stated" in runs:
         text = (
             f"Claimed accuracy: {claimed_recipes()[name].accuracy:.3f}. Measured as stated: {accuracy['as-stated']:.3f}"

@@ -1,6 +1,7 @@
 """The claims, measured in every column, and their table, which reads only the results."""
 
 import shutil
+from dataclasses import replace
 
 import joblib
 import pandas as pd
@@ -113,6 +114,13 @@ def test_sentences_hold_numbers_of_the_runs_alone(measured, tones):
     share, accuracy = table.loc["copy in training", ["share", "accuracy"]]
     assert f". {share:.0%} of the test clips have a copy in training: the accuracy is {accuracy:.3f} on them" in text
     assert "As its notebook ran, 100% of the test clips have a copy in training. " in text  # it is fitted on them
+
+
+def test_sentences_begin_with_the_stand_in(measured):
+    run = measured[0]["tess-mfcc-gru", "new-speakers"][0]
+    stand_in = load_recipe("tess-wav2vec2-finetune", overrides=["input.encoder=somebody/whisper-base-encoder"])
+    text = claims.explain_difference("tess-wav2vec2-finetune", {"new-speakers": replace(run, recipe=stand_in)})
+    assert text == "Measured with somebody/whisper-base-encoder as a stand-in for facebook/wav2vec2-base."
 
 
 def test_copies_are_recognised_by_their_audio(measured, tones):
