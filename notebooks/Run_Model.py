@@ -152,7 +152,7 @@ people = listeners.beside_listeners(predictions, votes_of(tested), tested["speak
 plots.model_and_people(people) if len(people) else "Not shown: no votes of listeners are known for these clips."
 
 # %%
-people.round(3)
+people.round(3) if len(people) else "Not shown, as above."
 
 # %% [markdown]
 # ## Twenty labels to doubt

@@ -244,7 +244,7 @@ def coverage_of_intervals(table: pd.DataFrame) -> Figure:
             covered = 100 * part[part["aim"] == aim].groupby("test", sort=False)["coverage"].mean().reindex(tests)
             style = {"marker": "osD^vP"[number % 6], "ms": 4.5, "ls": "", "color": shades[number]}
             axes.plot(covered, np.arange(len(tests)) + 0.1 * (number - (len(aims) - 1) / 2), label=f"{aim:g}", **style)
-        axes.set(xlabel="intervals that held the true score (%)", xlim=(90, 100), title=title)
+        axes.set(xlabel="intervals (%)", xlim=(90, 100), xticks=[90, 92, 94, 96, 98, 100], title=title)
     name_rows(panels[1], tests, "", 7.5)
     name_rows(panels[0], tests, "speakers tested", 7.5)
     handles, labels = panels[0].get_legend_handles_labels()
