@@ -32,7 +32,7 @@ VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the cli
 EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 
 _PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim, leak and all"
-_DEDUPLICATED = "the same random split after de-duplication: what the duplicates were worth"
+_DEDUPLICATED = "the same random split after de-duplication: files that an archive holds twice are used once"
 _ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
 _FROM_FILES = {"path", "seconds", "sampling_rate"}
 _SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _FROM_FILES), "protocol", "seed"]
