@@ -18,7 +18,7 @@ import numpy as np
 import soxr
 
 from ser_lib.audio import decoding
-from ser_lib.audio.decoding import FFMPEG_SUFFIXES, SUFFIXES, check_form, shown
+from ser_lib.audio.decoding import FFMPEG_SUFFIXES, MAX_CHANNELS, SUFFIXES, check_form, shown
 from ser_lib.common.errors import SerError
 
 logger = logging.getLogger(__name__)
@@ -73,10 +73,7 @@ class Audio(NamedTuple):
         n_samples = 0
         for samples in self.decode(seconds):
             n_samples += len(samples)
-            if not np.isfinite(samples).all():
-                raise SerError(f"{self.name}: holds NaN or infinite samples. Export it again, or leave it out.")
-            if max(samples.max(), -samples.min()) > LARGEST:
-                raise SerError(f"{self.name}: expected samples within ±1, but some exceed {LARGEST:.0e}. Export it again.")
+            _check_values(self.name, samples)
             yield samples
         if n_samples < MIN_SECONDS * self.sampling_rate:
             raise SerError(
@@ -222,10 +219,18 @@ class Loudness:
         if self.single >= QUIETEST_DB:
             reason, advice = "the mean of its channels, which a model hears, is silent", "Export one channel alone."
         elif self.single <= -100:
-            reason, advice = "every sample is 0", "Is the microphone muted?"
+            reason, advice = "every sample is 0, or as all others", "Is the microphone muted?"
         else:
             reason, advice = f"no part is louder than {self.single:.0f} dB of full scale", "Is the microphone muted?"
         raise SerError(f"{name}: silent, {reason}: there is no speech. {advice}")
+
+
+def _check_values(name: str, samples: np.ndarray) -> None:
+    """Raise a SerError for samples that are no numbers, or too large for float32 to hold their power."""
+    if not np.isfinite(samples).all():
+        raise SerError(f"{name}: holds NaN or infinite samples. Export it again, or leave it out.")
+    if np.abs(samples).max(initial=0) > LARGEST:
+        raise SerError(f"{name}: expected samples within ±1, but some exceed {LARGEST:.0e}. Export it again.")
 
 
 def samples_of(recording: Recording) -> np.ndarray:
@@ -236,15 +241,16 @@ def samples_of(recording: Recording) -> np.ndarray:
             f"{recording}: expected floats of shape (n_samples,) or (n_samples, n_channels), nominally within ±1, but "
             f"got {samples.dtype} of shape {samples.shape}. Divide 16-bit integers by 32768."
         )
-    if samples.ndim == 2 and 0 < len(samples) < samples.shape[1]:
+    if samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS:
+        shape = f"expected an array of shape (n_samples, n_channels), but got {samples.shape}"
         raise SerError(
-            f"{recording}: expected an array of shape (n_samples, n_channels), but got {samples.shape}, which would be "
-            f"{samples.shape[1]} channels. Give array.T in its place."
+            f"{recording}: {shape}, which would be {samples.shape[1]} channels. Give its transpose, array.T."
         )
     check_form(recording, recording.sampling_rate, 1 if samples.ndim == 1 else samples.shape[1])
     # Larger numbers than float32 holds become infinite, which is an error of its own.
     with np.errstate(over="ignore"):
         samples = samples.astype(np.float32)
+    _check_values(recording.name, samples)
     return samples[:, None] if samples.ndim == 1 else samples
 
 

@@ -24,13 +24,14 @@ import matplotlib
 import numpy as np
 
 from ser_lib.audio import reading
+from ser_lib.audio.windows import LONG_SECONDS
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import known_corpus, label
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.evaluation.results import KEY, MIN_SPEAKERS, read_results
 from ser_lib.inference.model_card import NOT_FOR, describe_score
 from ser_lib.inference.predict import predict
-from ser_lib.inference.predictor import LONG_SECONDS, Predictor
+from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.run import Run
 from ser_lib.inference.streaming import timeline
 from ser_lib.protocols.leak_audit import red_leaks
