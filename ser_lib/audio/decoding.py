@@ -213,23 +213,23 @@ class _View:
     def tell(self) -> int:
         return self._place
 
-    def read(self, n_bytes: int) -> bytes:
-        start, end = self._place, self._place + n_bytes
+    def readinto(self, buffer: Any) -> int:
+        start, end = self._place, self._place + len(buffer)
+        content = b""
         try:
-            content = _bytes(self.file, start, max(0, min(end, self.size) - start))
+            if start < self.size:
+                content = _bytes(self.file, start, min(end, self.size) - start)
         except OSError as error:
-            self.error, content = error, b""
-        if self.claimed > self.size and end > max(self.size, self.claimed - 128):
+            self.error = error
+        if end > max(self.size, self.claimed - 128):
             content += bytes(max(0, min(end, self.claimed) - start - len(content)))
+        buffer[: len(content)] = content
         place, corrected = self.patch
-        if start < place + len(corrected) and place < start + len(content):
-            whole = bytearray(content)
-            for offset, byte in enumerate(corrected, place - start):
-                if 0 <= offset < len(whole):
-                    whole[offset] = byte
-            content = bytes(whole)
+        for offset, byte in enumerate(corrected, place - start):
+            if 0 <= offset < len(content):
+                buffer[offset : offset + 1] = bytes([byte])
         self._place += len(content)
-        return content
+        return len(content)
 
 
 @contextmanager

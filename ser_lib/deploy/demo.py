@@ -169,23 +169,23 @@ def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
                     f"{path}: {size:.4g} {unit}, but this page takes up to {most} {unit}. Cut out a piece of it, or "
                     "use `ser predict RUN FILE --timeline`."
                 )
-        recording = reading.decode_audible(path)._replace(name=path.name)
-        row = predict(predictor, recording, progress=False).iloc[0]
+        row = predict(predictor, path, progress=False).iloc[0]
         if row["error"]:
             raise SerError(row["error"])
-        seconds, player, picture, picture_text = reading.seconds_of(recording), "", "", ""
-        if seconds <= LONG_SECONDS:  # a player holds its audio, and minutes would be megabytes
+        player, picture, picture_text = "", "", ""
+        if row["seconds"] <= LONG_SECONDS:  # a player holds its audio, and minutes would be megabytes
             rate = predictor.sampling_rate
-            waveform = reading.prepare(recording, sampling_rate=rate)
+            waveform = reading.prepare(path, sampling_rate=rate)
             player = audio_player(waveform, rate, f"As the model hears it: one channel, {rate} Hz")
-        if seconds > TIMELINE_SECONDS:
-            figure = plots.timeline(timeline(predictor, recording, progress=False))
+        if row["seconds"] > TIMELINE_SECONDS:
+            # In blocks, as `predict`, so that a small file of hours, channels or a high rate does not fill the memory.
+            figure = plots.timeline(timeline(predictor, path, progress=False))
             picture, picture_text = base64.b64encode(figure.png()).decode(), " ".join(figure.get_suptitle().split())
     except SerError as error:
         return render("refusal", str(error).replace(str(path), path.name))  # without the temporary folder
     emotions = sorted(predictor.emotions, key=row.get, reverse=True)
     bars = [(emotion, 100 * row[emotion], plots.COLOURS[emotion]) for emotion in emotions]
-    return render("answer", name or path.name, seconds, bars, player, picture, picture_text)
+    return render("answer", name or path.name, row["seconds"], row["heard"], bars, player, picture, picture_text)
 
 
 def about_run(run: Run) -> dict[str, Any]:
