@@ -298,7 +298,7 @@ def _by_ffmpeg(path: Path, source: str, name: str, demuxer: str) -> Iterator[Bin
             ) from error
         complaint = " ".join(done.stderr.decode(errors="replace").split())
         if done.returncode or complaint:
-            text = f"cannot be decoded whole. ffmpeg says: {complaint[-300:]}. Copy it again, or convert it"
+            text = f"cannot be decoded whole. ffmpeg says: {complaint[:200]}. Copy it again, or convert it"
             raise SerError(f"{path}: {name} that {text} (`ffmpeg -i FILE out.wav`).")
         if file.seek(0, os.SEEK_END) >= MAX_BYTES:
             raise SerError(f"{path}: holds more than {MAX_BYTES / 2**30:.0f} GiB of audio. Cut it into shorter pieces.")
