@@ -46,7 +46,7 @@ def timeline_table(seconds=20.0, silent=(), hop=1.0, name=HOSTILE):
     table.loc[silent, ["speech", *EMOTIONS]] = [0.0, *[np.nan] * 3]
     table["emotion"] = pd.Series([None if i in silent else e for i, e in enumerate(table["emotion"])], dtype=object)
     rate = RATE if seconds < 60 else 100
-    envelope = Envelope(seconds, rate)
+    envelope = Envelope(rate)
     envelope.push(babble(seconds, rate=rate))
     table.attrs = {"name": name, "envelope": envelope.as_lists()}
     return table

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ser_lib.audio import reading
+from ser_lib.audio import decoding, reading
 
 if TYPE_CHECKING:
     # An exported model runs this module without pandas.
@@ -100,7 +100,7 @@ def extract(clips: pd.DataFrame, audio_settings: dict, feature_settings: dict, p
         "audio": audio_settings,
         "features": feature_settings,
         "versions": [version(package) for package in ("librosa", "soxr", "soundfile")],
-        "code": [source_hash(reading, sys.modules[__name__]), inspect.getsource(function)],
+        "code": [source_hash(decoding, reading, sys.modules[__name__]), inspect.getsource(function)],
     }
     # The function itself, since other processes need not know its name.
     feature_settings = feature_settings | {"kind": function}

@@ -5,28 +5,35 @@ in a clip table as well. An export to ONNX holds a copy of this module, which ru
 other packages are imported in the functions that need them.
 """
 
-import io
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
 import soxr
 
+from ser_lib.audio import decoding
+from ser_lib.audio.decoding import FFMPEG_SUFFIXES, MAX_CHANNELS, SUFFIXES, check_form, shown
 from ser_lib.common.errors import SerError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-# Audio formats that are not supported: a folder that holds such files causes a warning.
-NOT_READ = (".m4a", ".aac", ".wma", ".amr", ".opus", ".aif", ".aiff", ".au", ".webm", ".3gp")
 # One frame of the usual features, and 20 dB below full scale: loud, and most speech then peaks below 1.
 MIN_SECONDS, RMS_TARGET = 0.02, 0.1
+# In dB of full scale: however quiet the room, no frame below is speech. The loudest frame of the quietest clip of
+# RAVDESS, TESS, SAVEE and CREMA-D has -55 dB, that of a muted microphone about -90 dB.
+QUIETEST_DB = -60.0
+# Of the frames whose levels are measured: 512 samples at 16 kHz.
+FRAME_SECONDS = 0.032
+# Samples times channels of audio that is in memory as a whole (512 MB).
+MAX_IN_MEMORY = 2**27
+# As damaged floats are: in float32, the power of louder samples is infinite.
+LARGEST = 1e10
 
 
 class Recording(NamedTuple):
@@ -44,6 +51,37 @@ class Recording(NamedTuple):
 AudioSource = str | Path | Recording
 
 
+class Audio(NamedTuple):
+    """A file that is open, or a recording in memory."""
+
+    name: str
+    # In Hz.
+    sampling_rate: int
+    # None where a file does not state its length.
+    seconds: float | None
+    decode: Callable[[float | None], Iterator[np.ndarray]]
+
+    def blocks(self, seconds: float | None = None) -> Iterator[np.ndarray]:
+        """Decode once, in blocks of up to `seconds` (None: large ones), so that memory does not grow with the length.
+
+        Yields:
+            float32 of shape (n_samples, n_channels), at least one sample.
+
+        Raises:
+            SerError: as of `decode`, behind the blocks before the place of an error.
+        """
+        n_samples = 0
+        for samples in self.decode(seconds):
+            n_samples += len(samples)
+            _check_values(self.name, samples)
+            yield samples
+        if n_samples < MIN_SECONDS * self.sampling_rate:
+            raise SerError(
+                f"{self.name}: expected at least {MIN_SECONDS} s of audio, but it holds {n_samples} samples "
+                f"({n_samples / self.sampling_rate:.4f} s). Was it cut short? Record it again, or leave it out."
+            )
+
+
 def files_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
     """List the files with these suffixes in a folder and its subfolders, sorted by path, without hidden files."""
     files, visited = [], set()
@@ -56,148 +94,163 @@ def files_in(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
         visited.add(real_path)
         subfolders[:] = [name for name in subfolders if not name.startswith(".") and name != "__MACOSX"]
         files += [Path(parent, name) for name in names if not name.startswith(".") and name.lower().endswith(suffixes)]
+    # A pipe is left out, since reading it may never end; a broken link is kept, and reading it tells why it fails.
+    files = [file for file in files if file.is_file() or not file.exists()]
     return sorted(files, key=lambda path: path.relative_to(folder).parts)
 
 
 def expand(path: str | Path) -> list[Path]:
-    """All audio files of a folder, or the path itself where it is no folder; an empty list causes a warning."""
+    """All audio files of a folder, or the path itself where it is no folder.
+
+    A warning counts the files that are no audio by their names, and tells where a folder holds no audio.
+    """
     path = Path(path)
     if not path.is_dir():
         return [path]
-    files, unsupported = files_in(path), files_in(path, NOT_READ)
-    if unsupported:
-        message = "%d files left out, which are not %s: for example %s; convert them (`ffmpeg -i FILE out.wav`)"
-        logger.warning(message, len(unsupported), " ".join(SUFFIXES), ", ".join(map(str, unsupported[:3])))
+    every = files_in(path, ("",))
+    files = [file for file in every if file.name.lower().endswith(SUFFIXES + FFMPEG_SUFFIXES)]
+    others = sorted(set(every).difference(files))
+    if others:
+        kinds = Counter(file.suffix or "no ending" for file in others).most_common(5)
+        counts, names = (", ".join(texts) for texts in ([f"{kind} {n}" for kind, n in kinds], map(str, others[:3])))
+        message = "%s: %d files passed over, which are no audio by their names (%s): for example %s"
+        logger.warning(message, shown(path), len(others), shown(counts), shown(names))
     if not files:
-        logger.warning("%s: no audio (%s) in this folder", path, " ".join(SUFFIXES))
+        logger.warning("%s: no audio (%s) in this folder", shown(path), " ".join(SUFFIXES + FFMPEG_SUFFIXES))
     return files
 
 
-def decode(source: AudioSource) -> tuple[np.ndarray, int]:
-    """Decode an audio file (WAV, FLAC, OGG, MP3): float32 of shape (n_samples, n_channels), and its sampling rate.
-
-    An OGG stream does not state its length, so a truncated one may be read as a shorter clip.
+@contextmanager
+def opened(source: AudioSource) -> Iterator[Audio]:
+    """Open a file, a pipe or a recording, to decode it once: `with opened("voice.wav") as audio: …`.
 
     Raises:
-        SerError: the file is missing, unreadable, empty, no audio, truncated, shorter than `MIN_SECONDS`, or has NaN
-            or infinite samples.
+        SerError: as of `ser_lib.audio.decoding.opened`, or a recording is not as `Recording` says.
     """
-    (block,) = blocks(source)
-    return block
+    if isinstance(source, Recording):
+        samples, sampling_rate = samples_of(source), source.sampling_rate
+
+        def pieces(seconds: float | None) -> Iterator[np.ndarray]:
+            length = max(1, len(samples) if seconds is None else round(seconds * sampling_rate))
+            return (samples[start : start + length] for start in range(0, len(samples), length))
+
+        yield Audio(source.name, sampling_rate, len(samples) / sampling_rate, pieces)
+        return
+    with decoding.opened(source) as file:
+        yield Audio(str(source), file.sampling_rate, file.seconds, file.blocks)
+
+
+def decode(source: AudioSource) -> tuple[np.ndarray, int]:
+    """Decode a recording as a whole: float32 of shape (n_samples, n_channels), and its sampling rate in Hz.
+
+    A stream of OGG or MP3 need not state its length; without an end, such a file may be read as a shorter clip.
+
+    Raises:
+        SerError: the file is missing, unreadable, empty, no audio, cut short, shorter than `MIN_SECONDS`, or too large;
+            it has NaN or infinite samples, or a sampling rate or number of channels out of range.
+    """
+    with opened(source) as audio:
+        return _joined(audio, lambda samples: samples), audio.sampling_rate
 
 
 def decode_audible(source: AudioSource) -> Recording:
     """Decode as `decode`, and raise a SerError for silence, for which a model would name an emotion as well."""
     samples, sampling_rate = decode(source)
-    if not samples.any():
-        raise SerError(f"{source}: silent, every sample is 0. Is the microphone muted?")
+    loudness = Loudness(sampling_rate)
+    loudness.push(samples)
+    loudness.check(str(source))
     return Recording(samples, sampling_rate, str(source))
 
 
 def blocks(source: AudioSource, seconds: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
-    """Decode as `decode` in blocks of up to `seconds` (None: one block), so that memory does not grow with the length.
+    """Decode in blocks as of `Audio.blocks`, each with the sampling rate."""
+    with opened(source) as audio:
+        for samples in audio.blocks(seconds):
+            yield samples, audio.sampling_rate
 
-    An error behind the first block is raised when that place is read.
-    """
-    if isinstance(source, Recording):
-        samples, sampling_rate = samples_of(source), source.sampling_rate
-        _check(source, samples, sampling_rate)
-        length = len(samples) if seconds is None else round(seconds * sampling_rate)
-        yield from ((samples[start : start + length], sampling_rate) for start in range(0, len(samples), length))
-        return
-    with _open(source) as file:
-        length, n_read = -1 if seconds is None else round(seconds * file.samplerate), 0
-        while len(samples := file.read(length, dtype="float32", always_2d=True)) or n_read == 0:
-            _check(source, samples, 0 if n_read else file.samplerate)
-            n_read += len(samples)
-            yield samples, file.samplerate
-        # The length of an MP3 without one in its header is an estimate, so slightly fewer samples are no error.
-        if file.frames - n_read > max(2304, file.frames / 100):
-            raise SerError(f"{source}: cut short: it has {n_read} of {file.frames} samples of audio. Copy it again.")
+
+def _joined(audio: Audio, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """All blocks, changed and joined; SerError where they would fill the memory."""
+    parts, n_values = [], 0
+    for samples in audio.blocks():
+        parts.append(change(samples))
+        n_values += parts[-1].size
+        if n_values > MAX_IN_MEMORY:
+            most = f"{MAX_IN_MEMORY:.1e} samples in memory"
+            raise SerError(f"{audio.name}: expected up to {most}, but it holds more. Cut it into shorter pieces.")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def seconds_of(source: AudioSource) -> float:
-    """Length of a recording in seconds, as its header states it; 0 where the file cannot be read."""
+    """Length of a recording in seconds, as a file states it, or else as it is decoded; 0 where it cannot be read."""
     try:
-        if isinstance(source, Recording):
-            return len(samples_of(source)) / source.sampling_rate
-        with _open(source) as file:
-            return file.frames / file.samplerate
+        with opened(source) as audio:
+            if audio.seconds is not None:
+                return audio.seconds
+            return sum(map(len, audio.blocks())) / audio.sampling_rate
     except SerError:
         return 0.0
 
 
-@contextmanager
-def _open(path: str | Path) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file; whatever fails then or while reading becomes a SerError."""
-    try:
-        file_or_bytes = _check_header(Path(path))
-    except SerError:
-        raise
-    # ValueError: a NUL character in the path.
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SerError(f"{path}: cannot be read: {reason}. Check the path and its permissions.") from error
-    try:
-        with soundfile.SoundFile(file_or_bytes) as file:
-            yield file
-    # TypeError: a .raw file. MemoryError: a header with absurd numbers.
-    except (soundfile.SoundFileError, TypeError, MemoryError) as error:
-        raise SerError(
-            f"{path}: expected WAV, FLAC, OGG or MP3, but it cannot be decoded. It is damaged, cut short, or of another"
-            " format than its name says: copy it again, or convert it (`ffmpeg -i FILE out.wav`)."
-        ) from error
+class Loudness:
+    """Whether anything can be heard: the level of the loudest frame, in one channel as a model hears it."""
+
+    def __init__(self, sampling_rate: int):
+        self._frame = round(FRAME_SECONDS * sampling_rate)
+        # In dB of full scale, -100 at least; of the mean of all channels, and of the loudest single channel.
+        self.mixed = self.single = -100.0
+
+    def push(self, samples: np.ndarray) -> None:
+        """Add the next samples, of shape (n_samples, n_channels)."""
+        self.mixed = max(self.mixed, self._level(mix_down(samples)))
+        if self.mixed < QUIETEST_DB:
+            self.single = max(self.single, *(self._level(channel) for channel in samples.T))
+
+    def _level(self, waveform: np.ndarray) -> float:
+        length = min(self._frame, len(waveform))
+        frames = waveform[: len(waveform) // length * length].reshape(-1, length)
+        # The variance, since a constant offset is no sound.
+        return float(10 * np.log10(max(1e-10, frames.var(axis=1, dtype=np.float64).max())))
+
+    def check(self, name: str) -> None:
+        """Raise a SerError where nothing can be heard."""
+        if self.mixed >= QUIETEST_DB:
+            return
+        if self.single >= QUIETEST_DB:
+            reason, advice = "the mean of its channels, which a model hears, is silent", "Export one channel alone."
+        elif self.single <= -100:
+            reason, advice = "every sample is 0, or as all others", "Is the microphone muted?"
+        else:
+            reason, advice = f"no part is louder than {self.single:.0f} dB of full scale", "Is the microphone muted?"
+        raise SerError(f"{name}: silent, {reason}: there is no speech. {advice}")
 
 
-def _check_header(path: Path) -> Path | io.BytesIO:
-    """What to decode; raises for an empty file, and where a WAV file lacks bytes, which libsndfile does not report."""
-    with path.open("rb") as file:
-        head, size = file.read(12), os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise SerError(f"{path}: expected audio, but the file is empty (0 bytes). Copy it again.")
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return path
-        while len(chunk := file.read(8)) == 8 and chunk[:4] != b"data":
-            length = int.from_bytes(chunk[4:], "little")
-            file.seek(length + length % 2, os.SEEK_CUR)
-        start, stated = file.tell(), int.from_bytes(chunk[4:], "little")
-        present = size - start
-        if len(chunk) < 8:
-            raise SerError(f"{path}: cut short: it has a header but no audio. Copy it again.")
-        # A recorder that cannot seek back leaves 0 or the largest number: 0xFFFFFFFF, or about 2 GiB (SoX).
-        if present < stated < 0x7FFFF000:
-            raise SerError(f"{path}: cut short: it has {present} of {stated} bytes of audio. Copy it again.")
-        if stated == 0 < present:
-            # libsndfile would read no samples.
-            file.seek(0)
-            content = file.read()
-            return io.BytesIO(content[: start - 4] + present.to_bytes(4, "little") + content[start:])
-    return path
-
-
-def _check(source: AudioSource, samples: np.ndarray, sampling_rate: int = 0) -> None:
-    """Raise a SerError where samples are NaN or infinite, or with a sampling rate shorter than `MIN_SECONDS`."""
-    if len(samples) < MIN_SECONDS * sampling_rate:
-        raise SerError(
-            f"{source}: expected at least {MIN_SECONDS} s of audio, but it holds {len(samples)} samples "
-            f"({len(samples) / sampling_rate:.4f} s). Was it cut short? Record it again, or leave it out."
-        )
+def _check_values(name: str, samples: np.ndarray) -> None:
+    """Raise a SerError for samples that are no numbers, or too large for float32 to hold their power."""
     if not np.isfinite(samples).all():
-        raise SerError(f"{source}: holds NaN or infinite samples. Export it again, or leave it out.")
+        raise SerError(f"{name}: holds NaN or infinite samples. Export it again, or leave it out.")
+    if np.abs(samples).max(initial=0) > LARGEST:
+        raise SerError(f"{name}: expected samples within ±1, but some exceed {LARGEST:.0e}. Export it again.")
 
 
 def samples_of(recording: Recording) -> np.ndarray:
-    """The samples of a recording in the form of `decode`, or a SerError where it is not as `Recording` says."""
-    if not recording.sampling_rate > 0:
-        raise SerError(f"{recording}: a sampling rate must be above 0 Hz, not {recording.sampling_rate}.")
+    """The samples of a recording, float32 of shape (n_samples, n_channels); SerError where it is not as `Recording` says."""
     samples = np.asarray(recording.samples)
     if samples.ndim not in (1, 2) or not np.issubdtype(samples.dtype, np.floating):
         raise SerError(
             f"{recording}: expected floats of shape (n_samples,) or (n_samples, n_channels), nominally within ±1, but "
             f"got {samples.dtype} of shape {samples.shape}. Divide 16-bit integers by 32768."
         )
-    samples = samples.astype(np.float32)
-    _check(recording, samples)
+    if samples.ndim == 2 and samples.shape[1] > MAX_CHANNELS:
+        shape = f"expected an array of shape (n_samples, n_channels), but got {samples.shape}"
+        raise SerError(
+            f"{recording}: {shape}, which would be {samples.shape[1]} channels. Give its transpose, array.T."
+        )
+    check_form(recording, recording.sampling_rate, 1 if samples.ndim == 1 else samples.shape[1])
+    # Larger numbers than float32 holds become infinite, which is an error of its own.
+    with np.errstate(over="ignore"):
+        samples = samples.astype(np.float32)
+    _check_values(recording.name, samples)
     return samples[:, None] if samples.ndim == 1 else samples
 
 
@@ -273,8 +326,9 @@ def prepare(
         offset_seconds: always leaves at least `MIN_SECONDS`.
         max_seconds: None: the whole clip is kept, and `pad` has no effect.
     """
-    samples, file_rate = decode(source)
-    waveform = mix_down(samples)
+    with opened(source) as audio:
+        # Mixed block by block, so that many channels need no memory.
+        waveform, file_rate = _joined(audio, mix_down), audio.sampling_rate
     if remove_offset:
         waveform = without_offset(waveform)
     waveform = resample(waveform, file_rate, sampling_rate)

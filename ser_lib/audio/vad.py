@@ -11,12 +11,13 @@ from itertools import islice
 import numpy as np
 import soxr
 
+from ser_lib.audio.reading import FRAME_SECONDS, QUIETEST_DB
 from ser_lib.common.errors import SerError
 
-# 512 samples at 16 kHz, as the network of silero was trained.
-FRAME_SECONDS, SILERO_RATE = 0.032, 16000
-# Of the energy detector, in dB of full scale: however quiet the room, nothing below this is speech.
-QUIETEST_DB, ABOVE_NOISE_DB = -60.0, 6.0
+# As the network of silero was trained.
+SILERO_RATE = 16000
+# Of the energy detector.
+ABOVE_NOISE_DB = 6.0
 # Speech pauses for a tenth of the time, and steady noise is hardly lower.
 NOISE_PERCENTILE, REMEMBERED_SECONDS = 10, 10.0
 # A sound that varies by less for so long, or for so long at the beginning of a stream, is a machine.

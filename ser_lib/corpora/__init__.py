@@ -94,10 +94,11 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
         places = ", ".join(map(str, candidates)) or "any folder (neither data_dir nor SER_DATA_DIR is set)"
         message = (
             f"{corpus.title} was not found in {places}. Put its files (like {corpus.example}, in any subfolder) under "
-            f"DIR/{corpus.name}, and pass data_dir=DIR or `export SER_DATA_DIR=DIR`;\n"
+            f"DIR/{corpus.name}, and pass data_dir=DIR or `export SER_DATA_DIR=DIR`"
         )
         if corpus.handle is None:
-            raise SerError(f"{message}or get it back with the repository: `git checkout -- {corpus.folder}`")
+            bundled = f";\nor get it back with the repository: `git checkout -- {corpus.folder}`"
+            raise SerError(message + (bundled if corpus.folder else "."))
         try:
             import kagglehub
 
@@ -105,7 +106,7 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
         except Exception as error:  # of any kind (network, rights, disk): it is chained and quoted
             command = f"python -c \"import kagglehub; kagglehub.dataset_download('{corpus.handle}')\""
             message += (
-                f"or download it once, with a network (tried now: {type(error).__name__}: {error}): `{command}`\n"
+                f";\nor download it once, with a network (tried now: {type(error).__name__}: {error}): `{command}`\n"
             )
             raise SerError(f"{message}Its home is {corpus.url}, its licence {corpus.licence}.") from error
         if data_dir:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ser_lib.common.errors import SerError
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -29,3 +31,16 @@ class Corpus:
     notice: str = ""  # what a reader of any score on it must know first
     folder: Path | None = None  # its place, if it is bundled with the repository or listed by a CSV
     files: tuple[Path, ...] = field(default=(), repr=False)  # if a CSV lists them; else all in the folder
+
+    def facts_of(self, file: Path, strict: bool = True) -> dict | None:
+        """What `parse` reads from a file's name; SerError where it raises, or with `strict=False` None."""
+        try:
+            return self.parse(file)
+        # Anybody's code: one module of a corpus must not stop the work on another.
+        except Exception as error:
+            if not strict:
+                return None
+            text = f"`parse` of the corpus {self.name} fails on the name of {file}"
+            raise SerError(
+                f"{text}: {type(error).__name__}: {error}. Correct it in the module of the corpus."
+            ) from error

@@ -15,9 +15,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ser_lib.audio import reading
+from ser_lib.audio import decoding, reading
+from ser_lib.audio.decoding import shown
 from ser_lib.common import cache
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import source_hash
 from ser_lib.corpora import CORPORA, find_corpus, get_corpus
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.csv_corpus import refuse_shared_speakers
@@ -117,13 +119,9 @@ def measure_files(files: list[Path], title: str, progress: bool, allow_silence: 
 
     def measure(file: Path) -> dict | str:
         try:
-            samples, sampling_rate = reading.decode(file)
+            samples, sampling_rate, *_ = reading.decode(file) if allow_silence else reading.decode_audible(file)
         except SerError as error:
             return str(error)
-        except UnicodeEncodeError:  # libsndfile takes no such name
-            return f"{file}: the name is not UTF-8; rename the file."
-        if not (allow_silence or samples.any()):
-            return f"{file}: silent, every sample is 0"
         seconds, digest = len(samples) / sampling_rate, audio_hash(samples, sampling_rate)
         return {"seconds": seconds, "sampling_rate": sampling_rate, "audio_hash": digest}
 
@@ -145,11 +143,20 @@ def _load_corpus(corpus: Corpus, root: Path, shortfall: dict[str, tuple[int, int
     files = list(corpus.files) or reading.files_in(root)
     if not files:
         raise SerError(f"{corpus.name}: no audio ({' '.join(reading.SUFFIXES)}) anywhere under {root}.")
-    labels = {file: facts for file in files if (facts := corpus.parse(file)) is not None}
-    foreign = [file for file in files if file not in labels]
+    labels: dict[Path, dict] = {}
+    foreign: list[Path] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            if (facts := corpus.facts_of(file)) is None:
+                foreign.append(file)
+            else:
+                labels[file] = facts
+        except SerError as error:
+            problems.append(str(error))
     if foreign:
-        others = [other for other in CORPORA.values() if other.parse is not corpus.parse and other.parse(foreign[0])]
-        names = f"expected names like {corpus.example}, but came {foreign[0].name}"
+        others = [one for one in CORPORA.values() if one.parse is not corpus.parse and one.facts_of(foreign[0], False)]
+        names = f"expected names like {corpus.example}, but came {shown(foreign[0].name)}"
         names += f". These look like {others[0].name}." if others else "."
         if not labels:
             raise SerError(f"{corpus.name}: none of {len(files)} audio files under {root} is one of its clips: {names}")
@@ -161,12 +168,13 @@ def _load_corpus(corpus: Corpus, root: Path, shortfall: dict[str, tuple[int, int
         message = "%s: %d of %d clips found under %s; is it half downloaded, or half unpacked?"
         logger.warning(message, corpus.name, n_names, corpus.clips, root)
     measured = _measure(corpus, root, list(labels), progress)
-    problems = [result for result in measured.values() if isinstance(result, str)]
+    n_clips = len(labels) + len(problems)
+    problems += [result for result in measured.values() if isinstance(result, str)]
     if problems:
         examples = first_of(problems, 3, "; ")
-        if len(problems) == len(labels):
-            raise SerError(f"{corpus.name}: none of the {len(labels)} clips under {root} can be used: {examples}")
-        logger.warning("%s: %d of %d files left out: %s", corpus.name, len(problems), len(labels), examples)
+        if len(problems) == n_clips:
+            raise SerError(f"{corpus.name}: none of the {n_clips} clips under {root} can be used: {examples}")
+        logger.warning("%s: %d of %d files left out: %s", corpus.name, len(problems), n_clips, examples)
     usable = {file: labels[file] | result for file, result in measured.items() if isinstance(result, dict)}
     table = pd.DataFrame(list(usable.values())).assign(corpus=corpus.name, path=list(map(str, usable)))
     clip_ids = [f"{corpus.name}/{names_of[file]}" for file in usable]
@@ -176,7 +184,9 @@ def _load_corpus(corpus: Corpus, root: Path, shortfall: dict[str, tuple[int, int
 def _measure(corpus: Corpus, root: Path, files: list[Path], progress: bool) -> dict[Path, dict | str]:
     """`measure_files` through a cache, whose entries hold for a file's place, size and time."""
     key = hashlib.sha256(corpus.name.encode() + os.fsencode(root)).hexdigest()
-    stored = cache.get("clips", {}, key)
+    # What can be used, and how long it is, depends on the code that reads it.
+    settings = {"code": source_hash(decoding, reading)}
+    stored = cache.get("clips", settings, key)
     cached = {} if stored is None else json.loads(stored.tobytes())
     stamps = {}
     for file in filter(Path.exists, files):  # a broken link has no size; decoding it reports the error
@@ -188,7 +198,7 @@ def _measure(corpus: Corpus, root: Path, files: list[Path], progress: bool) -> d
     if any(isinstance(result, dict) for result in computed.values()):
         text = json.dumps({stamp: results[file] for file, stamp in stamps.items() if isinstance(results[file], dict)})
         try:
-            cache.put("clips", {}, key, np.frombuffer(text.encode(), dtype=np.uint8))
+            cache.put("clips", settings, key, np.frombuffer(text.encode(), dtype=np.uint8))
         except OSError as error:
             logger.warning("the cache cannot be written (%s): the next call will decode all files again", error)
     return results

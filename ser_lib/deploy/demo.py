@@ -24,13 +24,14 @@ import matplotlib
 import numpy as np
 
 from ser_lib.audio import reading
+from ser_lib.audio.windows import LONG_SECONDS
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import known_corpus, label
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.evaluation.results import KEY, read_results, score_cell
 from ser_lib.inference.model_card import NOT_FOR, describe_score
 from ser_lib.inference.predict import predict
-from ser_lib.inference.predictor import LONG_SECONDS, Predictor
+from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.run import Run
 from ser_lib.inference.streaming import timeline
 from ser_lib.protocols.leak_audit import red_leaks
@@ -168,23 +169,23 @@ def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
                     f"{path}: {size:.4g} {unit}, but this page takes up to {most} {unit}. Cut out a piece of it, or "
                     "use `ser predict RUN FILE --timeline`."
                 )
-        recording = reading.decode_audible(path)._replace(name=path.name)
-        row = predict(predictor, recording, progress=False).iloc[0]
+        row = predict(predictor, path, progress=False).iloc[0]
         if row["error"]:
             raise SerError(row["error"])
-        seconds, player, picture, picture_text = reading.seconds_of(recording), "", "", ""
-        if seconds <= LONG_SECONDS:  # a player holds its audio, and minutes would be megabytes
+        player, picture, picture_text = "", "", ""
+        if row["seconds"] <= LONG_SECONDS:  # a player holds its audio, and minutes would be megabytes
             rate = predictor.sampling_rate
-            waveform = reading.prepare(recording, sampling_rate=rate)
+            waveform = reading.prepare(path, sampling_rate=rate)
             player = audio_player(waveform, rate, f"As the model hears it: one channel, {rate} Hz")
-        if seconds > TIMELINE_SECONDS:
-            figure = plots.timeline(timeline(predictor, recording, progress=False))
+        if row["seconds"] > TIMELINE_SECONDS:
+            # In blocks, as `predict`, so that a small file of hours, channels or a high rate does not fill the memory.
+            figure = plots.timeline(timeline(predictor, path, progress=False))
             picture, picture_text = base64.b64encode(figure.png()).decode(), " ".join(figure.get_suptitle().split())
     except SerError as error:
         return render("refusal", str(error).replace(str(path), path.name))  # without the temporary folder
     emotions = sorted(predictor.emotions, key=row.get, reverse=True)
     bars = [(emotion, 100 * row[emotion], plots.COLOURS[emotion]) for emotion in emotions]
-    return render("answer", name or path.name, seconds, bars, player, picture, picture_text)
+    return render("answer", name or path.name, row["seconds"], row["heard"], bars, player, picture, picture_text)
 
 
 def about_run(run: Run) -> dict[str, Any]:

@@ -30,10 +30,14 @@ from ser_lib.inference.model_card import model_card, shareable
 from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.run import Run
 from ser_lib.models.base import OnnxGraph
-from ser_lib.models.hidden_states import MAX_SECONDS
 
 NAMES = ("model.onnx", "model.onnx.data", "model.int8.onnx", "preprocessor.json", "run_onnx.py", "ser_lib", "README.md")
-SCRIPT_MODULES = ("common/__init__", "common/errors", "audio/__init__", "audio/reading", "audio/features")
+SCRIPT_MODULES = (
+    "common/__init__",
+    "common/errors",
+    "audio/__init__",
+    *(f"audio/{name}" for name in ("decoding", "reading", "vad", "windows", "features")),
+)
 OPSET = 23  # the newest that the exporter writes; in onnxruntime since 1.23
 TOLERANCE = 1e-3  # of a probability
 CHECKED_SECONDS = (0.03, 0.5, 1.7, 3.1, 12.3)
@@ -77,7 +81,7 @@ def to_onnx(
             shutil.copy(Path(__file__).parents[1] / f"{name}.py", copy)
         audio = run.recipe.input.audio
         settings = {"input": graph.input_name, "emotions": run.emotions, "sampling_rate": audio.sampling_rate}
-        settings |= {"audio": audio.model_dump(), "features": graph.features, "longest_seconds": MAX_SECONDS}
+        settings |= {"audio": audio.model_dump(), "features": graph.features}
         settings |= {"recipe": run.recipe.folder_name, "protocol": run.protocol, "seed": run.seed, "fold": fold}
         settings["scores"] = run.metrics["overall"]
         _write_settings(settings, part)
@@ -175,6 +179,6 @@ most {settings["largest_difference"]:.0e} away from PyTorch's probabilities
 {further_lines}- **Input** `{settings["input"]}`, **output** `probabilities` of {", ".join(settings["emotions"])}; \
 batch and time may have any size
 
-Audio must be prepared as `preprocessor.json` says and `run_onnx.py` does it; recordings of more than \
-{settings["longest_seconds"]:.0f} s must be cut.
+Audio must be prepared as `preprocessor.json` says and `run_onnx.py` does it: recordings that are longer than the \
+training clips are divided into windows.
 """

@@ -12,10 +12,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ser_lib.audio import features, reading
+from ser_lib.audio.decoding import FORMATS
+from ser_lib.audio.windows import Pieces
 from ser_lib.common.errors import SerError
 
 
@@ -30,42 +33,45 @@ class Model:
         file = folder / ("model.int8.onnx" if int8 else "model.onnx")
         self.session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
-    def probabilities(self, source: reading.AudioSource) -> np.ndarray:
-        """Compute the probabilities of the emotions in one recording, float32 of shape (n_emotions,).
+    def answer(self, source: reading.AudioSource) -> dict[str, Any]:
+        """Recognise the emotion of a recording of any length: a line of `ser predict --json`.
 
         Raises:
-            SerError: as `ser_lib.audio.reading.decode_audible`, or the recording is longer than the model reads.
+            SerError: as of `ser_lib.audio.windows.Pieces`, or the model's probabilities do not sum to 1.
         """
-        recording = reading.decode_audible(source)
-        longest = self.settings["longest_seconds"]
-        if len(recording.samples) > longest * recording.sampling_rate:
-            raise SerError(f"{source}: longer than {longest:.0f} s: cut it into shorter pieces.")
+        pieces = Pieces(source, self.settings["audio"])
+        probabilities = np.stack([self.probabilities(piece) for piece in pieces]).mean(axis=0, dtype=np.float64)
+        if not abs(probabilities.sum() - 1) < 1e-2:
+            advice = "If it does so for every recording, the export is damaged: make it again."
+            raise SerError(f"{source}: expected probabilities that sum to 1, but the model answers otherwise. {advice}")
+        by_emotion = {name: round(float(value), 6) for name, value in zip(self.emotions, probabilities, strict=True)}
+        answer: dict[str, Any] = {"path": str(source), "emotion": self.emotions[int(probabilities.argmax())]}
+        answer |= {"seconds": round(pieces.seconds, 6), "heard": round(pieces.heard, 6)}
+        return answer | {"probabilities": by_emotion}
+
+    def probabilities(self, source: reading.AudioSource) -> np.ndarray:
+        """The probabilities of the emotions in one clip, as training read it: float32 of shape (n_emotions,)."""
         if self.settings["features"] is None:
-            inputs = reading.prepare(recording, **self.settings["audio"])
+            inputs = reading.prepare(source, **self.settings["audio"])
         else:
-            inputs = features.clip_features(recording, self.settings["audio"], self.settings["features"])
+            inputs = features.clip_features(source, self.settings["audio"], self.settings["features"])
         (answers,) = self.session.run(None, {self.settings["input"]: inputs[None].astype(np.float32)})
         return answers[0]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Recognise emotions in audio files.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="WAV, FLAC, OGG or MP3")
+    parser.add_argument("files", nargs="+", metavar="FILE", help=FORMATS)
     parser.add_argument("--int8", action="store_true", help="use the smaller model, if the export has one")
     options = parser.parse_args()
     model = Model(Path(__file__).parent, options.int8)
     exit_status = 0
     for path in options.files:
         try:
-            probabilities = model.probabilities(path)
+            print(json.dumps(model.answer(path)), flush=True)
         except SerError as error:
             print(error, file=sys.stderr)
             exit_status = 1
-            continue
-        emotion = model.emotions[int(probabilities.argmax())]
-        rounded = [round(float(value), 6) for value in probabilities]
-        answer = {"path": path, "emotion": emotion, "probabilities": dict(zip(model.emotions, rounded, strict=True))}
-        print(json.dumps(answer), flush=True)
     return exit_status
 
 

@@ -56,7 +56,8 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None,
         raise SerError(
             f"no clip is left to test {run.folder} on: give a corpus of speakers that it did not learn from."
         )
-    answers = run.predict(clips["path"].tolist(), fold=fold, progress=progress)
+    # As the run's own test clips were read, with whose scores these are compared.
+    answers = run.predict(clips["path"].tolist(), fold=fold, progress=progress, as_clips=True)
     predictions = metrics.predictions_table(clips, answers[run.emotions].to_numpy(), run.emotions)
     return predictions[(answers["error"] == "").to_numpy()].reset_index(drop=True)
 

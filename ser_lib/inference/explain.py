@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.audio.reading import Recording, prepare, seconds_of
+from ser_lib.audio.windows import LONG_SECONDS
 from ser_lib.common.errors import SerError
-from ser_lib.inference.predictor import LONG_SECONDS, Predictor
+from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.inference.predictor import Predictor
 
 # In seconds (about a syllable) and octaves.
 WIDTHS = {"time": 0.25, "frequency": 1.0}
@@ -82,7 +84,7 @@ def occlusion(
 
 def surest(answers: pd.DataFrame, recordings: Sequence[Recording]) -> Recording | None:
     """The recording with the highest probability in its row of `answers` among those short enough for `occlusion`."""
-    highest = answers.drop(columns=["clip_id", "path", "emotion", "error"], errors="ignore").max(axis=1)
+    highest = answers[[name for name in EMOTIONS if name in answers]].max(axis=1)
     highest[[seconds_of(recording) > LONG_SECONDS for recording in recordings]] = np.nan
     return None if highest.isna().all() else recordings[int(np.nanargmax(highest))]
 

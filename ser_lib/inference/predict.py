@@ -1,118 +1,144 @@
 """Predict the emotions of files, folders and recordings of any length, sampling rate, channel count and format."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from ser_lib.audio import reading
+from ser_lib.audio.decoding import check_form, shown
 from ser_lib.audio.reading import Recording
+from ser_lib.audio.windows import Pieces
 from ser_lib.common.errors import SerError
-from ser_lib.inference.predictor import LONG_SECONDS, Predictor
-from ser_lib.inference.streaming import timeline
+from ser_lib.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 
-# Recordings in memory.
+# Clips and windows in a batch of the model.
 AT_ONCE = 32
 
-Source = str | Path | Recording | np.ndarray
+# A mapping is audio as the library datasets returns it: array, sampling_rate, and often path.
+Source = str | Path | Recording | np.ndarray | Mapping[str, Any]
 
 
 def predict(
-    predictor: Predictor, sources: Source | Iterable[Source], sampling_rate: int | None = None, progress: bool = True
+    predictor: Predictor,
+    sources: Source | Iterable[Source],
+    sampling_rate: int | None = None,
+    progress: bool = True,
+    as_clips: bool = False,
 ) -> pd.DataFrame:
     """Predict the emotion of each recording.
 
-    A recording of up to `LONG_SECONDS` is one clip, prepared as training prepared its clips. Of a longer recording,
-    the probabilities are the mean over the windows with speech of `ser_lib.inference.streaming.timeline`. A file that
-    cannot be read has its reason in the column `error` and in the log, and the others are predicted.
+    A recording of which the recipe cuts nothing, and of up to 30 s, is one clip, prepared as training prepared its
+    clips. Of a longer recording, the probabilities are the mean over windows with speech, as long as the clips that the
+    recipe reads: see `ser_lib.audio.windows.Pieces`.
+
+    A file that cannot be read, or holds no speech, has its reason in the column `error` and in the log, and the others
+    are predicted.
 
     Args:
-        sources: files; folders, of which every audio file is taken; recordings; or waveforms, floats of shape
-            (n_samples,) or (n_samples, n_channels).
+        sources: files; folders, of which every audio file is taken; recordings; waveforms, floats of shape (n_samples,)
+            or (n_samples, n_channels); or mappings of `array` and `sampling_rate`.
         sampling_rate: of the waveforms, in Hz.
+        as_clips: read each recording as one clip, and cut it as training cut its clips: the test clips of a run then
+            have the probabilities of its predictions.csv.
 
     Returns:
         one row a recording, in the order of the sources: path (or the recording's name, or "recording 0", …), emotion,
-        one column of probabilities an emotion, and error ("": none). After an error, emotion is None and the
-        probabilities are NaN.
+        one column of probabilities an emotion, seconds (the length of the recording), heard (the seconds of it that the
+        model heard), and error ("": none). After an error, emotion is None and the numbers are NaN.
     """
     named = list(_named(sources, sampling_rate))
     if not named:
         raise SerError(f"there is nothing to predict: expected audio files ({' '.join(reading.SUFFIXES)}).")
-    is_quick = len(named) < 20
-    answers: list[np.ndarray | SerError] = []
-    with tqdm(total=len(named), desc="predict", unit="file", leave=False, disable=is_quick or not progress) as bar:
-        for start in range(0, len(named), AT_ONCE):
-            answers += _answers(predictor, [source for _, source in named[start : start + AT_ONCE]], bar)
+    settings = predictor.recipe.input.audio.model_dump()
+    recordings = [Pieces(source, settings, as_clips) for _, source in named]
+    answers = _answers(predictor, recordings, progress)
     rows = []
-    for (name, _), answer in zip(named, answers, strict=True):
-        emotion, error, probabilities = None, "", np.full(len(predictor.emotions), np.nan)
+    for (name, _), pieces, answer in zip(named, recordings, answers, strict=True):
         if isinstance(answer, SerError):
             logger.warning("%s", answer)
-            error = str(answer)
-        else:
-            emotion, probabilities = predictor.emotions[int(np.argmax(answer))], answer
-        by_emotion = dict(zip(predictor.emotions, probabilities, strict=True))
-        rows.append({"path": name, "emotion": emotion, **by_emotion, "error": error})
+            numbers = dict.fromkeys([*predictor.emotions, "seconds", "heard"], np.nan)
+            rows.append({"path": name, "emotion": None, **numbers, "error": str(answer)})
+            continue
+        row: dict[str, Any] = {"path": name, "emotion": predictor.emotions[int(np.argmax(answer))]}
+        row |= dict(zip(predictor.emotions, answer, strict=True))
+        rows.append(row | {"seconds": pieces.seconds, "heard": pieces.heard, "error": ""})
     return pd.DataFrame(rows)
+
+
+def _answers(predictor: Predictor, recordings: Sequence[Pieces], progress: bool) -> list[np.ndarray | SerError]:
+    """The mean of the probabilities of each recording's pieces, or its error; the bar moves as each is read."""
+    answers: list[Any] = [np.zeros(len(predictor.emotions)) for _ in recordings]
+    n_pieces = np.zeros(len(recordings))
+    # The number of each piece's recording, and the piece.
+    batch: list[tuple[int, Recording]] = []
+
+    def add(number: int, probabilities: np.ndarray | SerError) -> None:
+        if isinstance(answers[number], SerError) or isinstance(probabilities, SerError):
+            answers[number] = answers[number] if isinstance(answers[number], SerError) else probabilities
+            return
+        answers[number] += probabilities
+        n_pieces[number] += 1
+
+    def answer_batch() -> None:
+        numbers, pieces = zip(*batch, strict=True)
+        for number, probabilities in zip(numbers, _probabilities(predictor, list(pieces)), strict=True):
+            add(number, probabilities)
+        batch.clear()
+
+    is_quick = len(recordings) < 20
+    with tqdm(recordings, "predict", unit="file", leave=False, disable=is_quick or not progress) as bar:
+        for number, pieces in enumerate(bar):
+            try:
+                for piece in pieces:
+                    batch.append((number, piece))
+                    if len(batch) == AT_ONCE:
+                        answer_batch()
+            except SerError as error:
+                add(number, error)
+        if batch:
+            answer_batch()
+    return [answer if isinstance(answer, SerError) else answer / n for answer, n in zip(answers, n_pieces, strict=True)]
+
+
+def _probabilities(predictor: Predictor, pieces: list[Recording]) -> Sequence[np.ndarray | SerError]:
+    try:
+        return list(predictor.probabilities(pieces))
+    except SerError as error:
+        if len(pieces) == 1:
+            return [error]
+    # One by one, so that the error of one recording is not that of all.
+    return [answer for piece in pieces for answer in _probabilities(predictor, [piece])]
 
 
 def _named(
     sources: Source | Iterable[Source], sampling_rate: int | None
 ) -> Iterator[tuple[str, str | Path | Recording]]:
     """Each recording with its name in the answer and in messages."""
-    if sampling_rate is not None and not sampling_rate > 0:
-        raise SerError(f"a sampling rate must be above 0 Hz, not {sampling_rate}.")
-    if isinstance(sources, str | Path | Recording | np.ndarray):
+    if sampling_rate is not None:
+        check_form("the argument sampling_rate", sampling_rate, 1)
+    if isinstance(sources, str | Path | Recording | np.ndarray | Mapping):
         sources = [sources]
     for number, source in enumerate(sources):
         if isinstance(source, str | Path):
-            yield from ((str(file), file) for file in reading.expand(source))
+            yield from ((shown(file), file) for file in reading.expand(source))
             continue
         if isinstance(source, np.ndarray):
             if sampling_rate is None:
                 raise SerError("an array has no sampling rate: pass sampling_rate=, in Hz.")
             source = Recording(source, sampling_rate)
+        elif isinstance(source, Mapping) and source.get("array") is not None and source.get("sampling_rate"):
+            name = source.get("path") or Recording._field_defaults["name"]
+            source = Recording(np.asarray(source["array"]), source["sampling_rate"], Path(name).name)
         elif not isinstance(source, Recording):
-            raise SerError(
-                f"source {number}: expected a path, a Recording or a NumPy array, but came {type(source).__name__}."
-            )
+            expected = "a path, a Recording, a NumPy array or a mapping of array and sampling_rate"
+            raise SerError(f"source {number}: expected {expected}, but came {type(source).__name__}.")
         if source.name == Recording._field_defaults["name"]:
             source = source._replace(name=f"recording {number}")
         yield source.name, source
-
-
-def _answers(predictor: Predictor, sources: Sequence[str | Path | Recording], bar: tqdm) -> list[np.ndarray | SerError]:
-    """The probabilities of each recording, or its error; the bar moves as each is read."""
-    answers: dict[int, np.ndarray | SerError] = {}
-    clips: dict[int, Recording] = {}
-    for number, source in enumerate(sources):
-        try:
-            if reading.seconds_of(source) > LONG_SECONDS:
-                windows = timeline(predictor, source, smoothing_seconds=0.0, progress=False)[
-                    predictor.emotions
-                ].dropna()
-                if windows.empty:
-                    advice = f"Try a shorter piece of it, of up to {LONG_SECONDS:.0f} s"
-                    raise SerError(f"{source}: no speech was detected. {advice}.")
-                answers[number] = windows.mean().to_numpy()
-            else:
-                clips[number] = reading.decode_audible(source)
-        except SerError as error:
-            answers[number] = error
-        bar.update()
-    try:
-        answers |= zip(clips, predictor.probabilities(list(clips.values())) if clips else [], strict=True)
-    except SerError:
-        # One by one, so that the error of one recording is not that of all.
-        for number, clip in clips.items():
-            try:
-                answers[number] = predictor.probabilities([clip])[0]
-            except SerError as error:
-                answers[number] = error
-    return [answers[number] for number in range(len(sources))]

@@ -9,10 +9,8 @@ import numpy as np
 
 from ser_lib.audio.reading import Recording
 from ser_lib.common.devices import pick_device
+from ser_lib.common.errors import SerError
 from ser_lib.recipes import Recipe
-
-# Longer than any training clip: such a recording is read in windows.
-LONG_SECONDS = 30.0
 
 
 class Predictor:
@@ -36,9 +34,20 @@ class Predictor:
         """Probabilities of the emotions, float64 of shape (n_recordings, n_emotions); nothing is cached.
 
         Each recording is read as one clip, whatever its length: see `ser_lib.inference.predict` for long ones.
+
+        Raises:
+            SerError: a recording cannot be read, or the probabilities are no numbers that sum to 1.
         """
         inputs = self.models[0].inputs_of(recordings)
-        return np.mean([model.probabilities(inputs) for model in self.models], axis=0)
+        probabilities = np.mean([model.probabilities(inputs) for model in self.models], axis=0)
+        # Not above 1e-3: those of a model in bfloat16 are rounded. A NaN is not below it either.
+        if not (np.abs(probabilities.sum(axis=1) - 1) < 1e-3).all() or probabilities.min(initial=0) < 0:
+            names = ", ".join(map(str, recordings[:3])) + ", …" * (len(recordings) > 3)
+            raise SerError(
+                f"{names}: expected probabilities that sum to 1, but the model of {self.recipe.name} answers otherwise. "
+                "If it does so for every recording, its weights are damaged: train or fetch the model again."
+            )
+        return probabilities
 
     def for_prepared_audio(self) -> Self:
         """The same models for waveforms that were trimmed, normalised and cut before."""

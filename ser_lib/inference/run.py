@@ -114,10 +114,15 @@ class Run:
         return Predictor(self.recipe, folders, model_folder(self.folder), device)
 
     def predict(
-        self, sources, sampling_rate: int | None = None, fold: int | str | None = None, progress: bool = True
+        self,
+        sources,
+        sampling_rate: int | None = None,
+        fold: int | str | None = None,
+        progress: bool = True,
+        as_clips: bool = False,
     ) -> pd.DataFrame:
         """Predict the emotions of files, folders, recordings or arrays: see `ser_lib.inference.predict.predict`."""
-        return predict(self.predictor(fold), sources, sampling_rate, progress)
+        return predict(self.predictor(fold), sources, sampling_rate, progress, as_clips)
 
 
 def load_run(folder: str | Path) -> Run:

@@ -14,21 +14,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import soxr
 from tqdm import tqdm
 
-from ser_lib.audio import reading, vad
-from ser_lib.audio.reading import MIN_SECONDS, Recording
+from ser_lib.audio import reading
+from ser_lib.audio.decoding import check_form
+from ser_lib.audio.reading import Recording
+from ser_lib.audio.windows import BLOCK_SECONDS, Window, Windows, is_spoken
 from ser_lib.common.errors import SerError
 from ser_lib.inference.predictor import Predictor
 
-# Where the recipe takes clips of any length.
-WINDOW_SECONDS = 3.0
-HOP_SECONDS = 1.0
-# The share of a window's frames; with less speech the model would predict the emotion of a noise.
-MIN_SPEECH = 0.2
-# The part of a file in memory.
-BLOCK_SECONDS = 30.0
 # Windows in a batch of the model.
 AT_ONCE = 32
 # More than a picture has pixels across.
@@ -42,8 +36,8 @@ class Stream:
 
     Args:
         sampling_rate: of the audio, in Hz, which is resampled to the predictor's; None: the predictor's.
-        window_seconds: length of a window, at least 0.1; None: what the recipe reads of a clip, or `WINDOW_SECONDS`.
-        hop_seconds: from the start of a window to that of the next, from 0.01 to a window; None: `HOP_SECONDS`.
+        window_seconds: length of a window; None: what the recipe reads of a clip, or else as of `Windows`.
+        hop_seconds: from the start of a window to that of the next; None: as of `ser_lib.audio.windows.Windows`.
         smoothing_seconds: time constant of the exponential mean over the windows so far, and pauses; 0: none.
         detector: of speech: "energy", "silero" or "none" (see `ser_lib.audio.vad`).
     """
@@ -58,30 +52,16 @@ class Stream:
         smoothing_seconds: float = 2.0,
         detector: str = "energy",
     ):
-        audio = predictor.recipe.input.audio
-        if window_seconds is None:
-            window_seconds = WINDOW_SECONDS if audio.max_seconds is None else audio.offset_seconds + audio.max_seconds
-        hop_seconds = min(HOP_SECONDS, window_seconds) if hop_seconds is None else hop_seconds
-        if not 0.1 <= window_seconds < np.inf:
-            raise SerError(f"a window must be 0.1 s or more, not {window_seconds} s.")
-        if not 0.01 <= hop_seconds <= window_seconds:
-            limits = f"0.01 s or more, and no more than the window of {window_seconds:g} s"
-            raise SerError(f"the hop must be {limits}, so that no audio is skipped, but is {hop_seconds} s.")
         if not 0 <= smoothing_seconds < np.inf:
             raise SerError(f"smoothing_seconds must be 0 (none) or more, not {smoothing_seconds}.")
-        if sampling_rate is not None and not sampling_rate > 0:
-            raise SerError(f"a sampling rate must be above 0 Hz, not {sampling_rate}.")
         self.predictor, self.name, self.smoothing_seconds = predictor, "the stream", smoothing_seconds
         self.rate = predictor.sampling_rate
-        self.sampling_rate = sampling_rate or self.rate
-        self._window, self._hop = round(window_seconds * self.rate), round(hop_seconds * self.rate)
-        self._detector = vad.detector(detector, self.rate)
-        # At equal rates it returns the samples unchanged and without delay.
-        self._resampler = soxr.ResampleStream(self.sampling_rate, self.rate, 1, dtype="float32")
-        # The samples that are kept, the position of the first of them, and that of the next window.
-        self._samples, self._first, self._next = np.zeros(0, np.float32), 0, 0
-        # The detector's flags of all frames so far, a byte each.
-        self._flags, self._finished = bytearray(), False
+        self.sampling_rate = self.rate if sampling_rate is None else sampling_rate
+        check_form(self.name, self.sampling_rate, 1)
+        if window_seconds is None:
+            window_seconds = predictor.recipe.input.audio.longest_seconds
+        self._windows = Windows(self.sampling_rate, self.rate, window_seconds, hop_seconds, detector)
+        self._finished = False
         # The smoothed probabilities, and the sample at which they were computed.
         self._mean, self._mean_at = np.zeros(0), 0
 
@@ -107,54 +87,31 @@ class Stream:
         if self._finished:
             raise SerError(f"{self.name} is finished: begin a new Stream for another recording.")
         self._finished = last
-        waveform = self._resampler.resample_chunk(waveform, last=last)
-        self._samples = np.append(self._samples, waveform)
-        self._flags += self._detector.push(waveform).tobytes()
-        end = self._first + len(self._samples)
-        # The last frame is incomplete.
-        while last and len(self._flags) <= self._frames_until(end):
-            silence = np.zeros(round(self._detector.frame_seconds * self.rate), np.float32)
-            self._flags += self._detector.push(silence).tobytes()
-        spans, covered = [], self._next - self._hop + self._window if self._next else 0
-        # A detector that resamples has a delay.
-        while self._next + self._window <= end and self._frames_until(self._next + self._window) <= len(self._flags):
-            covered = self._next + self._window
-            spans.append((self._next, covered))
-            self._next += self._hop
-        if last and end > covered and end >= MIN_SECONDS * self.rate:
-            spans.append((max(0, end - self._window), end))
-        rows = self._rows(spans)
-        # The recording's last window may begin before the next one would. A copy, since a view would keep everything.
-        first = max(self._first, min(self._next, end - self._window))
-        self._samples, self._first = self._samples[first - self._first :].copy(), first
-        return rows
+        return self._rows(self._windows.push(waveform, last))
 
-    def _frames_until(self, sample: int) -> int:
-        """The number of the detector's frames that end by that sample."""
-        return int(sample / self.rate / self._detector.frame_seconds + 1e-6)
-
-    def _rows(self, spans: list[tuple[int, int]]) -> pd.DataFrame:
-        emotions, seconds = self.predictor.emotions, np.array(spans, float).reshape(-1, 2) / self.rate
-        speech = np.zeros(len(spans))
-        for row, (start, end) in enumerate(spans):
-            first, after = self._frames_until(start), self._frames_until(end)
-            speech[row] = np.frombuffer(self._flags[first : max(first + 1, after)], np.uint8).mean()
-        spoken = np.flatnonzero(speech >= MIN_SPEECH).tolist()
-        probabilities = np.full((len(spans), len(emotions)), np.nan)
-        for first in range(0, len(spoken), AT_ONCE):
-            batch, windows = spoken[first : first + AT_ONCE], []
-            for start, end in (spans[row] for row in batch):
-                name = f"{self.name}, {start / self.rate:g} to {end / self.rate:g} s"
-                windows.append(Recording(self._samples[start - self._first : end - self._first], self.rate, name))
-            probabilities[batch] = self.predictor.probabilities(windows)
-        names = pd.Series([None] * len(spans), dtype=object)
-        for row in spoken:
+    def _rows(self, windows: list[Window]) -> pd.DataFrame:
+        emotions, with_speech = (
+            self.predictor.emotions,
+            [row for row, window in enumerate(windows) if is_spoken(window)],
+        )
+        probabilities = np.full((len(windows), len(emotions)), np.nan)
+        for first in range(0, len(with_speech), AT_ONCE):
+            batch, recordings = with_speech[first : first + AT_ONCE], []
+            for window in (windows[row] for row in batch):
+                name = f"{self.name}, {window.start / self.rate:g} to {window.end / self.rate:g} s"
+                recordings.append(Recording(window.waveform, self.rate, name))
+            probabilities[batch] = self.predictor.probabilities(recordings)
+        names = pd.Series([None] * len(windows), dtype=object)
+        for row in with_speech:
+            end = windows[row].end
             if len(self._mean) and self.smoothing_seconds > 0:
-                past = np.exp((self._mean_at - spans[row][1]) / self.rate / self.smoothing_seconds)
+                past = np.exp((self._mean_at - end) / self.rate / self.smoothing_seconds)
                 probabilities[row] = past * self._mean + (1 - past) * probabilities[row]
-            self._mean, self._mean_at = probabilities[row].copy(), spans[row][1]
+            self._mean, self._mean_at = probabilities[row].copy(), end
             names[row] = emotions[int(np.argmax(self._mean))]
-        table = pd.DataFrame({"start": seconds[:, 0], "end": seconds[:, 1], "speech": speech, "emotion": names})
+        seconds = np.array([(window.start, window.end) for window in windows], float).reshape(-1, 2) / self.rate
+        table = pd.DataFrame({"start": seconds[:, 0], "end": seconds[:, 1]})
+        table = table.assign(speech=np.array([window.speech for window in windows], float), emotion=names)
         return table.assign(**dict(zip(emotions, probabilities.T, strict=True)))
 
 
@@ -166,18 +123,18 @@ def timeline(
     The settings are those of `Stream`. For `ser_lib.reports.plots.timeline`, `attrs` holds the recording's name and its
     waveform's envelope.
     """
-    seconds = reading.seconds_of(source)
     shape: dict[str, Any] = {"unit": "s", "bar_format": "{l_bar}{bar}| {n:.0f}/{total_fmt} s [{elapsed}<{remaining}]"}
-    tables: list[pd.DataFrame] = []
-    with tqdm(total=math.ceil(seconds), desc="timeline", leave=False, delay=0.5, disable=not progress, **shape) as bar:
-        for samples, rate in reading.blocks(source, BLOCK_SECONDS):
-            if not tables:
-                stream, envelope = Stream(predictor, rate, **settings), Envelope(seconds, rate)
-                stream.name = str(source)
-            tables.append(stream.push(samples))
-            envelope.push(reading.mix_down(samples))
-            bar.update(len(samples) / rate)
-    tables.append(stream.finish())
+    shape |= {"desc": "timeline", "leave": False, "delay": 0.5, "disable": not progress}
+    with reading.opened(source) as audio:
+        stream, envelope = Stream(predictor, audio.sampling_rate, **settings), Envelope(audio.sampling_rate)
+        stream.name = audio.name
+        tables: list[pd.DataFrame] = []
+        with tqdm(total=None if audio.seconds is None else math.ceil(audio.seconds), **shape) as bar:
+            for samples in audio.blocks(BLOCK_SECONDS):
+                tables.append(stream.push(samples))
+                envelope.push(reading.mix_down(samples))
+                bar.update(len(samples) / audio.sampling_rate)
+        tables.append(stream.finish())
     table = pd.concat([table for table in tables if len(table)], ignore_index=True)
     # Plain lists, since pandas compares attrs when it joins tables, which fails on arrays.
     table.attrs = {"name": Path(stream.name).name, "envelope": envelope.as_lists()}
@@ -185,23 +142,25 @@ def timeline(
 
 
 class Envelope:
-    """The lowest and highest samples in up to `ENVELOPE_POINTS` equal intervals of `seconds`; the last holds the rest."""
+    """The lowest and highest samples in up to `ENVELOPE_POINTS` equal intervals, which grow with the recording."""
 
-    def __init__(self, seconds: float, sampling_rate: int):
+    def __init__(self, sampling_rate: int):
         self._rate, self._step, self._n_samples = sampling_rate, max(1, sampling_rate // 100), 0
-        expected = max(1, round(seconds * sampling_rate))
-        while expected > ENVELOPE_POINTS * self._step:
-            self._step *= 2
-        n_points = math.ceil(expected / self._step)
-        self._low, self._high = (np.full(n_points, limit, np.float32) for limit in (np.inf, -np.inf))
+        self._low, self._high = (np.full(ENVELOPE_POINTS, limit, np.float32) for limit in (np.inf, -np.inf))
 
     def push(self, waveform: np.ndarray) -> None:
         """Add the next samples, float of shape (n_samples,)."""
-        samples = np.arange(self._n_samples, self._n_samples + len(waveform))
-        points = np.minimum(samples // self._step, len(self._low) - 1)
+        n_samples = self._n_samples + len(waveform)
+        while n_samples > ENVELOPE_POINTS * self._step:
+            # Two intervals become one.
+            self._step *= 2
+            for ends, joined in ((self._low, np.minimum), (self._high, np.maximum)):
+                half = joined.reduceat(ends, np.arange(0, ENVELOPE_POINTS, 2))
+                ends[: len(half)], ends[len(half) :] = half, np.inf if ends is self._low else -np.inf
+        points = np.arange(self._n_samples, n_samples) // self._step
         np.minimum.at(self._low, points, waveform)
         np.maximum.at(self._high, points, waveform)
-        self._n_samples += len(waveform)
+        self._n_samples = n_samples
 
     def as_lists(self) -> dict[str, list[float]]:
         """Lists of equal length: time (the middles of the intervals, in seconds), low and high."""

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ser_lib.audio import reading
+from ser_lib.audio import decoding, reading
 from ser_lib.audio.reading import Recording
 from ser_lib.common import cache, distributed
 from ser_lib.common.devices import autocast, pick_device, pick_precision
@@ -97,7 +97,7 @@ def embed(clips: pd.DataFrame, settings: Input, device: str = "auto", progress: 
         "layer": layer,
         "precision": precision,
         "versions": [version(package) for package in ("torch", "transformers", "soxr", "soundfile")],
-        "code": source_hash(reading, encoder_weights, hidden_states_module, sys.modules[__name__]),
+        "code": source_hash(decoding, reading, encoder_weights, hidden_states_module, sys.modules[__name__]),
     }
     rows = clips.drop_duplicates("audio_hash").sort_values("seconds", ascending=False)
     arrays = {key: cache.get(kind, cached_with, key) for key in rows["audio_hash"]}

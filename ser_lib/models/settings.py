@@ -33,6 +33,11 @@ class Audio(Section):
     crop: Literal["start", "centre"] = "start"
     pad: bool = False
 
+    @property
+    def longest_seconds(self) -> float | None:
+        """The length of a clip of which nothing is cut but its skipped beginning; None: any length."""
+        return None if self.max_seconds is None else self.offset_seconds + self.max_seconds
+
 
 class Input(Section):
     """What a model reads: acoustic features, layers of a pretrained encoder, or the waveform itself.

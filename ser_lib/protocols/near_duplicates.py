@@ -21,7 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-from ser_lib.audio import reading
+from ser_lib.audio import decoding, reading
 from ser_lib.common import cache
 from ser_lib.common.files import source_hash
 
@@ -41,7 +41,7 @@ def near_duplicate_groups(clips: pd.DataFrame, progress: bool = True) -> pd.Seri
     """
     number, hashes = pd.factorize(clips["audio_hash"])
     distinct = clips[~clips["audio_hash"].duplicated()]
-    code = source_hash(reading, sys.modules[__name__])
+    code = source_hash(decoding, reading, sys.modules[__name__])
     settings = {"sampling_rate": SAMPLING_RATE, "max_seconds": MAX_SECONDS, "code": code}
     waveforms = cache.collect(distinct, "fingerprint", settings, fingerprint, progress=progress)
     pairs = _near_pairs(waveforms)

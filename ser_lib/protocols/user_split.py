@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ser_lib.audio.reading import NOT_READ, SUFFIXES, files_in
+from ser_lib.audio.reading import FFMPEG_SUFFIXES, SUFFIXES, files_in
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.clips import measure_files
@@ -20,7 +20,7 @@ SUBSET_WORDS = {  # the words, in any case, for each subset
     "validation": ("validation", "valid", "val", "dev", "devel", "development", "eval", "evaluation"),
     "test": ("test", "testing"),
 }
-_AUDIO = (*SUFFIXES, *NOT_READ)  # formats that cannot be read too, so that an error reports them
+_AUDIO = SUFFIXES + FFMPEG_SUFFIXES
 _SUBSET_OF = {word: subset for subset, words in SUBSET_WORDS.items() for word in words}
 _KNOWN_WORDS = "Subsets are " + ", ".join(f"{name} ({', '.join(words[1:])})" for name, words in SUBSET_WORDS.items())
 
@@ -183,7 +183,7 @@ def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 def _parse(file: Path) -> dict[str, str | None]:
     for corpus in CORPORA.values():
-        if facts := corpus.parse(file):
+        if facts := corpus.facts_of(file, strict=False):
             named = {key: f"{corpus.name}-{facts[key]}" if facts[key] else None for key in ("speaker", "sentence")}
             return {**named, "corpus": corpus.name, "emotion": facts["emotion"]}
     return {}

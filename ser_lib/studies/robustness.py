@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ser_lib.audio import augmentation, degradations, reading
+from ser_lib.audio import augmentation, decoding, degradations, reading
 from ser_lib.audio.degradations import Condition, degrade
 from ser_lib.common import cache
 from ser_lib.common.errors import SerError
@@ -172,7 +172,7 @@ def degraded_features(
     # The features of the clean clips identify the function that made them.
     identity = about.to_csv().encode() + np.ascontiguousarray(clean[rows]).tobytes()
     key = hashlib.sha256(identity).hexdigest()[:32]
-    code = source_hash(reading, augmentation, degradations, altered, sys.modules[__name__])
+    code = source_hash(decoding, reading, augmentation, degradations, altered, sys.modules[__name__])
     settings = {"condition": list(condition), "audio": audio, "code": code}
     degraded = cache.get("degraded", settings, key)
     if degraded is None:

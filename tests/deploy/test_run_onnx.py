@@ -106,14 +106,9 @@ def test_the_script_answers_files_as_the_run_does(tmp_path, monkeypatch, recipe,
     np.testing.assert_allclose(probabilities, expected[run.emotions][:2], atol=1e-3)
 
 
-def test_the_script_reads_the_smaller_model_and_refuses_a_recording_longer_than_it_reads(tmp_path, monkeypatch):
+def test_the_script_reads_the_smaller_model(tmp_path, monkeypatch):
     run, clips = train(tmp_path, monkeypatch, "demo", "input.pooling=mean", "model.name=mlp")
     export, clip = to_onnx(run, tmp_path / "out", int8=True), clips["path"][0]
     (export / "model.onnx").unlink()
     status, answers, _ = run_script(export, "--int8", clip)
     assert status == 0 and list(answers[0]["probabilities"]) == run.emotions
-    settings = json.loads((export / "preprocessor.json").read_text())
-    (export / "preprocessor.json").write_text(json.dumps(settings | {"longest_seconds": 0.2}))
-    status, answers, errors = run_script(export, "--int8", clip)
-    assert status == 1 and answers == []
-    assert errors == f"{clip}: longer than 0 s: cut it into shorter pieces.\n"

@@ -202,7 +202,7 @@ def test_an_argument_out_of_range_is_refused(arguments, message):
 
 
 def test_the_surest_of_the_short_ones_is_explained():
-    recordings = [Recording(np.zeros(seconds), 1, str(seconds)) for seconds in (5, 40, 9, 7)]
+    recordings = [Recording(np.zeros(1000 * seconds), 1000, str(seconds)) for seconds in (5, 40, 9, 7)]
     answers = pd.DataFrame(
         {"clip_id": list("abcd"), "emotion": ["sad"] * 4, "sad": [0.6, 0.9, np.nan, 0.7], "error": [""] * 4}
     )

@@ -314,7 +314,7 @@ class TestFolders:
             noise(tmp_path / "train" / "a.wav", 0).rename(tmp_path / "train" / "a\udcff.wav")
         except OSError:
             pytest.skip("this file system takes UTF-8 names alone")
-        with pytest.raises(SerError, match="1 of 2 files cannot be read: .* rename"):
+        with pytest.raises(SerError, match="1 of 2 files cannot be read: .* Rename"):
             read(tmp_path)
 
 
