@@ -21,6 +21,8 @@ class Audio(Section):
     """How a file becomes a waveform: the arguments of `ser_lib.audio.reading.prepare`."""
 
     sampling_rate: int = Field(16000, gt=0)
+    # The constant part of the signal, which a recording device adds.
+    remove_offset: bool = True
     offset_seconds: float = Field(0.0, ge=0)
     max_seconds: float | None = Field(None, gt=0)
     trim_below_db: float | None = Field(None, gt=0)
