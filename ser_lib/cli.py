@@ -70,6 +70,8 @@ option("--html", "write the audit as a page (default of your own split: NAME-aud
 option("--fail", "exit with status 1 if there is a red leak", action="store_true")
 option("--index", "write only the index page of the pages that are there", action="store_true")
 option("--encoder", "in place of the pretrained encoders of the recipes")
+option("--encoder", "also measure what leaks are worth, with this encoder, where audio is at hand", "worth_encoder")
+option("--page", "write only the page, from the tables that are there", action="store_true")
 option("--bundled", "a small audit, on the bundled corpus alone", action="store_true")
 option("--readme", "write the tables between the markers of these files", nargs="+", metavar="FILE")
 option("--port", "of 127.0.0.1 (default: the first free one from 7860)", type=int)
@@ -431,6 +433,25 @@ def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
     print(f"\nThe audit is ready. Open in a browser:\n  {page}")
 
 
+def atlas(worth_encoder, page, data_dir, reports_dir):
+    """Audit the train and test lists that benchmarks publish, and write the atlas of their leaks.
+
+    ser atlas
+    ser atlas --encoder openai/whisper-base
+    ser atlas --page
+    """
+    from ser_lib.reports.build import make_atlas
+    from ser_lib.studies import atlas
+    from ser_lib.studies.atlas import worth
+
+    if not page:
+        table = atlas.atlas_table()
+        print(f"{atlas.write_table(table, reports_dir)}\n{table['verdict'].value_counts().to_string()}")
+        if worth_encoder:
+            print(worth.write_table(worth.measure_worth(table, worth_encoder, data_dir), reports_dir))
+    print(f"\nThe atlas is ready. Open in a browser:\n  {make_atlas(reports_dir)}")
+
+
 def results(readme, reports_dir):
     """Print the table of results as Markdown, or write every table for which files have markers.
 
@@ -507,6 +528,6 @@ COMMANDS = {
     function.__name__: function
     for function in (
         *(corpora, prepare, train, evaluate, predict, score, compare),
-        *(audit, report, claims, results, demo, export, bench),
+        *(audit, atlas, report, claims, results, demo, export, bench),
     )
 }

@@ -24,6 +24,7 @@ from ser_lib.studies.conditions import COLUMNS, probed, table_of, tested
 from ser_lib.studies.probe import feature_reader, load_available
 
 GROUPS = 5  # of test speakers, where there are more
+WHOLE = 0.98  # share of a corpus from which it is no part: copies are left out
 MIN_TEST_CLIPS = 10  # of an emotion that is compared
 APART, AS_LISTED = "tested speakers not in training", "all speakers in training, as listed"
 
@@ -74,9 +75,11 @@ def worth(split: PublishedSplit, clips: pd.DataFrame, features: np.ndarray) -> p
     for name in names if len(names) < MIN_SPEAKERS else []:
         pair = [condition.part(f"{name}: {condition.name}", condition.leaky, speaker == name) for condition in conditions]
         conditions += [pair[0], pair[1]._replace(against=pair[0].name)]
-    table = table_of(f"{title_of(split.corpus)} as {split.benchmark} splits it", clips, conditions)
-    whole = CORPORA[split.corpus].clips
-    return table.assign(corpora=split.corpus if len(clips) >= 0.98 * whole else f"{split.corpus}-part")
+    whole, part = CORPORA[split.corpus].clips, ""
+    if len(clips) < WHOLE * whole:
+        part = f", {len(clips):,} of {whole:,} clips"
+    table = table_of(f"{title_of(split.corpus)} as {split.benchmark} splits it{part}", clips, conditions)
+    return table.assign(corpora=f"{split.corpus}-part" if part else split.corpus)
 
 
 def measure_worth(
