@@ -57,9 +57,9 @@ atlas_page.show_summary(table)
 #
 # One row a corpus, one column a benchmark. **✗ red**: test speakers are in training, or test clips are listed in training
 # or in validation. **✓ green**: none of this. **? grey**: not known from what was read. The numbers: how many test
-# speakers are in training, of how many. A click on a cell shows the counts, examples, what the benchmark itself says, and
-# the list that was read, with its commit. Audio was not compared, since lists hold none. *Heard by*: models whose authors
-# name the corpus as training data.
+# speakers are in training, of how many; *code*: told by the code that makes the folds, and not counted. A click on a cell
+# shows the counts, examples, what the benchmark itself says, and the list that was read, with its commit. Audio was not
+# compared, since lists hold none. *Heard by*: models whose authors name the corpus as training data.
 
 # %%
 atlas_page.show_matrix(table)
@@ -78,7 +78,9 @@ atlas_page.show_matrix(table)
 # %%
 worth = atlas_worth.read_table(reports_dir)
 if worth is None:
-    print("Not measured here: `ser atlas --encoder openai/whisper-base` does so for the corpora whose audio is at hand.")
+    print(
+        "Not measured here: `ser atlas --encoder openai/whisper-base` does so for the corpora whose audio is at hand."
+    )
 else:
     display(Markdown("\n".join(f"- {sentence}" for sentence in atlas_page.worth_sentences(worth))))
     print("Model:", ", ".join(worth["model"].unique()))

@@ -66,6 +66,7 @@ option("--output", "the folder to write (default: the current one; of an export,
 option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--validation", "the validation files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
+option("--no-audio", "compare names, speakers and sentences alone", action="store_true", group=OWN_SPLIT)
 option("--html", "write the audit as a page (default of your own split: NAME-audit.html)", metavar="FILE")
 option("--fail", "exit with status 1 if there is a red leak", action="store_true")
 option("--index", "write only the index page of the pages that are there", action="store_true")
@@ -351,7 +352,21 @@ def compare(runs, shared):
 
 
 def audit(
-    recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, train, test, validation, html, fail
+    recipe=None,
+    *,
+    protocol,
+    seed,
+    variant,
+    corpus,
+    set,
+    data_dir,
+    runs_dir,
+    train,
+    test,
+    validation,
+    no_audio,
+    html,
+    fail,
 ):
     """Show what a split leaks: that of a recipe under a protocol, or your own.
 
@@ -359,6 +374,7 @@ def audit(
     ser audit my-split.csv --html my-audit.html
     ser audit data/ --fail
     ser audit --train data/a --test test-files.txt
+    ser audit my-split.csv --no-audio --fail
     """
     from ser_lib.protocols import leak_audit
     from ser_lib.protocols.user_split import is_split, read_split, split_name
@@ -367,7 +383,7 @@ def audit(
     from ser_lib.reports.audit_page import unknown_red, write_page
 
     if train or test or validation or (recipe and recipe not in recipe_names() and is_split(recipe)):
-        split = read_split(recipe, train=train, test=test, validation=validation)
+        split = read_split(recipe, train=train, test=test, validation=validation, audio=not no_audio)
         title = split_name(recipe, train, test)
         html = html or f"{title}-audit.html"
     elif recipe:

@@ -22,7 +22,9 @@ class FileNames:
 
     title: str
     example: str = ""  # a path as the pattern reads it
-    pattern: str = ""  # of the end of a path without its ending; groups `speaker`, `sentence`; "": the name tells nothing
+    pattern: str = (
+        ""  # of the end of a path without its ending; groups `speaker`, `sentence`; "": the name tells nothing
+    )
     only_speaker: str = ""  # of a corpus with one speaker
 
 
@@ -53,9 +55,7 @@ NAMES: dict[str, FileNames] = {
     ),
     "esd": FileNames("ESD", "0005/Neutral/0005_000001.wav", r"(?P<speaker>\d{4})_\d{6}"),
     "gerparas": FileNames("GerParaS"),
-    "iemocap": FileNames(
-        "IEMOCAP", "Ses01F_impro04_M000.wav", r"(?P<speaker>Ses\d\d)[FM]_\w+_(?P<gender>[FM])[X\d]+"
-    ),
+    "iemocap": FileNames("IEMOCAP", "Ses01F_impro04_M000.wav", r"(?P<speaker>Ses\d\d)[FM]_\w+_(?P<gender>[FM])[X\d]+"),
     "jl": FileNames(
         "JL corpus", "male2_concerned_6b_1.wav", r"(?P<speaker>(?:fe)?male\d)_[a-z]+_(?P<sentence>\d+[ab])_\d"
     ),
@@ -71,7 +71,9 @@ NAMES: dict[str, FileNames] = {
     "nnime": FileNames("NNIME"),
     "oreau": FileNames("Oréau", "sessj/29a13Ja.wav", r"(?P<speaker>\d\d)[a-z](?P<sentence>\d\d[A-Z])[a-z]"),
     "pavoque": FileNames("PAVOQUE", only_speaker="the one speaker"),
-    "polish": FileNames("Emotions in Polish speech", "m3.s_trzymaj_5.wav", r"(?P<speaker>[fm]\d)\.\w_(?P<sentence>\w+)_\d"),
+    "polish": FileNames(
+        "Emotions in Polish speech", "m3.s_trzymaj_5.wav", r"(?P<speaker>[fm]\d)\.\w_(?P<sentence>\w+)_\d"
+    ),
     "portuguese": FileNames("Portuguese (Castro & Lima)", "18pB_angry18.wav", r"\d+[ps](?P<speaker>[AB])_[a-z]+\d+"),
     "resd": FileNames("RESD"),
     "shemo": FileNames("ShEMO", "male/M32S01.wav", r"(?P<speaker>[FM]\d\d)[A-Z]\d\d"),

@@ -1,7 +1,7 @@
 """The atlas of published splits as HTML: its sentences, one row a corpus and one column a benchmark, and what models heard.
 
-    show_summary(table)
-    show_matrix(table)      # each cell leads to its counts, examples, and the list that they were read from
+show_summary(table)
+show_matrix(table)      # each cell leads to its counts, examples, and the list that they were read from
 """
 
 import pandas as pd
@@ -53,7 +53,7 @@ def cell_of(row: dict) -> dict:
 
 def _short(row: dict) -> str:
     if row["test_speakers"] is None:
-        return "by its code" if row["test"] is None and row["verdict"] != "grey" else "not known"
+        return "code" if row["test"] is None and row["verdict"] != "grey" else "not known"
     return f"{row['shared_speakers']} of {row['test_speakers']}"
 
 
@@ -70,7 +70,9 @@ def _facts(row: dict) -> list[tuple[str, str]]:
         shared = f"{row['shared_sentences']} of {row['test_sentences']} test sentences are in training of the same fold"
         facts.append(("Sentences", shared))
     if row["shared_names"] is not None:
-        facts.append(("Files", f"{row['shared_names']:,} test clips are listed in training too; audio was not compared"))
+        facts.append(
+            ("Files", f"{row['shared_names']:,} test clips are listed in training too; audio was not compared")
+        )
     if row["test"] is not None:
         listed = f"{row['validation']:,} clips listed" if row["validation"] else "no list"
         inside = f"; {row['validation_in_test']:,} test clips are among them" if row["validation_in_test"] else ""

@@ -119,7 +119,9 @@ def _make_study(
     executed = execute_notebook(_notebook(notebook), parameters, reports / f"{notebook}.failed.ipynb")
     facts = {"Commit": git_commit(), "Made in": f"{_seconds(executed) / 60:.1f} min, {made_of}"}
     context = {"facts": facts, "index_href": "index.html"} | titles
-    write_page(replace_paths(executed, public_names([], parameters)), context, reports / f"{page}.html", MAX_AUDIT_BYTES)
+    write_page(
+        replace_paths(executed, public_names([], parameters)), context, reports / f"{page}.html", MAX_AUDIT_BYTES
+    )
     write_index(reports)
     return reports / f"{page}.html"
 

@@ -8,8 +8,9 @@ To add a benchmark, write one module like `hicmae` in this package, and add its 
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ from ser_lib.studies.atlas.lists import Lists, PublishedSplit
 logger = logging.getLogger(__name__)
 
 # The columns of the page, in this order: each yields the splits of its corpora.
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[[Lists], Iterator[PublishedSplit]]] = {
     "EmoBox": emobox.splits,
     "nkululeko": nkululeko.splits,
     "EMO-SUPERB": emo_superb.splits,
@@ -85,15 +86,19 @@ def atlas_table(lists: Lists | None = None, benchmarks: Iterable[str] = tuple(BE
 
 def row_of(split: PublishedSplit) -> dict:
     """One row of the atlas: the audit of one published split."""
-    row = {name: "" for name in COLUMNS} | dict.fromkeys(NUMBERS, pd.NA)
+    row: dict[str, Any] = {name: "" for name in COLUMNS} | dict.fromkeys(NUMBERS, pd.NA)
     row |= {name: getattr(split, name) for name in ("corpus", "benchmark", "how", "how_url", "commit", "url")}
     row |= {"speakers_from": split.speakers_from, "lists": _named(split.lists)}
     if split.table is None:
         row["verdict"] = split.stated or "grey"
-        row["note"] = f"Not read: {split.problem}" if split.problem else "By its code, which makes the folds; not counted."
+        row["note"] = (
+            f"Not read: {split.problem}" if split.problem else "By its code, which makes the folds; not counted."
+        )
         return row
     table = split.table
-    row |= {subset: table.loc[table["subset"] == subset, "clip_id"].nunique() for subset in ("train", "validation", "test")}
+    row |= {
+        subset: table.loc[table["subset"] == subset, "clip_id"].nunique() for subset in ("train", "validation", "test")
+    }
     row |= {"folds": table["fold"].nunique(), "unknown_speakers": _unknown(table)}
     missing = [name for name in ("train", "test") if not row[name]]
     if missing:
@@ -125,7 +130,9 @@ def _note(table: pd.DataFrame, row: dict) -> str:
     if row["unknown_speakers"]:
         notes.append(f"Of {row['unknown_speakers']:,} clips neither the lists nor the file names tell who speaks.")
     if row["shared_names"] and not table["clip_id"].str.contains("/").any():
-        notes.append("A name that stands in both lists may be another recording in another folder; the lists name none.")
+        notes.append(
+            "A name that stands in both lists may be another recording in another folder; the lists name none."
+        )
     if not row["validation"]:
         notes.append("No validation list: on what epochs and settings are chosen is not stated there.")
     return " ".join(notes)
@@ -182,13 +189,15 @@ def summary(table: pd.DataFrame) -> list[str]:
     others = table[table["benchmark"] != "ser_lib"]
     counts = others["verdict"].value_counts()
     red, green, grey = (int(counts.get(name, 0)) for name in ("red", "green", "grey"))
-    everybody = int((others["shared_speakers"].fillna(0).gt(0) & (others["shared_speakers"] == others["test_speakers"])).sum())
+    everybody = int(
+        (others["shared_speakers"].fillna(0).gt(0) & (others["shared_speakers"] == others["test_speakers"])).sum()
+    )
     return [
-        f"{len(others)} published divisions of {others['corpus'].nunique()} corpora into training and test clips were checked, "
-        f"as {others['benchmark'].nunique()} benchmarks and toolkits hand them out: {red} of them train a model on the people "
-        "who then test it, or on files of the same name (red).",
+        f"A split says which clips train a model and which test it: of {len(others)} splits that "
+        f"{others['benchmark'].nunique()} benchmarks and toolkits publish for {others['corpus'].nunique()} corpora, {red} train "
+        "a model on the people who then test it, or on files of the same name (red).",
         f"In {everybody} of these, every tested person is in training: a score there tells how well voices that the model "
-        "knows are understood, not how well a new voice is, and must not stand beside the score of a green division.",
-        f"{green} divisions keep the tested people out of training (green), and for {grey} it cannot be told from the lists "
-        "that were read (grey).",
+        "knows are understood, not how well a new voice is, and must not stand beside the score of a green split.",
+        f"{green} splits keep the tested people out of training (green), and for {grey} it cannot be told from the lists that "
+        "were read (grey).",
     ]

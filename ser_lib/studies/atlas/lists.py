@@ -13,7 +13,7 @@ import os
 import re
 import urllib.request
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,8 +37,12 @@ class Source:
     repository: str  # owner/name on GitHub
     commit: str  # 40 hexadecimal digits
     lists: str  # a pattern of the paths of lists, with the groups corpus, fold and subset as far as the path tells them
-    corpora: dict[str, str]  # the corpus of the pattern's group (its only key is "" without one) -> name in this package
-    rows: Callable[[str], pd.DataFrame]  # the text of a list -> path, and speaker, sentence and subset where it has them
+    corpora: dict[
+        str, str
+    ]  # the corpus of the pattern's group (its only key is "" without one) -> name in this package
+    rows: Callable[
+        [str], pd.DataFrame
+    ]  # the text of a list -> path, and speaker, sentence and subset where it has them
     how: str = ""  # how the source says that it splits
     how_url: str = ""
 
@@ -82,7 +86,9 @@ class Lists:
         """The lists of the package's `lists.sha256`, of a folder, else of `$SER_ATLAS_DIR`, else of GitHub."""
         folder = folder or os.environ.get("SER_ATLAS_DIR")
         if folder and not Path(folder).is_dir():
-            raise SerError(f"there is no folder {folder}: name one that holds OWNER+NAME@COMMIT/…, or unset SER_ATLAS_DIR.")
+            raise SerError(
+                f"there is no folder {folder}: name one that holds OWNER+NAME@COMMIT/…, or unset SER_ATLAS_DIR."
+            )
         return cls(read_hashes(HASHES), Path(folder) if folder else None)
 
     def paths(self, source: Source) -> list[str]:
@@ -97,14 +103,14 @@ class Lists:
         if file.is_file():
             data = file.read_bytes()
         elif self.folder:
-            raise SerError(f"{file} is missing: the folder of lists is not complete.")
+            raise SerError(f"{name} is missing in the folder of lists, which is not complete.")
         else:
             data = _download(source, path)
         found = hashlib.sha256(data).hexdigest()
         if found != self.hashes[name]:
             raise SerError(
                 f"{name} is not the list that was pinned: expected the SHA-256 {self.hashes[name][:12]}…, got {found[:12]}…. "
-                f"Delete {file}, and try again."
+                "Delete that file, and try again."
             )
         if not file.is_file():
             with replacing(file) as part:
@@ -129,19 +135,24 @@ def splits_of(source: Source, lists: Lists, only: Collection[str] = ()) -> Itera
         if match := re.fullmatch(source.lists, path):
             groups = {name: value or "" for name, value in match.groupdict().items()}
             found.setdefault(groups.get("corpus", ""), []).append((path, groups))
-    about = {"benchmark": source.name, "commit": source.commit, "url": source.url}
     wanted = {key: corpus for key, corpus in source.corpora.items() if corpus in only or not only}
     for key, corpus in wanted.items():
         parts = found.get(key, [])
         split = PublishedSplit(
-            corpus=corpus, lists=tuple(path for path, _ in parts), how=source.how, how_url=source.how_url, **about
+            benchmark=source.name,
+            corpus=corpus,
+            lists=tuple(path for path, _ in parts),
+            commit=source.commit,
+            url=source.url,
+            how=source.how,
+            how_url=source.how_url,
         )
         try:
             table, speakers_from = _table(source, corpus, lists, parts)
         except (SerError, OSError, ValueError, KeyError) as error:
-            yield PublishedSplit(**(vars(split) | {"problem": f"{type(error).__name__}: {error}"}))
+            yield replace(split, problem=f"{type(error).__name__}: {error}")
             continue
-        yield PublishedSplit(**(vars(split) | {"table": table, "speakers_from": speakers_from}))
+        yield replace(split, table=table, speakers_from=speakers_from)
 
 
 def _table(source: Source, corpus: str, lists: Lists, parts: list[tuple[str, dict]]) -> tuple[pd.DataFrame, str]:
@@ -163,7 +174,9 @@ def _table(source: Source, corpus: str, lists: Lists, parts: list[tuple[str, dic
     for column in by_name:
         listed = table[column].astype(object) if column in table else by_name[column]
         table[column] = listed.where(~listed.astype(str).str.lower().str.strip("?").isin(NOT_KNOWN), None)
-    return table.rename(columns={"path": "clip_id"})[["clip_id", "fold", "subset", "speaker", "sentence"]], speakers_from
+    return table.rename(columns={"path": "clip_id"})[
+        ["clip_id", "fold", "subset", "speaker", "sentence"]
+    ], speakers_from
 
 
 def _download(source: Source, path: str) -> bytes:
@@ -172,4 +185,6 @@ def _download(source: Source, path: str) -> bytes:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
             return answer.read()
     except OSError as error:
-        raise SerError(f"{url} cannot be had ({error}): a network, or a folder of lists in $SER_ATLAS_DIR, is needed.") from error
+        raise SerError(
+            f"{url} cannot be had ({error}): a network, or a folder of lists in $SER_ATLAS_DIR, is needed."
+        ) from error

@@ -1,6 +1,7 @@
 """This project's own folds: its default protocol, by speaker, on the file names that EmoBox lists of its corpora."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,24 +21,19 @@ FROM_AUDIO = {"seconds": 1.0, "sampling_rate": 1}  # not known here, and not use
 def splits(lists: Lists) -> Iterator[PublishedSplit]:
     listed = {split.corpus: split for split in splits_of(emobox.SOURCE, lists, CORPUS_NAMES)}
     for corpus in CORPUS_NAMES:
-        about = {
-            "benchmark": "ser_lib",
-            "corpus": corpus,
-            "lists": listed[corpus].lists,
-            "commit": emobox.SOURCE.commit,
-            "url": emobox.SOURCE.url,
-            "how": f"Protocol {PROTOCOL}: {get_protocol(PROTOCOL).about}. Computed from the file names that EmoBox lists.",
-        }
-        if listed[corpus].table is None:
-            yield PublishedSplit(**about, problem=listed[corpus].problem)
+        how = f"Protocol {PROTOCOL}: {get_protocol(PROTOCOL).about}. Computed from the file names that EmoBox lists."
+        own = replace(listed[corpus], benchmark="ser_lib", table=None, speakers_from="", how=how, how_url="")
+        names = listed[corpus].table
+        if names is None:
+            yield own
             continue
         try:
-            split = make_split(_clips(corpus, listed[corpus].table["clip_id"].unique()), PROTOCOL)
+            split = make_split(_clips(corpus, names["clip_id"].unique()), PROTOCOL)
         except SerError as error:
-            yield PublishedSplit(**about, problem=str(error))
+            yield replace(own, problem=str(error))
             continue
         table = split[["clip_id", "fold", "subset", "speaker", "sentence"]]
-        yield PublishedSplit(**about, table=table, speakers_from="the file names")
+        yield replace(own, table=table, speakers_from="the file names")
 
 
 def _clips(corpus: str, paths: list[str]) -> pd.DataFrame:

@@ -59,7 +59,9 @@ def worth(split: PublishedSplit, clips: pd.DataFrame, features: np.ndarray) -> p
         pool = rows[rows["subset"] == "train"]
         others = pool[~pool["speaker"].isin(speakers)]
         if others.empty:
-            raise SerError(f"{split.benchmark}, {split.corpus}: no training clip is of another speaker than the tested.")
+            raise SerError(
+                f"{split.benchmark}, {split.corpus}: no training clip is of another speaker than the tested."
+            )
         drawn = []
         for emotion, part in others.groupby("emotion"):
             candidates = pool.loc[pool["emotion"] == emotion, "clip_id"]
@@ -73,7 +75,9 @@ def worth(split: PublishedSplit, clips: pd.DataFrame, features: np.ndarray) -> p
     speaker = tested(pd.concat(apart))["speaker"].to_numpy()
     names = np.unique(speaker)
     for name in names if len(names) < MIN_SPEAKERS else []:
-        pair = [condition.part(f"{name}: {condition.name}", condition.leaky, speaker == name) for condition in conditions]
+        pair = [
+            condition.part(f"{name}: {condition.name}", condition.leaky, speaker == name) for condition in conditions
+        ]
         conditions += [pair[0], pair[1]._replace(against=pair[0].name)]
     whole, part = CORPORA[split.corpus].clips, ""
     if len(clips) < WHOLE * whole:
