@@ -73,7 +73,8 @@ atlas_page.show_matrix(table)
 # ## What a shared speaker is worth
 #
 # The same model on the same test clips, trained twice on equally many clips of each emotion from the published training
-# list: once without the tested speakers, and once with clips of all speakers, as the list has them.
+# list: once without the tested speakers, and once with clips of all speakers, as the list has them. Measured are splits
+# that share speakers, of corpora whose audio was at hand. Brackets: each tested speaker's own difference where they are few.
 
 # %%
 worth = atlas_worth.read_table(reports_dir)

@@ -117,7 +117,7 @@ def facts_of(corpus: str, path: str) -> dict[str, str | None]:
     names = _names(corpus)
     if names.only_speaker:
         return NOTHING | {"speaker": names.only_speaker}
-    match = names.pattern and re.search(rf"(?:^|/){names.pattern}$", str(file.with_suffix("")))
+    match = names.pattern and re.search(rf"(?:^|/){names.pattern}$", (file.parent / file.stem).as_posix())
     if not match:
         return dict(NOTHING)
     groups = match.groupdict()

@@ -83,15 +83,26 @@ def _facts(row: dict) -> list[tuple[str, str]]:
 
 
 def worth_sentences(worth: pd.DataFrame) -> list[str]:
-    """One sentence for each split of which the leak's worth was measured."""
+    """One sentence for each split of which the leak's worth was measured.
+
+    Few test speakers stand for themselves alone: then each one's own difference is given in place of an interval.
+
+    Args:
+        worth: as `ser_lib.studies.atlas.worth.read_table` returns it.
+    """
     sentences = []
     for name, rows in worth.groupby("mechanism", sort=False):
         leaky = rows[rows["leaky"] & (rows["part_of"] == "")].iloc[0]
         honest = rows[rows["condition"] == leaky["against"]].iloc[0]
-        unit = "speakers" if leaky["interval_over"] == "speakers" else "clips, since the test speakers are few"
+        speakers = rows[rows["leaky"] & (rows["part_of"] != "")]
+        spread = (
+            f"{leaky['points_low']:+.1f} to {leaky['points_high']:+.1f}, 95 % interval over {leaky['interval_over']}"
+        )
+        if len(speakers):
+            spread = ", ".join(f"{row.condition.partition(':')[0]} {row.points:+.1f}" for row in speakers.itertuples())
         sentences.append(
             f"{name}: UAR {leaky['uar']:.3f} with the tested speakers in training, and {honest['uar']:.3f} without them, on "
             f"the same {leaky['n_test']:,} clips of {leaky['test_speakers']:.0f} speakers: {leaky['points']:+.1f} points "
-            f"({leaky['points_low']:+.1f} to {leaky['points_high']:+.1f}, 95 % interval over {unit})."
+            f"({spread})."
         )
     return sentences

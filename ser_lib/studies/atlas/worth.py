@@ -75,14 +75,12 @@ def worth(split: PublishedSplit, clips: pd.DataFrame, features: np.ndarray) -> p
     speaker = tested(pd.concat(apart))["speaker"].to_numpy()
     names = np.unique(speaker)
     for name in names if len(names) < MIN_SPEAKERS else []:
-        pair = [
-            condition.part(f"{name}: {condition.name}", condition.leaky, speaker == name) for condition in conditions
-        ]
-        conditions += [pair[0], pair[1]._replace(against=pair[0].name)]
+        alone = honest.part(f"{name}: {APART}", False, speaker == name)
+        conditions += [alone, leaky.part(f"{name}: {AS_LISTED}", True, speaker == name, alone.name)]
     whole, part = CORPORA[split.corpus].clips, ""
     if len(clips) < WHOLE * whole:
-        part = f", {len(clips):,} of {whole:,} clips"
-    table = table_of(f"{title_of(split.corpus)} as {split.benchmark} splits it{part}", clips, conditions)
+        part = f" ({len(clips):,} clips of {whole:,})"
+    table = table_of(f"{title_of(split.corpus)}{part}, {split.benchmark}'s split", clips, conditions)
     return table.assign(corpora=f"{split.corpus}-part" if part else split.corpus)
 
 
