@@ -30,7 +30,11 @@ SOURCE = Source(
         "NNIME/Secondary": "nnime",
     },
     rows=rows,
-    how="Its page says that its partitions are independent of the speaker, and that they prevent leakage.",
-    how_url="https://emosuperb.github.io/standardization.html",
+    how={
+        "": (
+            "Its page says that its partitions are independent of the speaker, and that they prevent leakage.",
+            "https://emosuperb.github.io/standardization.html",
+        )
+    },
 )
 splits = partial(splits_of, SOURCE)

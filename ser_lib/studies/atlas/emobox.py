@@ -47,11 +47,13 @@ SOURCE = Source(
     lists=r"data/(?P<corpus>\w+)/fold_(?P<fold>\d+)/\w+_(?P<subset>train|valid|test)_fold_\d+\.jsonl",
     corpora={name: name for name in SAME} | RENAMED,
     rows=rows,
-    how=(
-        "Its code says: where a corpus has fewer than 4 speakers, or speakers differ in the number of clips of an emotion, "
-        "“disregard speaker”, and draw a quarter of each emotion's clips for the test. Corpora that have official parts "
-        "keep them. Where there is no validation list, its loader draws validation clips from the training list at random."
-    ),
-    how_url="https://github.com/emo-box/EmoBox/blob/fdc57b07574ee03ac9e6e952d51ce0df374e0303/EmoBox/utils/preprocess_utils.py",
+    how={
+        "": (
+            "Its code says: where a corpus has fewer than 4 speakers, or speakers differ in the number of clips of an "
+            "emotion, “disregard speaker”, and draw a quarter of each emotion's clips for the test; other speakers are kept "
+            "apart. Where there is no validation list, its loader draws validation clips from the training list at random.",
+            "https://github.com/emo-box/EmoBox/blob/fdc57b07574ee03ac9e6e952d51ce0df374e0303/EmoBox/utils/preprocess_utils.py",
+        )
+    },
 )
 splits = partial(splits_of, SOURCE)

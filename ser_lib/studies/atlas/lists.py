@@ -43,8 +43,8 @@ class Source:
     rows: Callable[
         [str], pd.DataFrame
     ]  # the text of a list -> path, and speaker, sentence and subset where it has them
-    how: str = ""  # how the source says that it splits
-    how_url: str = ""
+    # How the source says that it splits: corpus in this package, or "" for all others -> text and address.
+    how: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -138,14 +138,15 @@ def splits_of(source: Source, lists: Lists, only: Collection[str] = ()) -> Itera
     wanted = {key: corpus for key, corpus in source.corpora.items() if corpus in only or not only}
     for key, corpus in wanted.items():
         parts = found.get(key, [])
+        how, how_url = source.how.get(corpus, source.how.get("", ("", "")))
         split = PublishedSplit(
             benchmark=source.name,
             corpus=corpus,
             lists=tuple(path for path, _ in parts),
             commit=source.commit,
             url=source.url,
-            how=source.how,
-            how_url=source.how_url,
+            how=how,
+            how_url=how_url,
         )
         try:
             table, speakers_from = _table(source, corpus, lists, parts)
