@@ -17,6 +17,7 @@ from ser_lib.common.files import project_dir, replacing
 from ser_lib.common.hashing import shuffled
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import title_of
+from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation.intervals import MIN_SPEAKERS
 from ser_lib.studies.atlas import BENCHMARKS
 from ser_lib.studies.atlas.lists import Lists, PublishedSplit
@@ -79,7 +80,7 @@ def worth(split: PublishedSplit, clips: pd.DataFrame, features: np.ndarray) -> p
         conditions += [alone, leaky.part(f"{name}: {AS_LISTED}", True, speaker == name, alone.name)]
     whole, part = CORPORA[split.corpus].clips, ""
     if len(clips) < WHOLE * whole:
-        part = f" ({len(clips):,} clips of {whole:,})"
+        part = f" ({len(clips):,} clips of {whole:,}; {', '.join(in_order(emotions))})"
     table = table_of(f"{title_of(split.corpus)}{part}, {split.benchmark}'s split", clips, conditions)
     return table.assign(corpora=f"{split.corpus}-part" if part else split.corpus)
 
