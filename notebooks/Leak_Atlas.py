@@ -59,7 +59,8 @@ atlas_page.show_summary(table)
 # or in validation. **✓ green**: none of this. **? grey**: not known from what was read. The numbers: how many test
 # speakers are in training, of how many; *code*: told by the code that makes the folds, and not counted. A click on a cell
 # shows the counts, examples, what the benchmark itself says, and the list that was read, with its commit. Audio was not
-# compared, since lists hold none. *Heard by*: models whose authors name the corpus as training data.
+# compared, since lists hold none. *Heard by*: models whose authors name the corpus as training data (perhaps: as one of
+# several, of which some were used).
 
 # %%
 atlas_page.show_matrix(table)

@@ -138,6 +138,14 @@ class TestEachSource:
         assert row["verdict"] == "grey" and "is not the list that was pinned" in row["note"]
         assert str(tmp_path) not in row["note"]  # the table is published
 
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(text=st.text(max_size=80))
+    def test_any_text_in_place_of_a_list_stops_nothing(self, source, tmp_path_factory, text):
+        names = {"train": names_of({1001}), "test": names_of({1002})}
+        texts = dict.fromkeys(FORMATS[source.name](names), text.replace("\r", ""))
+        row = atlas.row_of(crema_d(splits_of(source, tiny_lists(tmp_path_factory.mktemp("lists"), source, texts))))
+        assert row["verdict"] in ("grey", "red", "green")
+
     def test_names_only_corpora_and_lists_that_exist(self, source):
         assert set(source.corpora.values()) <= {*NAMES, *CORPORA}
         assert re.fullmatch("[0-9a-f]{40}", source.commit)

@@ -16,6 +16,7 @@ class Heard:
     corpora: tuple[str, ...]  # names in `ser_lib.corpora`; (): none is named
     how: str
     url: str
+    is_certain: bool = True  # False: only some of the corpora, and it is not stated which
 
 
 HEARD = (
@@ -31,6 +32,7 @@ HEARD = (
         "emotion2vec+ seed was fine-tuned on “academic speech emotion data from EmoBox” (201 hours), and base and large are "
         "derived from it. Which of EmoBox's 32 corpora, and which of their clips, is not stated.",
         "https://huggingface.co/emotion2vec/emotion2vec_plus_seed",
+        is_certain=False,
     ),
     Heard(
         "audEERING's wav2vec2-large-robust-12",

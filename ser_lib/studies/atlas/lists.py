@@ -150,7 +150,7 @@ def splits_of(source: Source, lists: Lists, only: Collection[str] = ()) -> Itera
         )
         try:
             table, speakers_from = _table(source, corpus, lists, parts)
-        except (SerError, OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, LookupError) as error:  # SerError is a ValueError
             yield replace(split, problem=f"{type(error).__name__}: {error}")
             continue
         yield replace(split, table=table, speakers_from=speakers_from)
