@@ -24,7 +24,7 @@ from ser_lib.studies.atlas.lists import Lists, PublishedSplit
 from ser_lib.studies.conditions import COLUMNS, probed, table_of, tested
 from ser_lib.studies.probe import feature_reader, load_available
 
-GROUPS = 5  # of test speakers, where there are more
+GROUPS = 5  # of test speakers; each speaker alone where they are fewer
 WHOLE = 0.98  # share of a corpus from which it is no part: copies are left out
 MIN_TEST_CLIPS = 10  # of an emotion that is compared
 APART, AS_LISTED = "tested speakers not in training", "all speakers in training, as listed"
@@ -132,11 +132,11 @@ def _listed(split: PublishedSplit, clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def _groups(listed: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """The speakers that are tested together: each alone where they are few, else `GROUPS` groups of a fold."""
+    """The speakers that are tested together: up to `GROUPS` groups of each fold."""
     groups = []
     for fold, rows in listed[listed["subset"] == "test"].groupby("fold"):
         speakers = shuffled(rows["speaker"].unique(), "groups")
-        n_groups = len(speakers) if len(speakers) < MIN_SPEAKERS else GROUPS
+        n_groups = min(GROUPS, len(speakers))
         groups += [(fold, speakers[number::n_groups]) for number in range(n_groups)]
     return groups
 
