@@ -9,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report audit tables test lint format notebooks sample bench address lock clean
+.PHONY: help report audit atlas tables test lint format notebooks sample bench address lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -35,6 +35,9 @@ report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write
 audit: .venv/installed ## Measure every published claim again without its leaks: reports/Claims_Audit.html (ENCODER=… BUNDLED=1)
 	@$(BIN)/ser claims $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(BUNDLED),--bundled) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	$(write_tables)
+
+atlas: .venv/installed ## Audit the train and test lists that benchmarks publish: reports/Atlas.html (ENCODER=…)
+	@$(BIN)/ser atlas $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
 tables: .venv/installed ## Make results.csv and every table of README, docs and index from reports/predictions
 	@$(BIN)/ser results --anew

@@ -68,10 +68,13 @@ option("--output", "the folder to write (default: the current one; of an export,
 option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--validation", "the validation files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
+option("--no-audio", "compare names, speakers and sentences alone", action="store_true", group=OWN_SPLIT)
 option("--html", "write the audit as a page (default of your own split: NAME-audit.html)", metavar="FILE")
 option("--fail", "exit with status 1 if there is a red leak", action="store_true")
 option("--index", "write only the index page of the pages that are there", action="store_true")
 option("--encoder", "in place of the pretrained encoders of the recipes")
+option("--encoder", "also measure what leaks are worth, with this encoder, where audio is at hand", "worth_encoder")
+option("--page", "write only the page, from the tables that are there", action="store_true")
 option("--bundled", "a small audit, on the bundled corpus alone", action="store_true")
 option("--store", "store the predictions in reports/predictions, for the tables of docs", action="store_true")
 option("--add", "store the predictions of these runs, then as --anew", default=[], nargs="+", metavar="RUN")
@@ -355,7 +358,21 @@ def compare(runs, shared):
 
 
 def audit(
-    recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, train, test, validation, html, fail
+    recipe=None,
+    *,
+    protocol,
+    seed,
+    variant,
+    corpus,
+    set,
+    data_dir,
+    runs_dir,
+    train,
+    test,
+    validation,
+    no_audio,
+    html,
+    fail,
 ):
     """Show what a split leaks: that of a recipe under a protocol, or your own.
 
@@ -363,6 +380,7 @@ def audit(
     ser audit my-split.csv --html my-audit.html
     ser audit data/ --fail
     ser audit --train data/a --test test-files.txt
+    ser audit my-split.csv --no-audio --fail
     """
     from ser_lib.protocols import leak_audit
     from ser_lib.protocols.user_split import is_split, read_split, split_name
@@ -371,7 +389,7 @@ def audit(
     from ser_lib.reports.audit_page import unknown_red, write_page
 
     if train or test or validation or (recipe and recipe not in recipe_names() and is_split(recipe)):
-        split = read_split(recipe, train=train, test=test, validation=validation)
+        split = read_split(recipe, train=train, test=test, validation=validation, audio=not no_audio)
         title = split_name(recipe, train, test)
         html = html or f"{title}-audit.html"
     elif recipe:
@@ -435,6 +453,25 @@ def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
     parameters = {name: absolute(folder) for name, folder in folders.items() if folder}
     page = make_claims_audit({"bundled": bundled, "encoder": encoder, **parameters}, reports_dir)
     print(f"\nThe audit is ready. Open in a browser:\n  {page}")
+
+
+def atlas(worth_encoder, page, data_dir, reports_dir):
+    """Audit the train and test lists that benchmarks publish, and write the atlas of their leaks.
+
+    ser atlas
+    ser atlas --encoder openai/whisper-base
+    ser atlas --page
+    """
+    from ser_lib.reports.build import make_atlas
+    from ser_lib.studies import atlas
+    from ser_lib.studies.atlas import worth
+
+    if not page:
+        table = atlas.atlas_table()
+        print(f"{atlas.write_table(table, reports_dir)}\n{table['verdict'].value_counts().to_string()}")
+        if worth_encoder:
+            print(worth.write_table(worth.measure_worth(table, worth_encoder, data_dir), reports_dir))
+    print(f"\nThe atlas is ready. Open in a browser:\n  {make_atlas(reports_dir)}")
 
 
 def results(add, anew, readme, reports_dir):
@@ -525,6 +562,6 @@ COMMANDS = {
     function.__name__: function
     for function in (
         *(corpora, prepare, train, evaluate, predict, score, compare),
-        *(audit, report, claims, results, demo, export, bench),
+        *(audit, atlas, report, claims, results, demo, export, bench),
     )
 }

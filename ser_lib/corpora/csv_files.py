@@ -85,9 +85,9 @@ def locate(name: str, folder: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- without "..", so that one file has one name
 
 
-def common_folder(files: Collection[Path], source: str | Path) -> Path | None:
+def common_folder(files: Collection[Path], source: str | Path, must_exist: bool = True) -> Path | None:
     """The deepest folder that holds all files of a list, None on different drives; SerError where a file is missing."""
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if must_exist and not file.is_file()]
     if missing:
         first = f"{len(missing)} of {len(files)} files that {source} lists do not exist: {first_of(missing, 3)}"
         raise SerError(f"{first}. Paths in a list are relative to the list's own folder, or absolute.")

@@ -88,6 +88,26 @@ def red_leaks(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["severity"] == "red") & (table["clips"].fillna(0) > 0)]
 
 
+def shared_values(split: pd.DataFrame, column: str) -> tuple[set, set]:
+    """The values of a column, such as speakers, that test clips have, and those that training clips of a fold have too.
+
+    Args:
+        split: as `audit` takes it. Rows without a value are left out.
+
+    >>> split = pd.DataFrame({"subset": ["train", "test", "test"], "speaker": ["ann", "ann", "bob"]})
+    >>> tested, shared = shared_values(split, "speaker")
+    >>> sorted(tested), sorted(shared)
+    (['ann', 'bob'], ['ann'])
+    """
+    known = split.assign(fold=split.get("fold", 0), **{column: split[column].replace("", pd.NA)}).dropna(
+        subset=[column]
+    )
+    test, train = (
+        known.loc[known["subset"] == subset, ["fold", column]].drop_duplicates() for subset in ("test", "train")
+    )
+    return set(test[column]), set(test.merge(train)[column])
+
+
 def _missing(table: pd.DataFrame, *columns: str) -> str:
     missing = [name for name in columns if name not in table]
     return f"the table has no column {' and '.join(missing)}" if missing else ""
@@ -95,8 +115,9 @@ def _missing(table: pd.DataFrame, *columns: str) -> str:
 
 def _shared(test: pd.DataFrame, train: pd.DataFrame, keys: list[str]) -> pd.Series:
     """For each test clip that shares all `keys` with a training clip of its fold: such a clip's id."""
+    # An empty cell of a CSV is no value; an empty fold is the only one.
+    trained = train[["fold", *keys, "clip_id"]].replace(dict.fromkeys(keys, ""), pd.NA)
     keys = ["fold", *keys]
-    trained = train[[*keys, "clip_id"]].replace("", pd.NA)  # an empty cell of a CSV is no value
     trained = trained.dropna(subset=keys).drop_duplicates(keys)
     merged = test.merge(trained, on=keys, suffixes=("", "_trained")).drop_duplicates("clip_id")
     return merged.set_index("clip_id")["clip_id_trained"].sort_index()

@@ -14,6 +14,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.clips import measure_files
 from ser_lib.corpora.csv_files import common_folder, first_of, is_file_list, locate, read_table, read_text
+from ser_lib.corpora.file_names import NAMES, facts_of, title_of
 
 SUBSET_WORDS = {  # the words, in any case, for each subset
     "train": ("train", "training"),
@@ -42,6 +43,7 @@ def read_split(
     train: str | Path | None = None,
     test: str | Path | None = None,
     validation: str | Path | None = None,
+    audio: bool = True,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Read a split, and decode each of its files once; SerError where a file or value is missing or cannot be read.
@@ -53,13 +55,15 @@ def read_split(
             depth; the label is then the name of the folder that a file lies in.
         train, test, validation: instead of `path`, a folder or a list of files each: text with one path a line,
             or a CSV as above, which then needs no subset.
+        audio: False: the files are not at hand, and only what the lists and the file names state is compared.
 
     Where the split does not state them, speaker, sentence, corpus and emotion are read from the file names of known
-    corpora (corpus and emotion only if all files are of such corpora).
+    corpora (corpus and emotion only if all files are of such corpora). Names of the corpora in `file_names.NAMES` are
+    read where the column `corpus` names that corpus.
 
     Returns:
         one row a file and fold: clip_id (the path from the folder that all files share), path (absolute), subset,
-        seconds, sampling_rate, audio_hash, and of fold, corpus, speaker, sentence, emotion and augmented_from those
+        seconds, sampling_rate, audio_hash (these three not without audio), and of fold, corpus, speaker, sentence, emotion and augmented_from those
         that are known for any clip. `attrs["notes"]` holds sentences on how it was read, to be shown with an audit.
     """
     notes: list[str] = []
@@ -75,9 +79,14 @@ def read_split(
         rows = (_read_folder if Path(path).is_dir() else _read_csv)(Path(path), notes)
     split = pd.DataFrame(rows).dropna(axis=1, how="all")
     _check_folds(split)
-    shared = common_folder(split["path"], path or "the split")
+    shared = common_folder(split["path"], path or "the split", must_exist=audio)
     split.insert(0, "clip_id", [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]])
     split = _find_originals(_fill_from_names(split, notes), notes)
+    if not audio:
+        notes.append("The audio was not read: the audit cannot see the same recording under another name.")
+        split = split.astype({"path": str})
+        split.attrs["notes"] = notes + _gaps(split)
+        return split
     files = list(split["path"].unique())
     results = measure_files(files, "audio", progress, allow_silence=True)
     problems = [result for result in results if isinstance(result, str)]
@@ -167,13 +176,15 @@ def _check_folds(split: pd.DataFrame) -> None:
 def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """Fill missing columns from the names of files of known corpora, then the labels from the names of folders."""
     columns = ["speaker", "sentence", "corpus", "emotion"]
-    parsed = pd.DataFrame([_parse(file) for file in split["path"]], split.index, columns, dtype=object)
+    stated = split["corpus"] if "corpus" in split else [None] * len(split)
+    rows = [_parse(file, corpus) for file, corpus in zip(split["path"], stated, strict=True)]
+    parsed = pd.DataFrame(rows, split.index, columns, dtype=object)
     is_known = parsed["corpus"].notna()
     # Where some names are of no known corpus, corpus and label of those files are not known.
     columns = columns if is_known.all() else columns[:2]
     filled = [name for name in columns if name not in split and parsed[name].notna().any()]
     if filled:
-        titles = ", ".join(CORPORA[name].title for name in parsed["corpus"].dropna().unique())
+        titles = ", ".join(title_of(name) for name in parsed["corpus"].dropna().unique())
         notes.append(f"Read from the names of {is_known.sum()} of {len(split)} files ({titles}): {', '.join(filled)}.")
     split = split.join(parsed[filled])
     if "folder" in split and "emotion" not in filled:
@@ -181,7 +192,11 @@ def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return split.drop(columns="folder", errors="ignore")
 
 
-def _parse(file: Path) -> dict[str, str | None]:
+def _parse(file: Path, stated: str | None) -> dict[str, str | None]:
+    """Speaker, sentence, corpus and emotion by the name; {} where it is that of no known corpus."""
+    if stated in NAMES:
+        told = facts_of(stated, file.as_posix())
+        return {name: value and f"{stated}-{value}" for name, value in told.items()} | {"corpus": stated}
     for corpus in CORPORA.values():
         if facts := corpus.facts_of(file, strict=False):
             named = {key: f"{corpus.name}-{facts[key]}" if facts[key] else None for key in ("speaker", "sentence")}

@@ -30,7 +30,7 @@ def subset_counts(split: pd.DataFrame) -> pd.DataFrame:
     by_subset = distinct.groupby("subset")
     numbers = {"speakers": by_subset["speaker"].nunique(), "labels": by_subset["emotion"].nunique()}
     counts = pd.DataFrame({"clips": by_subset.size(), **numbers}).astype("Int64").replace(0, pd.NA)
-    counts["minutes"] = by_subset["seconds"].sum() / 60
+    counts["minutes"] = by_subset["seconds"].sum(min_count=1).astype(float) / 60
     return counts.reindex([subset for subset in SUBSETS if subset in counts.index])
 
 

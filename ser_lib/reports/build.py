@@ -15,7 +15,7 @@ from ser_lib.evaluation.results import add_runs
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
-from ser_lib.reports.index import CLAIMS, NOTEBOOKS, write_index
+from ser_lib.reports.index import ATLAS, CLAIMS, NOTEBOOKS, write_index
 from ser_lib.reports.rendering import TEMPLATES, script_source, write_html
 
 MAX_PAGE_BYTES = 800_000
@@ -87,22 +87,44 @@ def make_claims_audit(parameters: dict, reports_dir: str | Path | None = None) -
     Raises:
         SerError: as `make_report`.
     """
-    reports = Path(reports_dir).absolute() if reports_dir else project_dir() / "reports"
-    reports.mkdir(parents=True, exist_ok=True)
-    parameters = parameters | ({"reports_dir": str(reports)} if reports_dir else {})
-    executed = execute_notebook(_notebook(CLAIMS), parameters, reports / f"{CLAIMS}.failed.ipynb")
-    context = {
+    titles = {
         "title": "Claims audit",
         "window_title": "Claims audit: published scores of speech emotion recognition, measured again",
         "description": "Published scores, measured again with and without their leaks",
-        "facts": {"Commit": git_commit(), "Made in": f"{_seconds(executed) / 60:.1f} min, finished runs reused"},
         "notice": CORPORA["sample"].notice if parameters.get("bundled") else "",
-        "index_href": "index.html",
     }
-    page = replace_paths(executed, public_names([], parameters))
-    write_page(page, context, reports / f"{CLAIMS}.html", MAX_AUDIT_BYTES)
+    return _make_study(CLAIMS, CLAIMS, titles, parameters, reports_dir, "finished runs reused")
+
+
+def make_atlas(reports_dir: str | Path | None = None) -> Path:
+    """Run the notebook Leak_Atlas on the tables in `reports_dir`, and write `Atlas.html` there, which the index links.
+
+    Raises:
+        SerError: as `make_report`; or there is no `atlas.csv`.
+    """
+    titles = {
+        "title": "Atlas of published splits",
+        "window_title": "Atlas: which published splits of speech emotion corpora share speakers",
+        "description": "Which published splits train a model on the people who test it",
+    }
+    return _make_study("Leak_Atlas", ATLAS, titles, {}, reports_dir, "of lists that were audited before")
+
+
+def _make_study(
+    notebook: str, page: str, titles: dict, parameters: dict, reports_dir: str | Path | None, made_of: str
+) -> Path:
+    """Run a notebook that is no recipe's, and write its page and the index."""
+    reports = Path(reports_dir).absolute() if reports_dir else project_dir() / "reports"
+    reports.mkdir(parents=True, exist_ok=True)
+    parameters = parameters | ({"reports_dir": str(reports)} if reports_dir else {})
+    executed = execute_notebook(_notebook(notebook), parameters, reports / f"{notebook}.failed.ipynb")
+    facts = {"Commit": git_commit(), "Made in": f"{_seconds(executed) / 60:.1f} min, {made_of}"}
+    context = {"facts": facts, "index_href": "index.html"} | titles
+    write_page(
+        replace_paths(executed, public_names([], parameters)), context, reports / f"{page}.html", MAX_AUDIT_BYTES
+    )
     write_index(reports)
-    return reports / f"{CLAIMS}.html"
+    return reports / f"{page}.html"
 
 
 def _absolute(path: str | Path) -> str:

@@ -25,6 +25,7 @@ from ser_lib.reports.rendering import render, script_source, write_html
 
 NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
 CLAIMS = "Claims_Audit"
+ATLAS = "Atlas"
 ANCHORS = Path(__file__).with_name("anchors.csv")
 SHUFFLED = "split.permute_labels=true"
 DEFAULT_BOARD = [*PROTOCOLS].index("speaker")
@@ -45,6 +46,7 @@ def write_index(reports_dir: str | Path | None = None) -> Path:
             for name, group in groupby(folders, key=lambda folder: folder.parts[0])
         ],
         smallest=smallest_of(results),
+        atlas_page=f"{ATLAS}.html" if (reports / f"{ATLAS}.html").is_file() else "",
         claims_page=f"{CLAIMS}.html" if (reports / f"{CLAIMS}.html").is_file() else "",
         script=script_source("index.js"),
     )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_lib.common.errors import SerError
-from ser_lib.protocols.leak_audit import LEAKS, audit, red_leaks
+from ser_lib.protocols.leak_audit import LEAKS, audit, red_leaks, shared_values
 from ser_lib.protocols.splits import PROTOCOLS, load_split, make_split, save_split
 
 KINDS = [
@@ -283,3 +283,28 @@ def test_sentences_that_nobody_knows_are_not_called_clean():
     clips = make_clips(speakers=4).assign(sentence=None)
     row = audit(make_split(clips, "speaker"), near_duplicates=False).set_index("leak").loc["same sentence"]
     assert pd.isna(row["clips"]) and "no clip's sentence is known" in row["meaning"]
+
+
+@pytest.mark.parametrize("fold", ["", 0, "1"])
+def test_an_empty_fold_is_a_fold(fold):
+    split = pd.DataFrame({"clip_id": ["a", "b"], "subset": ["train", "test"], "speaker": ["x", "x"], "fold": fold})
+    assert found(split) == {"same speaker": 1}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["train", "validation", "test"]),
+            st.sampled_from("ab"),
+            st.sampled_from(["x", "y", "z", "", None]),
+        )
+    )
+)
+def test_shared_values_are_those_of_test_and_training_of_one_fold(rows):
+    split = pd.DataFrame(rows, columns=["subset", "fold", "speaker"])
+    tested, shared = shared_values(split, "speaker")
+    of = {
+        subset: {(fold, name) for part, fold, name in rows if part == subset and name} for subset in ("train", "test")
+    }
+    assert tested == {name for _, name in of["test"]}
+    assert shared == {name for _, name in of["test"] & of["train"]}

@@ -86,6 +86,34 @@ class TestCsv:
         assert unknown_red(table) == ["same speaker"]
         assert pd.isna(table.set_index("leak").loc["same sentence", "clips"])
 
+    def test_without_audio_names_and_speakers_are_compared(self, tmp_path):
+        rows = [{"path": f"far/{name}.wav", "subset": subset} for name, subset in (("a", "train"), ("b", "test"))]
+        rows = give(give(rows, "speaker", "x", "x"), "label", "sad", "sad")
+        path = write_csv(tmp_path / "split.csv", [*rows, rows[0] | {"subset": "test"}])
+        with pytest.raises(SerError, match="do not exist"):
+            read(path)
+        split = read(path, audio=False)
+        assert not {"audio_hash", "seconds"} & set(split) and split["clip_id"].tolist() == ["a.wav", "b.wav", "a.wav"]
+        table = audit(split, progress=False)
+        assert found(split) == {"same audio": 1, "same speaker": 2}
+        assert unknown_red(table) == ["near-same audio", "selection on test"]
+        assert any("audio was not read" in note for note in split.attrs["notes"])
+        page = write_page(split, table, "t", tmp_path / "page.html").read_text(encoding="utf-8")
+        assert subset_counts(split)["minutes"].isna().all() and page.count(">unknown<") >= 2
+
+    def test_the_column_corpus_tells_how_names_are_read(self, tmp_path):
+        rows = [
+            {"path": f"{name}.wav", "subset": subset} for name, subset in (("03a01Wa", "train"), ("03a02Fb", "test"))
+        ]
+        assert not found(read(write_csv(tmp_path / "split.csv", rows), audio=False))
+        split = read(write_csv(tmp_path / "split.csv", give(rows, "corpus", "emodb", "emodb")), audio=False)
+        assert split["speaker"].tolist() == ["emodb-03"] * 2 and split["sentence"].tolist() == [
+            "emodb-a01",
+            "emodb-a02",
+        ]
+        assert found(split) == {"same speaker": 1}
+        assert any("EMO-DB" in note for note in split.attrs["notes"])
+
     def test_near_copies_are_found(self, tmp_path, rows):
         noise(tmp_path / "clip-3.wav", seed=0, gain=0.05)  # clip-0, at a quarter of the level
         split = read(write_csv(tmp_path / "split.csv", rows))

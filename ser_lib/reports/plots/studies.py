@@ -81,7 +81,8 @@ def honest_and_leaky(table: pd.DataFrame) -> Figure:
     Args:
         table: as one of the functions of `ser_lib.studies.leaks` returns it.
     """
-    title = f"{text(table['mechanism'].iloc[0]).capitalize()}: UAR without and with the leak"
+    mechanism = text(table["mechanism"].iloc[0], 60)
+    title = f"{mechanism[:1].upper()}{mechanism[1:]}: UAR without and with the leak"
     figure, axes = new_figure(title, 1.5 + 0.3 * len(table))
     rows, leaky = np.arange(len(table)), table["leaky"].to_numpy(bool)
     for chosen, colour, marker in ((~leaky, HONEST, "o"), (leaky, LEAKY, "D")):
