@@ -30,7 +30,6 @@ endef
 
 report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write reports/RECIPE/PROTOCOL/*.html
 	@$(BIN)/ser report "$(RECIPE)" --protocol $(PROTOCOL) --seed $(SEED) --variant $(VARIANT) $(if $(SET),--set "$(SET)") $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
-	$(write_tables)
 
 audit: .venv/installed ## Measure every published claim again without its leaks: reports/Claims_Audit.html (ENCODER=… BUNDLED=1)
 	@$(BIN)/ser claims $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(BUNDLED),--bundled) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")

@@ -47,10 +47,14 @@ option("--set", "override fields of the recipe", default=[], nargs="+", metavar=
 option("--folds", "train only these, as one job of several; the last job joins all folds", metavar="0,1")
 option("--data-dir", "the folder of the corpora, one folder each", metavar="DIR")
 option("--runs-dir", "the folder of the run folders (default: runs)", metavar="DIR")
-option("--reports-dir", "the folder of results.csv and the pages (default: reports)", metavar="DIR")
+option(
+    "--reports-dir",
+    "the folder of results.csv and the pages (default: reports; with --set, reports/own)",
+    metavar="DIR",
+)
 option("names", "the corpora to load and count", nargs="*", metavar="CORPUS")
 option("corpora", f"names of corpora, or {CSV_COLUMNS}", nargs="+", metavar="CORPUS")
-option("model", "a run folder, or the name of one on the Hugging Face Hub", metavar="RUN")
+option("model", "a run folder, a folder that holds one run, or a run on the Hugging Face Hub", metavar="RUN")
 option("runs", "two or more run folders: each pair is compared", nargs="+", metavar="RUN")
 option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
 option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
@@ -195,6 +199,48 @@ def corpora(names, data_dir):
         print(f"{corpus.name:8} {corpus.clips:5} clips {corpus.speakers:3} speakers  {'; '.join(facts)}")
 
 
+def recipes():
+    """List the recipes, and the models and heads that `model.name` of a recipe can name, with a line each.
+
+    ser recipes
+    """
+    from ser_lib.models.base import MODELS
+    from ser_lib.recipes import recipe_names
+
+    width = max(map(len, [*recipe_names(), *MODELS]))
+    print("recipes")
+    for name in recipe_names():
+        print(f"  {name:{width}}  {ser_lib.load_recipe(name).title}")
+    print("\nmodels and heads, for --set model.name=…")
+    for name, model in MODELS.items():
+        print(f"  {name:{width}}  {(inspect.getdoc(model) or '').partition(chr(10))[0]}")
+
+
+def runs(runs_dir):
+    """List the finished runs with their settings and scores.
+
+    ser runs
+    ser runs --runs-dir my-runs
+    """
+    import pandas as pd
+
+    from ser_lib.inference.model_card import describe_score
+    from ser_lib.inference.run import runs_below, runs_root
+
+    rows = []
+    for folder in runs_below(runs_root(runs_dir)):
+        try:
+            run = ser_lib.load_run(folder)
+        except SerError as error:
+            print_error(str(error))
+            continue
+        uar = describe_score(run.metrics["overall"], "uar")
+        rows.append({"run": folder, "settings": run.recipe.variant_label, "UAR": uar})
+    if not rows:
+        raise SerError(f"{runs_root(runs_dir)} holds no run yet: `ser train demo` makes one.")
+    print(pd.DataFrame(rows).to_string(index=False, max_colwidth=None, justify="left"))
+
+
 def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
     """Load the clips, split them, and compute the features into the cache.
 
@@ -257,6 +303,11 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
         folds = ",".join(map(str, unfinished_folds(folder)))
         if folds and not folder.is_dir():
             raise SerError(f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`.")
+        if not folder.is_dir():
+            raise SerError(
+                f"{folder} is not a run folder: it does not exist. `ser train` with the same recipe, --protocol, --variant and --set makes it, "
+                "and `ser runs` lists those that are there."
+            )
         if folds:
             print_error(f"{folder} is scored as it was before; a newer run still lacks the folds {folds}")
         run = ser_lib.load_run(folder)
@@ -506,7 +557,7 @@ def bench(bench_encoder, bench_corpus):
 COMMANDS = {
     function.__name__: function
     for function in (
-        *(corpora, prepare, train, evaluate, predict, score, compare),
+        *(corpora, recipes, runs, prepare, train, evaluate, predict, score, compare),
         *(audit, report, claims, results, demo, export, bench),
     )
 }

@@ -1,5 +1,7 @@
 """One YAML file an experiment, and the typed `Recipe` that it is read into."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -101,7 +103,16 @@ class Recipe(Section):
 
     @property
     def folder_name(self) -> str:
-        """The name of the recipe's run and report folders: its name, with `-as-run` for that variant."""
+        """The name of the recipe's run and report folders: `demo`, `demo-as-run`, or `demo-1f0c2a9e` with overrides.
+
+        The eight digits are a hash of what the overrides set, in any order, so that no run replaces one of other
+        settings.
+        """
+        return self.plain_folder_name + (f"-{_hash_of(self.overrides)}" if self.overrides else "")
+
+    @property
+    def plain_folder_name(self) -> str:
+        """`folder_name` without the hash of overrides, as version 0.1 named every run folder."""
         return self.name + ("-as-run" if self.variant == "as-run" else "")
 
     @property
@@ -216,6 +227,14 @@ def _override(item: str) -> dict:
     for part in reversed(key.strip().split(".")):
         fields = {part: fields}
     return fields
+
+
+def _hash_of(overrides: Iterable[str]) -> str:
+    """Eight hexadecimal digits of what overrides set."""
+    fields: dict = {}
+    for item in overrides:
+        fields = _merged(fields, _override(item))
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def _merged(base: dict, changes: dict) -> dict:

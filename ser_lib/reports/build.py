@@ -14,7 +14,7 @@ from ser_lib.evaluation.results import result_rows, update_results
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
-from ser_lib.reports.index import CLAIMS, NOTEBOOKS, write_index
+from ser_lib.reports.index import CLAIMS, NOTEBOOKS, SEED, write_index
 from ser_lib.reports.rendering import TEMPLATES, script_source, write_html
 
 MAX_PAGE_BYTES = 800_000
@@ -40,9 +40,11 @@ def make_report(
 
     Args:
         recipe_name, variant, overrides: as `ser_lib.load_recipe` takes them.
+        reports_dir: None: `reports/` of the checkout for a recipe of the package as it is; else `reports/own/`, which
+            git ignores, so that nobody's settings replace committed pages and rows.
 
     Returns:
-        the folder of the pages, `<reports_dir>/<recipe>/<protocol>`.
+        the folder of the pages, `<reports_dir>/<recipe>/<protocol>`; of another seed than 0 `<protocol>-seed-1`.
 
     Raises:
         SerError: a notebook lacks a parameter, or a cell failed: the message names the cell, and the executed
@@ -50,11 +52,12 @@ def make_report(
     """
     recipe = load_recipe(recipe_name, variant, overrides)
     get_protocol(protocol)
-    reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
-    folder = reports / recipe.folder_name / protocol
+    is_file = str(recipe_name).endswith((".yaml", ".yml"))
+    is_committed = not (overrides or is_file or seed)
+    reports = Path(reports_dir) if reports_dir else project_dir() / "reports" / ("" if is_committed else "own")
+    folder = reports / recipe.folder_name / (f"{protocol}{SEED}{seed}" if seed else protocol)
     folder.mkdir(parents=True, exist_ok=True)
     # The notebooks run in another folder, so their paths must be absolute.
-    is_file = str(recipe_name).endswith((".yaml", ".yml"))
     parameters = {
         "recipe_name": _absolute(recipe_name) if is_file else str(recipe_name),
         "variant": variant,

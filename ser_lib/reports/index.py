@@ -24,6 +24,7 @@ from ser_lib.reports.rendering import render, script_source, write_html
 
 NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
 CLAIMS = "Claims_Audit"
+SEED = "-seed-"  # between protocol and seed in the name of a folder of pages
 ANCHORS = Path(__file__).with_name("anchors.csv")
 SHUFFLED = "split.permute_labels=true"
 
@@ -122,11 +123,13 @@ def _pages(reports: Path, folder: Path) -> dict:
     """The report pages of one recipe and protocol."""
     names = [name for name in NOTEBOOKS if (reports / folder / f"{name}.html").is_file()]
     pages = [{"title": name.replace("_", " "), "href": (folder / f"{name}.html").as_posix()} for name in names]
-    return {"protocol": folder.name, "protocol_facts": PROTOCOLS.get(folder.name, {}), "pages": pages}
+    protocol, _, seed = folder.name.partition(SEED)
+    name = f"{protocol}, seed {seed}" if seed else protocol
+    return {"protocol": name, "protocol_facts": PROTOCOLS.get(protocol, {}), "pages": pages}
 
 
 def _recipe_title(folder_name: str) -> str:
     try:
-        return load_recipe(re.sub("-as-run$", "", folder_name)).title
+        return load_recipe(re.sub("(-as-run)?(-[0-9a-f]{8})?$", "", folder_name)).title
     except SerError:  # a recipe of the user's own, in another place
         return folder_name
