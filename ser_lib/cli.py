@@ -28,13 +28,13 @@ def option(flag: str, help: str, parameter: str | None = None, **settings) -> No
     OPTIONS[parameter or flag.strip("-").replace("-", "_")] = (flag, {"help": help, **settings})
 
 
-CSV_COLUMNS = "a CSV with the columns path, emotion, speaker"
+CSV_COLUMNS = "a CSV with the columns path, emotion, speaker, or a folder such as PERSON/EMOTION/*.wav"
 TIMELINE = "emotion over time"
 FOLD: dict[str, Any] = {"default": 0, "metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
 DETECTORS = ["energy", "silero", "none"]
 OWN_SPLIT = """a split of your own
-In place of a recipe: a folder that holds train/ and test/, or a CSV with the columns path and
-subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold
+In place of a recipe: a folder of clips (see ser train --corpus), which the protocol splits; a
+folder that holds train/ and test/; or a CSV with the columns path and subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold
 and augmented_from. Or its parts, each a folder, a text file with one path a line, or a CSV:"""
 
 option("recipe", "the name of a recipe, or the path of your own recipe.yaml")
@@ -166,11 +166,13 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
         key, _, value = (part.strip() for part in override.partition("="))
         if key == "input.encoder" and Path(value).is_dir():
             override = f"{key}={absolute(value)}"
-        if key == "corpora" and re.search(r"\.[ct]sv\b", value, re.IGNORECASE):
+        if key == "corpora":
             # Text that is not YAML is reported by `load_recipe`.
             with suppress(yaml.YAMLError):
                 names = yaml.safe_load(value)
-                override = corpora_of([names] if isinstance(names, str) else list(map(str, names)))
+                names = [names] if isinstance(names, str) else list(map(str, names or ()))
+                # The user's spelling stays where it is valid everywhere.
+                override = corpora_of(names) if list(map(lasting_name, names)) != names else override
         overrides.append(override)
     return overrides
 
@@ -180,16 +182,25 @@ def recipe_of(recipe: str, variant: str, corpus: list[str], settings: list[str])
     return ser_lib.load_recipe(recipe, variant, overrides_of(corpus, settings))
 
 
-def corpora(names, data_dir):
+def corpora(names, data_dir, csv=None):
     """List the corpora, or load some and count their clips.
 
     ser corpora
     ser corpora ravdess --data-dir ~/corpora
+    ser corpora recordings/ --csv my.csv
     """
     import pandas as pd
 
     from ser_lib.corpora import CORPORA
+    from ser_lib.corpora.folder_corpus import write_list
 
+    if csv:
+        if len(names) != 1 or not Path(names[0]).is_dir():
+            raise SerError(
+                "--csv writes the list of one folder of your own, such as `ser corpora recordings/ --csv my.csv`."
+            )
+        print(write_list(Path(names[0]), Path(csv)))
+        return
     if names:
         clips = ser_lib.load_clips(names, data_dir)
         print(pd.crosstab(clips["corpus"], clips["emotion"], margins=True, margins_name="all").to_string())
@@ -405,6 +416,7 @@ def audit(
     """Show what a split leaks: that of a recipe under a protocol, or your own.
 
     ser audit tess-mfcc-cnn --protocol published
+    ser audit recordings/
     ser audit my-split.csv --html my-audit.html
     ser audit data/ --fail
     ser audit --train data/a --test test-files.txt
@@ -420,14 +432,16 @@ def audit(
         title = split_name(recipe, train, test)
         html = html or f"{title}-audit.html"
     elif recipe:
-        recipe = recipe_of(recipe, variant, corpus, set)
+        # A folder of clips that are not split yet: as the protocol splits them, with the sizes of the demo.
+        is_folder = recipe not in recipe_names() and Path(recipe).is_dir()
+        title = f"{Path(recipe).name if is_folder else recipe_of(recipe, variant, corpus, set).folder_name} under {protocol}"
+        recipe = recipe_of("demo", variant, [recipe], set) if is_folder else recipe_of(recipe, variant, corpus, set)
         split = split_of(recipe, clips_of(recipe, protocol, data_dir), protocol, seed)
-        title = f"{recipe.folder_name} under {protocol}"
     else:
         raise SerError("name a recipe, a CSV or a folder, such as `ser audit demo`, or give --train and --test.")
     table = leak_audit.audit(split)
     red = leak_audit.red_leaks(table)["leak"].tolist()
-    print(table.drop(columns=["examples", "meaning"]).to_string(index=False))
+    print(table.drop(columns=["examples", "meaning"]).astype(object).fillna("unknown").to_string(index=False))
     for row in table[table["clips"].ne(0).fillna(True)].itertuples():
         print(f"{row.leak}: {row.meaning}" + (f"\n  such as {row.examples}" if row.examples else ""))
     for note in split.attrs.get("notes", []):

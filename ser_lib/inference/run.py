@@ -29,6 +29,7 @@ import torch
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
+from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.predict import predict
 from ser_lib.inference.predictor import Predictor
 from ser_lib.models import encoder_weights
@@ -127,7 +128,7 @@ def load_run(folder: str | Path) -> Run:
             "`ser runs` lists those that are there."
         )
     try:
-        return Run(
+        run = Run(
             folder=folder,
             recipe=read_resolved(folder / "recipe.yaml"),
             split=load_split(folder / "split.csv"),
@@ -139,6 +140,13 @@ def load_run(folder: str | Path) -> Run:
         )
     except (pd.errors.ParserError, json.JSONDecodeError) as error:
         raise SerError(f"a file in {folder} cannot be read: {error}. Train the run again.") from error
+    found = list(run.predictions.columns)
+    if found[:2] != ["clip_id", "truth"] or not set(found[2:]) <= set(EMOTIONS):
+        raise SerError(
+            f"{folder / 'predictions.csv'}: expected the columns clip_id, truth and one an emotion, separated by commas, but "
+            f"came {', '.join(found)[:200]!r}. A spreadsheet may have saved it: get the file back, or train the run again."
+        )
+    return run
 
 
 def find_run(name: str | Path) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
 from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
-from ser_lib.corpora.csv_files import is_file_list
 from ser_lib.evaluation.results import result_rows, update_results
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
 from ser_lib.protocols.splits import get_protocol
@@ -158,10 +157,10 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
 def public_names(corpora: Iterable[str], parameters: dict) -> dict[str, str]:
     """The text that pages show in place of each path outside the home folder, which would describe a reader's computer.
 
-    A corpus as a CSV, the folder of its clips, and the paths among the parameters are shown by their last part. Paths
+    A corpus as a CSV or a folder, the folder of its clips, and the paths among the parameters are shown by their last part. Paths
     below the home folder are not included: pages write that folder as `~`.
     """
-    names = {name: label(name) for name in corpora if is_file_list(name)}
+    names = {name: label(name) for name in corpora if name not in CORPORA}
     paths = [find_corpus(name, parameters.get("data_dir")) for name in names]
     paths += [Path(value) for value in parameters.values() if isinstance(value, str)]
     outside = [path for path in paths if path.is_absolute() and path.name and not path.is_relative_to(Path.home())]
