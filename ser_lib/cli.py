@@ -72,6 +72,7 @@ option("--test", "the test files: a folder, or a list of files", metavar="DIR", 
 option("--validation", "the validation files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--html", "write the audit as a page (default of your own split: NAME-audit.html)", metavar="FILE")
 option("--fail", "exit with status 1 if there is a red leak", action="store_true")
+option("--players", "the pages hold players of clips of your own corpora", action="store_true")
 option("--index", "write only the index page of the pages that are there", action="store_true")
 option("--encoder", "in place of the pretrained encoders of the recipes")
 option("--bundled", "a small audit, on the bundled corpus alone", action="store_true")
@@ -454,10 +455,11 @@ def audit(
         raise SerError(f"{title} leaks: {', '.join(red)}.")
 
 
-def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, reports_dir, index):
+def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, reports_dir, players, index):
     """Execute the notebooks for a recipe and write their HTML pages and the index.
 
     ser report demo
+    ser report demo --corpus recordings/ --players
     ser report tess-mfcc-cnn --protocol speaker
     ser report --index
     """
@@ -469,7 +471,7 @@ def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_
     if not recipe:
         raise SerError("name a recipe, such as `ser report demo`, or ask for the index alone with --index.")
     folders = (data_dir, runs_dir, reports_dir)
-    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), *folders)
+    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), *folders, players)
     pages = [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]
     print("\nThe report is ready. Open in a browser:", *pages, sep="\n  ")
 

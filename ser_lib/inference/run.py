@@ -44,7 +44,7 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "torch", "transformers", "accelerate")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run, read from its folder."""
 
@@ -57,6 +57,10 @@ class Run:
     predictions: pd.DataFrame
     metrics: dict
     environment: dict
+
+    def __repr__(self) -> str:
+        score = self.metrics["overall"]["uar"]
+        return f"<Run {self.folder}: {self.recipe.name} under {self.protocol}, seed {self.seed}, UAR {score:.3f}>"
 
     @property
     def protocol(self) -> str:

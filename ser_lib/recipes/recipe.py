@@ -174,6 +174,7 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
             reason = fields.get("as_run_notes") or "none is known."
             raise SerError(f"recipe {path.stem} has no as-run variant: {reason}")
         fields = _merged(fields, as_run)
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
     for item in overrides:
         fields = _merged(fields, _override(item))
@@ -181,6 +182,12 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     if "input.encoder" in keys and "input.revision" not in keys:
         # The recipe's revision is a commit of its own encoder's repository.
         fields = _merged(fields, {"input": {"revision": None}})
+    if "corpora" in keys and "title" not in keys:
+        # The recipe's own title names the recipe's own corpora.
+        names = fields["corpora"] if isinstance(fields["corpora"], list) else [fields["corpora"]]
+        fields = fields | {
+            "title": f"{', '.join(corpus_label(str(name)) for name in names)}, by the recipe {path.stem}"
+        }
     try:
         return Recipe(**{"name": path.stem, **fields, "variant": variant, "overrides": overrides})
     except ValidationError as error:
@@ -254,6 +261,11 @@ def _readable(error: ValidationError, recipe: str) -> SerError:
             near = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
             near = near or get_close_matches(key, known, n=1, cutoff=0.3) or known[:1]
             return SerError(f"unknown key {key!r} in recipe {recipe}: did you mean {near[0]!r}?")
+        section = getattr(Recipe.model_fields.get(key), "annotation", None)
+        if isinstance(section, type) and issubclass(section, BaseModel) and not isinstance(problem["input"], dict):
+            names = ", ".join(f"{key}.{name}" for name in section.model_fields)
+            problems.append(f"{key} has fields, of which one is set at a time: {names}; got {problem['input']!r}")
+            continue
         value = "" if isinstance(problem.get("ctx", {}).get("error"), SerError) else f", got {problem['input']!r}"
         message = problem["msg"].removeprefix("Value error, ")
         problems.append(f"{key}: {message}{value}" if key else message)

@@ -1,10 +1,12 @@
 """Report pages: papermill runs the notebooks, and nbconvert makes self-contained HTML of them."""
 
 import copy
+import os
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from unittest import mock
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
@@ -14,6 +16,7 @@ from ser_lib.inference.run import Run, git_commit, load_run, run_folder
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
 from ser_lib.reports.index import CLAIMS, NOTEBOOKS, SEED, write_index
+from ser_lib.reports.notebook_chain import ONE_PLACE
 from ser_lib.reports.rendering import TEMPLATES, script_source, write_html
 
 MAX_PAGE_BYTES = 800_000
@@ -34,6 +37,7 @@ def make_report(
     data_dir: str | Path | None = None,
     runs_dir: str | Path | None = None,
     reports_dir: str | Path | None = None,
+    players: bool = False,
 ) -> Path:
     """Run the three notebooks for a recipe and write their pages, the row of results, and the index.
 
@@ -41,6 +45,8 @@ def make_report(
         recipe_name, variant, overrides: as `ser_lib.load_recipe` takes them.
         reports_dir: None: `reports/` of the checkout for a recipe of the package as it is; else `reports/own/`, which
             git ignores, so that nobody's settings replace committed pages and rows.
+
+        players: the pages hold players of clips of the user's own corpora.
 
     Returns:
         the folder of the pages, `<reports_dir>/<recipe>/<protocol>`; of another seed than 0 `<protocol>-seed-1`.
@@ -65,6 +71,7 @@ def make_report(
         "overrides": list(overrides),
         "data_dir": _absolute(data_dir) if data_dir else None,
         "runs_dir": _absolute(runs_dir) if runs_dir else None,
+        "players": players,
     }
     executed = {}
     for number, name in enumerate(NOTEBOOKS, start=1):
@@ -140,9 +147,12 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
         "kernel_name": "python3",
         "log_output": False,
         "progress_bar": {"leave": False},
+        # Each kernel would warn that it uses TCP, on this computer alone.
+        "extra_arguments": ["--IPKernelApp.log_level=ERROR"],
     }
     try:
-        papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
+        with mock.patch.dict(os.environ, {ONE_PLACE: "1"}):
+            papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
     except papermill.PapermillExecutionError as error:
         first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
         raise SerError(

@@ -9,6 +9,7 @@ protocol.
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from html import unescape
 from itertools import groupby
 from pathlib import Path
 
@@ -39,7 +40,11 @@ def write_index(reports_dir: str | Path | None = None) -> Path:
         results=results,
         anchors=anchors_of(results),
         recipes=[
-            {"name": name, "title": _recipe_title(name), "protocols": [_pages(reports, folder) for folder in group]}
+            {
+                "name": name,
+                "title": _recipe_title(reports, name),
+                "protocols": [_pages(reports, folder) for folder in group],
+            }
             for name, group in groupby(folders, key=lambda folder: folder.parts[0])
         ],
         claims_page=f"{CLAIMS}.html" if (reports / f"{CLAIMS}.html").is_file() else "",
@@ -128,8 +133,11 @@ def _pages(reports: Path, folder: Path) -> dict:
     return {"protocol": name, "protocol_facts": PROTOCOLS.get(protocol, {}), "pages": pages}
 
 
-def _recipe_title(folder_name: str) -> str:
-    try:
-        return load_recipe(re.sub("(-as-run)?(-[0-9a-f]{8})?$", "", folder_name)).title
-    except SerError:  # a recipe of the user's own, in another place
-        return folder_name
+def _recipe_title(reports: Path, folder_name: str) -> str:
+    """The title of a folder's recipe: that of the package, or what the folder's pages are called."""
+    with suppress(SerError):  # a recipe of the user's own, or one with other settings
+        return load_recipe(re.sub("-as-run$", "", folder_name)).title
+    for page in reports.glob(f"{folder_name}/*/*.html"):
+        if found := re.search(r'class="masthead">.*?<h1>([^<]+)</h1>', page.read_text(encoding="utf-8"), re.S):
+            return unescape(found[1])
+    return folder_name
