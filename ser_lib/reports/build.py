@@ -143,7 +143,8 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
         if name not in known:
             raise SerError(f"{notebook.name} has no parameter {name!r}; it has {', '.join(known)}.")
     settings = {
-        "cwd": str(notebook.parent),
+        # As for the other commands: relative paths, also those in a recipe of one's own, are relative to it.
+        "cwd": str(Path.cwd()),
         "kernel_name": "python3",
         "log_output": False,
         "progress_bar": {"leave": False},
