@@ -115,7 +115,8 @@ def _on_this_computer(files: list[Path], source: Path) -> list[Path]:
     if all(file.is_file() for file in files):
         return files
     by_name: dict[str, list[Path]] = {}
-    for place in filter(None, (source.parent, os.environ.get("SER_DATA_DIR"))):
+    places = [str(source.parent), os.environ.get("SER_DATA_DIR", "")]
+    for place in filter(None, places):
         found = itertools.islice(Path(place).expanduser().absolute().rglob("*"), MOST_SEARCHED)
         for file in found:
             by_name.setdefault(file.name, []).append(file)

@@ -14,6 +14,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,9 +105,11 @@ def read_names(folder: Path) -> Reading:
     parts = {file: [part_of(name) for name in _names(file, folder)] for file in files}
     depth = max(map(len, parts.values())) - 1
     levels = [*range(depth), -1]
-    emotions = {level: {file: _at(parts[file], level) for file in files} for level in levels}
-    emotions = {level: {file: part.emotion for file, part in found.items() if part and part.emotion}
-                for level, found in emotions.items()}  # fmt: skip
+    emotions: dict[int, dict[Path, str]] = {level: {} for level in levels}
+    for level, file in product(levels, files):
+        part = _at(parts[file], level)
+        if part and part.emotion:
+            emotions[level][file] = part.emotion
     order = {level: (len(found), len(set(found.values()))) for level, found in emotions.items()}
     best = max(levels, key=lambda level: (order[level], level == -1, level))
     if not emotions[best]:
