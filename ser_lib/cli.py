@@ -30,7 +30,7 @@ def option(flag: str, help: str, parameter: str | None = None, **settings) -> No
 
 CSV_COLUMNS = "a CSV with the columns path, emotion, speaker, or a folder such as PERSON/EMOTION/*.wav"
 TIMELINE = "emotion over time"
-FOLD: dict[str, Any] = {"default": 0, "metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
+FOLD: dict[str, Any] = {"metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
 DETECTORS = ["energy", "silero", "none"]
 OWN_SPLIT = """a split of your own
 In place of a recipe: a folder of clips (see ser train --corpus), which the protocol splits; a
@@ -58,7 +58,9 @@ option("model", "a run folder, a folder that holds one run, or a run on the Hugg
 option("runs", "two or more run folders: each pair is compared", nargs="+", metavar="RUN")
 option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
 option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
-option("--fold", 'the fold of the model: a number, or "all" for the mean of all (default: 0)', **FOLD)
+option(
+    "--fold", 'the fold of the model: a number, or "all" for the mean of all (default: the one that answers)', **FOLD
+)
 option("--json", "print one line of JSON a file in place of the table", action="store_true")
 option("--csv", "write the table to this file as well", metavar="FILE")
 option("--timeline", "write FILE-timeline.csv and .png, and print the emotions", action="store_true", group=TIMELINE)
@@ -70,7 +72,11 @@ option("--output", "the folder to write (default: the current one; of an export,
 option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--validation", "the validation files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
-option("--html", "write the audit as a page (default of your own split: NAME-audit.html)", metavar="FILE")
+option(
+    "--html",
+    "the page to write (default of your own split: NAME-audit.html; of runs: NAMES-comparison.html)",
+    metavar="FILE",
+)
 option("--fail", "exit with status 1 if there is a red leak", action="store_true")
 option("--players", "the pages hold players of clips of your own corpora", action="store_true")
 option("--index", "write only the index page of the pages that are there", action="store_true")
@@ -400,15 +406,18 @@ def score(model, corpora, fold, data_dir, csv):
         print(csv)
 
 
-def compare(runs, shared):
-    """Compare finished runs on the same test clips: which is better?
+def compare(runs, shared, html=None):
+    """Compare finished runs on the same test clips: which is better? As text, and as a page with pictures.
 
     ser compare runs/demo/speaker/0 runs/demo/speaker/1
-    ser compare RUN RUN RUN --shared
+    ser compare RUN RUN RUN --shared --html comparison.html
     """
     from ser_lib.evaluation.run_analysis import describe_comparison
+    from ser_lib.reports.comparison_page import write_page
 
-    print(describe_comparison([ser_lib.load_run(folder) for folder in runs], shared))
+    loaded = [ser_lib.load_run(folder) for folder in runs]
+    print(describe_comparison(loaded, shared))
+    print(f"page: {write_page(loaded, shared, html)}")
 
 
 def audit(
