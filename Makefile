@@ -4,6 +4,7 @@ PROTOCOL ?= speaker
 SEED ?= 0
 VARIANT ?= stated
 SET ?=
+PLAYERS ?=
 DATA_DIR ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -13,15 +14,14 @@ BIN := .venv/bin
 
 help: ## List these commands
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
-	@echo "  Options of report: RECIPE=$(RECIPE) PROTOCOL=$(PROTOCOL) SEED=$(SEED) VARIANT=$(VARIANT) SET=\"training.epochs=3 …\" DATA_DIR=…"
+	@echo "  Options of report: RECIPE=$(RECIPE) PROTOCOL=$(PROTOCOL) SEED=$(SEED) VARIANT=$(VARIANT) SET=\"training.epochs=3 …\" PLAYERS=1 DATA_DIR=…"
 
 # The stamp, not the folder, is the target: an installation that was interrupted starts again.
 .venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@touch $@
+	$(PYTHON) scripts/install.py
+
+# A variable as it was typed, for the shell: `$SER_WHISPER_BASE` in it reaches ser, written with one $ or with two.
+as_typed = '$(subst ','\'',$(subst $$$$,$$,$(value $(1))))'
 
 # README and docs hold tables between markers; `ser results --readme` writes them anew.
 define write_tables
@@ -29,11 +29,10 @@ define write_tables
 endef
 
 report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write reports/RECIPE/PROTOCOL/*.html
-	@$(BIN)/ser report "$(RECIPE)" --protocol $(PROTOCOL) --seed $(SEED) --variant $(VARIANT) $(if $(SET),--set "$(SET)") $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
-	$(write_tables)
+	@$(BIN)/ser report "$(RECIPE)" --protocol $(PROTOCOL) --seed $(SEED) --variant $(VARIANT) $(if $(SET),--set $(call as_typed,SET)) $(if $(PLAYERS),--players) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
 audit: .venv/installed ## Measure every published claim again without its leaks: reports/Claims_Audit.html (ENCODER=… BUNDLED=1)
-	@$(BIN)/ser claims $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(BUNDLED),--bundled) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+	@$(BIN)/ser claims $(if $(ENCODER),--encoder $(call as_typed,ENCODER)) $(if $(BUNDLED),--bundled) $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	$(write_tables)
 
 atlas: .venv/installed ## Audit the train and test lists that benchmarks publish: reports/Atlas.html (ENCODER=…)

@@ -41,6 +41,7 @@ seed = 0
 overrides = []
 data_dir = None  # a folder with one folder per corpus, such as "/content/drive/MyDrive/archive"
 runs_dir = None  # the folder of run folders; None: runs/ in the checkout
+players = False  # True: the page also holds players of your own corpus, so that its readers can hear it
 
 # %%
 if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
@@ -60,10 +61,11 @@ from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.protocols.leak_audit import audit
 from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import clips_of, inputs_of, overview_of, split_of
+from ser_lib.reports import notebook_chain, plots
 from ser_lib.reports import notebook_display as show
-from ser_lib.reports import plots
 
 pd.set_option("display.max_colwidth", None)
+notebook_chain.agreement("Data_Preparation", globals())
 
 # %% [markdown]
 # ## The recipe
@@ -133,7 +135,7 @@ titles = examples["clip_id"].str.split("/", n=1).str[1]
 plots.emotion_gallery(list(zip(waveforms, [rate] * len(examples), examples["emotion"], titles, strict=True)))
 
 # %%
-show.audio_players(examples, waveforms, rate)
+show.audio_players(examples, waveforms, rate, players)
 
 # %% [markdown]
 # ## The split

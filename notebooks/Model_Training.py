@@ -42,6 +42,7 @@ seed = 0
 overrides = []
 data_dir = None  # a folder with one folder per corpus, such as "/content/drive/MyDrive/archive"
 runs_dir = None  # the folder of run folders; None: runs/ in the checkout
+players = False  # True: the page also holds players of your own corpus, so that its readers can hear it
 
 # %%
 if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
@@ -56,11 +57,12 @@ from IPython.display import Markdown
 from ser_lib.evaluation import metrics
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
+from ser_lib.reports import notebook_chain, plots
 from ser_lib.reports import notebook_display as show
-from ser_lib.reports import plots
 from ser_lib.training import experiment
 
 recipe = load_recipe(recipe_name, variant, overrides)
+notebook_chain.agreement("Model_Training", globals())
 
 # %% [markdown]
 # ## Train

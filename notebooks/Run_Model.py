@@ -43,6 +43,7 @@ seed = 0
 overrides = []
 data_dir = None  # a folder with one folder per corpus, such as "/content/drive/MyDrive/archive"
 runs_dir = None  # the folder of run folders; None: runs/ in the checkout
+players = False  # True: the page also holds players of your own corpus, so that its readers can hear it
 
 # %%
 if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
@@ -59,9 +60,11 @@ from ser_lib.inference.run import load_run, run_folder
 from ser_lib.inference.streaming import timeline
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
+from ser_lib.reports import notebook_chain, notebook_recorder, plots
 from ser_lib.reports import notebook_display as show
-from ser_lib.reports import notebook_recorder, plots
 from ser_lib.training import experiment
+
+notebook_chain.agreement("Run_Model", globals())
 
 # %%
 recipe = load_recipe(recipe_name, variant, overrides)

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 TORCH = "2.13.0"
 HEADER = """\
 # Every package of the environment, pinned for Linux and Python 3.11; made by `make lock`, installed by `make`.
-# torch is pinned without a build tag: PyPI's build brings CUDA on Linux. For the small CPU build, add
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# torch is pinned without a build tag: PyPI's build brings CUDA on Linux. scripts/install.py takes the CPU build where
+# there is no NVIDIA driver; with pip alone, set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu first.
 """
 
 

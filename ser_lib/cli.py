@@ -28,13 +28,13 @@ def option(flag: str, help: str, parameter: str | None = None, **settings) -> No
     OPTIONS[parameter or flag.strip("-").replace("-", "_")] = (flag, {"help": help, **settings})
 
 
-CSV_COLUMNS = "a CSV with the columns path, emotion, speaker"
+CSV_COLUMNS = "a CSV with the columns path, emotion, speaker, or a folder such as PERSON/EMOTION/*.wav"
 TIMELINE = "emotion over time"
 FOLD: dict[str, Any] = {"metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
 DETECTORS = ["energy", "silero", "none"]
 OWN_SPLIT = """a split of your own
-In place of a recipe: a folder that holds train/ and test/, or a CSV with the columns path and
-subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold
+In place of a recipe: a folder of clips (see ser train --corpus), which the protocol splits; a
+folder that holds train/ and test/; or a CSV with the columns path and subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold
 and augmented_from. Or its parts, each a folder, a text file with one path a line, or a CSV:"""
 
 option("recipe", "the name of a recipe, or the path of your own recipe.yaml")
@@ -47,10 +47,14 @@ option("--set", "override fields of the recipe", default=[], nargs="+", metavar=
 option("--folds", "train only these, as one job of several; the last job joins all folds", metavar="0,1")
 option("--data-dir", "the folder of the corpora, one folder each", metavar="DIR")
 option("--runs-dir", "the folder of the run folders (default: runs)", metavar="DIR")
-option("--reports-dir", "the folder of results.csv and the pages (default: reports)", metavar="DIR")
+option(
+    "--reports-dir",
+    "the folder of results.csv and the pages (default: reports; with --set, reports/own)",
+    metavar="DIR",
+)
 option("names", "the corpora to load and count", nargs="*", metavar="CORPUS")
 option("corpora", f"names of corpora, or {CSV_COLUMNS}", nargs="+", metavar="CORPUS")
-option("model", "a run folder, or the name of one on the Hugging Face Hub", metavar="RUN")
+option("model", "a run folder, a folder that holds one run, or a run on the Hugging Face Hub", metavar="RUN")
 option("runs", "two or more run folders: each pair is compared", nargs="+", metavar="RUN")
 option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
 option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
@@ -69,8 +73,13 @@ option("--train", "the train files: a folder, or a list of files", metavar="DIR"
 option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--validation", "the validation files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--no-audio", "compare names, speakers and sentences alone", action="store_true", group=OWN_SPLIT)
-option("--html", "write the audit as a page (default of your own split: NAME-audit.html)", metavar="FILE")
+option(
+    "--html",
+    "the page to write (default of your own split: NAME-audit.html; of runs: NAMES-comparison.html)",
+    metavar="FILE",
+)
 option("--fail", "exit with status 1 if there is a red leak", action="store_true")
+option("--players", "the pages hold players of clips of your own corpora", action="store_true")
 option("--index", "write only the index page of the pages that are there", action="store_true")
 option("--encoder", "in place of the pretrained encoders of the recipes")
 option("--encoder", "also measure what leaks are worth, with this encoder, where audio is at hand", "worth_encoder")
@@ -170,11 +179,13 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
         key, _, value = (part.strip() for part in override.partition("="))
         if key == "input.encoder" and Path(value).is_dir():
             override = f"{key}={absolute(value)}"
-        if key == "corpora" and re.search(r"\.[ct]sv\b", value, re.IGNORECASE):
+        if key == "corpora":
             # Text that is not YAML is reported by `load_recipe`.
             with suppress(yaml.YAMLError):
                 names = yaml.safe_load(value)
-                override = corpora_of([names] if isinstance(names, str) else list(map(str, names)))
+                names = [names] if isinstance(names, str) else list(map(str, names or ()))
+                # The user's spelling stays where it is valid everywhere.
+                override = corpora_of(names) if list(map(lasting_name, names)) != names else override
         overrides.append(override)
     return overrides
 
@@ -184,16 +195,25 @@ def recipe_of(recipe: str, variant: str, corpus: list[str], settings: list[str])
     return ser_lib.load_recipe(recipe, variant, overrides_of(corpus, settings))
 
 
-def corpora(names, data_dir):
+def corpora(names, data_dir, csv=None):
     """List the corpora, or load some and count their clips.
 
     ser corpora
     ser corpora ravdess --data-dir ~/corpora
+    ser corpora recordings/ --csv my.csv
     """
     import pandas as pd
 
     from ser_lib.corpora import CORPORA
+    from ser_lib.corpora.folder_corpus import write_list
 
+    if csv:
+        if len(names) != 1 or not Path(names[0]).is_dir():
+            raise SerError(
+                "--csv writes the list of one folder of your own, such as `ser corpora recordings/ --csv my.csv`."
+            )
+        print(write_list(Path(names[0]), Path(csv)))
+        return
     if names:
         clips = ser_lib.load_clips(names, data_dir)
         print(pd.crosstab(clips["corpus"], clips["emotion"], margins=True, margins_name="all").to_string())
@@ -201,6 +221,48 @@ def corpora(names, data_dir):
     for corpus in CORPORA.values():
         facts = (corpus.title, corpus.licence, f"kagglehub {corpus.handle}" if corpus.handle else str(corpus.folder))
         print(f"{corpus.name:8} {corpus.clips:5} clips {corpus.speakers:3} speakers  {'; '.join(facts)}")
+
+
+def recipes():
+    """List the recipes, and the models and heads that `model.name` of a recipe can name, with a line each.
+
+    ser recipes
+    """
+    from ser_lib.models.base import MODELS
+    from ser_lib.recipes import recipe_names
+
+    width = max(map(len, [*recipe_names(), *MODELS]))
+    print("recipes")
+    for name in recipe_names():
+        print(f"  {name:{width}}  {ser_lib.load_recipe(name).title}")
+    print("\nmodels and heads, for --set model.name=…")
+    for name, model in MODELS.items():
+        print(f"  {name:{width}}  {(inspect.getdoc(model) or '').partition(chr(10))[0]}")
+
+
+def runs(runs_dir):
+    """List the finished runs with their settings and scores.
+
+    ser runs
+    ser runs --runs-dir my-runs
+    """
+    import pandas as pd
+
+    from ser_lib.inference.model_card import describe_score
+    from ser_lib.inference.run import runs_below, runs_root
+
+    rows = []
+    for folder in runs_below(runs_root(runs_dir)):
+        try:
+            run = ser_lib.load_run(folder)
+        except SerError as error:
+            print_error(str(error))
+            continue
+        uar = describe_score(run.metrics["overall"], "uar")
+        rows.append({"run": folder, "settings": run.recipe.variant_label, "UAR": uar})
+    if not rows:
+        raise SerError(f"{runs_root(runs_dir)} holds no run yet: `ser train demo` makes one.")
+    print(pd.DataFrame(rows).to_string(index=False, max_colwidth=None, justify="left"))
 
 
 def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
@@ -265,6 +327,11 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
         folds = ",".join(map(str, unfinished_folds(folder)))
         if folds and not folder.is_dir():
             raise SerError(f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`.")
+        if not folder.is_dir():
+            raise SerError(
+                f"{folder} is not a run folder: it does not exist. `ser train` with the same recipe, --protocol, --variant and --set makes it, "
+                "and `ser runs` lists those that are there."
+            )
         if folds:
             print_error(f"{folder} is scored as it was before; a newer run still lacks the folds {folds}")
         run = ser_lib.load_run(folder)
@@ -346,15 +413,18 @@ def score(model, corpora, fold, data_dir, csv, store, reports_dir):
         print(csv)
 
 
-def compare(runs, shared):
-    """Compare finished runs on the same test clips: which is better?
+def compare(runs, shared, html=None):
+    """Compare finished runs on the same test clips: which is better? As text, and as a page with pictures.
 
     ser compare runs/demo/speaker/0 runs/demo/speaker/1
-    ser compare RUN RUN RUN --shared
+    ser compare RUN RUN RUN --shared --html comparison.html
     """
     from ser_lib.evaluation.run_analysis import describe_comparison
+    from ser_lib.reports.comparison_page import write_page
 
-    print(describe_comparison([ser_lib.load_run(folder) for folder in runs], shared))
+    loaded = [ser_lib.load_run(folder) for folder in runs]
+    print(describe_comparison(loaded, shared))
+    print(f"page: {write_page(loaded, shared, html)}")
 
 
 def audit(
@@ -377,6 +447,7 @@ def audit(
     """Show what a split leaks: that of a recipe under a protocol, or your own.
 
     ser audit tess-mfcc-cnn --protocol published
+    ser audit recordings/
     ser audit my-split.csv --html my-audit.html
     ser audit data/ --fail
     ser audit --train data/a --test test-files.txt
@@ -393,14 +464,16 @@ def audit(
         title = split_name(recipe, train, test)
         html = html or f"{title}-audit.html"
     elif recipe:
-        recipe = recipe_of(recipe, variant, corpus, set)
+        # A folder of clips that are not split yet: as the protocol splits them, with the sizes of the demo.
+        is_folder = recipe not in recipe_names() and Path(recipe).is_dir()
+        title = f"{Path(recipe).name if is_folder else recipe_of(recipe, variant, corpus, set).folder_name} under {protocol}"
+        recipe = recipe_of("demo", variant, [recipe], set) if is_folder else recipe_of(recipe, variant, corpus, set)
         split = split_of(recipe, clips_of(recipe, protocol, data_dir), protocol, seed)
-        title = f"{recipe.folder_name} under {protocol}"
     else:
         raise SerError("name a recipe, a CSV or a folder, such as `ser audit demo`, or give --train and --test.")
     table = leak_audit.audit(split)
     red = leak_audit.red_leaks(table)["leak"].tolist()
-    print(table.drop(columns=["examples", "meaning"]).to_string(index=False))
+    print(table.drop(columns=["examples", "meaning"]).astype(object).fillna("unknown").to_string(index=False))
     for row in table[table["clips"].ne(0).fillna(True)].itertuples():
         print(f"{row.leak}: {row.meaning}" + (f"\n  such as {row.examples}" if row.examples else ""))
     for note in split.attrs.get("notes", []):
@@ -413,10 +486,11 @@ def audit(
         raise SerError(f"{title} leaks: {', '.join(red)}.")
 
 
-def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, reports_dir, index):
+def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_dir, reports_dir, players, index):
     """Execute the notebooks for a recipe and write their HTML pages and the index.
 
     ser report demo
+    ser report demo --corpus recordings/ --players
     ser report tess-mfcc-cnn --protocol speaker
     ser report --index
     """
@@ -428,7 +502,7 @@ def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_
     if not recipe:
         raise SerError("name a recipe, such as `ser report demo`, or ask for the index alone with --index.")
     folders = (data_dir, runs_dir, reports_dir)
-    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), *folders)
+    folder = make_report(recipe, protocol, seed, variant, overrides_of(corpus, set), *folders, players)
     pages = [*(folder / f"{name}.html" for name in NOTEBOOKS), folder.parents[1] / "index.html"]
     print("\nThe report is ready. Open in a browser:", *pages, sep="\n  ")
 
@@ -561,7 +635,7 @@ def bench(bench_encoder, bench_corpus):
 COMMANDS = {
     function.__name__: function
     for function in (
-        *(corpora, prepare, train, evaluate, predict, score, compare),
+        *(corpora, recipes, runs, prepare, train, evaluate, predict, score, compare),
         *(audit, atlas, report, claims, results, demo, export, bench),
     )
 }

@@ -1,4 +1,5 @@
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from ser_lib.cli import COMMANDS, OPTIONS, build_parser, main, overrides_of
+from ser_lib.inference import run as run_module
+from ser_lib.models.base import MODELS
+from ser_lib.recipes import recipe_names
 from ser_lib.training import experiment
 
 ROOT = Path(__file__).parents[1]
@@ -73,13 +77,38 @@ def test_train_then_evaluate_then_results(tmp_path, capsys):
     assert main(["prepare", *shared]) == 0
     assert "256 × " in capsys.readouterr().out
     assert main(["train", *shared]) == 0
-    assert "demo, speaker: UAR 0." in capsys.readouterr().out
+    assert ", speaker: UAR 0." in capsys.readouterr().out
     evaluate = ["evaluate", *shared, "--reports-dir", str(tmp_path / "reports")]
     assert main(evaluate) == 0
     assert main(["results", "--reports-dir", str(tmp_path / "reports")]) == 0
     assert "stated; training.epochs=1; split.folds=2" in capsys.readouterr().out
     assert main([*evaluate[:4], "--reports-dir", str(tmp_path / "reports")]) == 1
-    assert "was trained with other settings" in capsys.readouterr().err
+    assert "is not a run folder: it does not exist" in capsys.readouterr().err
+
+
+def test_recipes_lists_recipes_and_heads_with_a_line_each(capsys):
+    assert main(["recipes"]) == 0
+    listed = capsys.readouterr().out
+    for name in [*recipe_names(), *MODELS]:
+        assert re.search(rf"^  {name} +[A-Z].+", listed, re.M), name
+
+
+@pytest.mark.parametrize(
+    ("run", "advice"),
+    [
+        ("runs/nothing-here", "`ser train RECIPE`"),
+        ("runs/demo/published/3", "`ser train demo --protocol published --seed 3`"),
+        ("runs/tess-mfcc-gru-as-run/published/0", "`ser train tess-mfcc-gru --variant as-run --protocol published`"),
+        ("my-runs/demo", "`ser train demo`"),
+    ],
+)
+def test_a_run_that_is_not_there_is_never_looked_up_on_the_hub(run, advice, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-runs").mkdir()
+    monkeypatch.setattr(run_module, "_fetched", lambda name: 1 / 0)
+    assert main(["predict", run, "voice.wav"]) == 1
+    error = capsys.readouterr().err
+    assert f"{run} is not a run folder: it does not exist. {advice} makes one" in error
 
 
 def test_set_takes_one_text_or_several_and_lists_with_spaces():

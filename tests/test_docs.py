@@ -41,6 +41,7 @@ NOT_EXECUTED = {
     r"hf upload ": "needs an account of the Hub",
     r"make address": "tests/test_project.py does, in a copy of the whole repository",
     r"accelerate launch ": "starts several processes; tests/models/test_finetuning.py does",
+    r"python scripts/install\.py": "installs packages",
     r"pytest": "the tests themselves",
 }
 # Settings that shorten a training which would take long even on tones.

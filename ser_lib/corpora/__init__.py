@@ -1,7 +1,8 @@
 """The registry of corpora, and where the files of each one are.
 
 To add a corpus, write one module like `savee.py` in this package: each module that defines `CORPUS` is found. A user's
-own corpus needs no module: the path of a CSV that lists its files may stand wherever a corpus is named (`csv_corpus`).
+own corpus needs no module: the path of a CSV that lists its files (`csv_corpus`), or of a folder whose names state
+emotion and speaker (`folder_corpus`), may stand wherever a corpus is named.
 """
 
 import logging
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from ser_lib.common.errors import SerError, did_you_mean
 from ser_lib.common.files import project_dir
-from ser_lib.corpora import csv_corpus
+from ser_lib.corpora import csv_corpus, folder_corpus
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.csv_files import is_file_list
 
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 FIRST = ("ravdess", "tess", "crema_d", "savee", "sample")  # the order in tables and messages; others follow, by name
 CORPORA: dict[str, Corpus] = {}  # filled at the end of this module
-_CSV_CORPORA: dict[str, Corpus] = {}  # those that this process has read
+_OWN_CORPORA: dict[str, Corpus] = {}  # the CSVs and folders that this process has read
 
 
 def discover() -> dict[str, Corpus]:
@@ -30,51 +31,60 @@ def discover() -> dict[str, Corpus]:
     return {name: corpora[name] for name in (*FIRST, *sorted(corpora.keys() - {*FIRST}))}
 
 
-def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
-    """Return a registered corpus, or a user's own; SerError where there is none, or its CSV cannot be used.
+def get_corpus(name: str, data_dir: str | Path | None = None, is_path: bool = False) -> Corpus:
+    """Return a registered corpus, or a user's own; SerError where there is none, or its CSV or folder cannot be used.
 
     Args:
-        name: one of `CORPORA`; or the path of a CSV (see `csv_corpus`), relative to the working folder, the checkout,
-            `data_dir` or `$SER_DATA_DIR`, with `~` and `$VARIABLES`; or the name of a CSV that this process has read.
+        name: one of `CORPORA`; or the path of a CSV (see `csv_corpus`) or a folder (see `folder_corpus`), relative to the
+            working folder, the checkout, `data_dir` or `$SER_DATA_DIR`, with `~` and `$VARIABLES`; or the name of a CSV
+            or folder that this process has read.
+        is_path: a name that is not in `CORPORA` is a path, although a CSV or folder read before has that name too.
 
     >>> get_corpus("ravdess").speakers
     24
     """
-    if not is_file_list(name):
-        known = CORPORA | _CSV_CORPORA
-        if name in known:
-            return known[name]
+    known = CORPORA if is_path else CORPORA | _OWN_CORPORA
+    if name in known:
+        return known[name]
+    candidates = _candidates(Path(os.path.expandvars(name)).expanduser(), ".", data_dir)
+    path = next((path for path in candidates if path.is_file() if is_file_list(name)), None)
+    path = path or next((path for path in candidates if path.is_dir()), None)
+    if path is None and (is_file_list(name) or len(Path(name).parts) > 1):
+        raise SerError(f"there is no corpus {name}: looked for {', '.join(map(str, candidates))}.")
+    if path is None:
         nearest, names = did_you_mean(name, known), ", ".join(known)
         raise SerError(
-            f"unknown corpus {name!r}: {nearest}The corpora are {names}; your own is a CSV of paths and labels."
+            f"unknown corpus {name!r}: {nearest}The corpora are {names}; your own is a CSV of paths and labels, or a folder "
+            "such as recordings/ with recordings/PERSON/EMOTION/*.wav."
         )
-    candidates = _candidates(Path(os.path.expandvars(name)).expanduser(), ".", data_dir)
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise SerError(f"there is no corpus {name}: looked for {', '.join(map(str, candidates))}.")
-    corpus = csv_corpus.read_corpus(path)
+    corpus = folder_corpus.read_corpus(path) if path.is_dir() else csv_corpus.read_corpus(path)
     if corpus.name in CORPORA:
         title = CORPORA[corpus.name].title
-        raise SerError(f"{path} would be mixed up with {title}, whose name is {corpus.name!r} too: rename the file.")
-    _CSV_CORPORA[corpus.name] = corpus
+        raise SerError(
+            f"{path} would be mixed up with {title}, whose name is {corpus.name!r} too: rename the file or the folder."
+        )
+    _OWN_CORPORA[corpus.name] = corpus
     return corpus
 
 
 def known_corpus(name: str) -> Corpus | None:
     """The corpus of that name; None for names unknown to this process, such as that of a CSV read by another one."""
-    return (CORPORA | _CSV_CORPORA).get(name)
+    return (CORPORA | _OWN_CORPORA).get(name)
 
 
 def label(name: str) -> str:
-    """A corpus's name for tables and pages: that of a CSV without its folders."""
-    return Path(name).name if is_file_list(name) else name
+    """A corpus's name for tables and pages: that of a CSV or a folder without the folders that it lies in."""
+    return Path(name).name
 
 
 def lasting_name(name: str) -> str:
-    """A corpus's name that is valid in all folders: a CSV outside the checkout by its absolute path, or from `~` on."""
+    """A corpus's name that is valid in all folders.
+
+    A CSV or a folder outside the checkout is named by its absolute path, or from `~` on.
+    """
     path = Path(name).absolute()
-    is_relative = is_file_list(name) and path.is_file() and not Path(name).is_absolute()
-    if not is_relative or path.resolve() == (project_dir() / name).resolve():
+    is_own = path.is_file() if is_file_list(name) else name not in CORPORA and path.is_dir()
+    if not is_own or Path(name).is_absolute() or path.resolve() == (project_dir() / name).resolve():
         return name
     return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
 
@@ -85,9 +95,14 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
     Searches `data_dir`/name, `$SER_DATA_DIR`/name and the copy bundled with this repository (only `sample` has one),
     then asks kagglehub, which reads its cache without a network. Of a CSV corpus: the deepest folder of all its files.
     """
-    corpus = get_corpus(name, data_dir)
+    return folder_of(get_corpus(name, data_dir), data_dir)
+
+
+def folder_of(corpus: Corpus, data_dir: str | Path | None = None) -> Path:
+    """The same for a corpus."""
     if corpus.files and corpus.folder:
         return corpus.folder
+    name = corpus.name
     candidates = _candidates(name, data_dir) + ([corpus.folder] if corpus.folder else [])
     folder = next((folder for folder in candidates if folder.is_dir()), None)
     if folder is None:

@@ -20,7 +20,7 @@ from ser_lib.audio.decoding import shown
 from ser_lib.common import cache
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import source_hash
-from ser_lib.corpora import CORPORA, find_corpus, get_corpus
+from ser_lib.corpora import CORPORA, folder_of, get_corpus
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.csv_corpus import refuse_shared_speakers
 from ser_lib.corpora.csv_files import first_of
@@ -52,7 +52,7 @@ def load_clips(
     cached, so that the next call decodes only files whose size or time has changed.
 
     Args:
-        corpora: names of registered corpora, and paths of CSV files that list a user's own; see `get_corpus`.
+        corpora: names of registered corpora, and paths of CSV files or folders of a user's own; see `get_corpus`.
         data_dir: a folder that holds the corpora as `data_dir`/ravdess and so on; see `find_corpus`.
         keep_duplicates: keep copies, as some sources did. Otherwise, of clips with the same name or audio, only the
             first is kept, and none where their labels differ.
@@ -61,12 +61,12 @@ def load_clips(
         a table with `COLUMNS`; its `attrs["shortfall"]` maps each incomplete corpus to (found, expected).
 
     Raises:
-        SerError: a corpus is not found, or has no usable clip; two have one name, or are CSVs that share a speaker.
+        SerError: a corpus is not found, or has no usable clip; two have one name, or are a user's own and share a speaker.
     """
     names = list(dict.fromkeys([corpora] if isinstance(corpora, str) else corpora))
     if not names:
         raise SerError(f"no corpus was asked for. The corpora are {', '.join(CORPORA)}.")
-    chosen = [get_corpus(name, data_dir) for name in names]
+    chosen = [get_corpus(name, data_dir, is_path=True) for name in names]
     corpus_names = [corpus.name for corpus in chosen]
     if len(set(corpus_names)) < len(names):
         raise SerError(
@@ -74,7 +74,7 @@ def load_clips(
         )
     refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
     shortfall: dict[str, tuple[int, int]] = {}
-    tables = [_load_corpus(corpus, find_corpus(corpus.name, data_dir), shortfall, progress) for corpus in chosen]
+    tables = [_load_corpus(corpus, folder_of(corpus, data_dir), shortfall, progress) for corpus in chosen]
     clips = pd.concat(tables, ignore_index=True)
     if not keep_duplicates:
         clips = _drop_duplicates(clips)

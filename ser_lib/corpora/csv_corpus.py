@@ -19,7 +19,7 @@ import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.base import Corpus
-from ser_lib.corpora.csv_files import common_folder, first_of, read_table
+from ser_lib.corpora.csv_files import common_folder, first_of, near_equal, plain, read_table
 from ser_lib.corpora.labels import EMOTIONS, SYNONYMS, canonical
 
 logger = logging.getLogger(__name__)
@@ -28,28 +28,40 @@ INVENT_NONE = "Do not invent a speaker for each file: the score would look hones
 SEXES = {"f": "female", "w": "female", "woman": "female", "m": "male", "man": "male"}
 
 
-def read_corpus(path: Path) -> Corpus:
-    """Read a CSV as a corpus with the file's name, without its audio; SerError for gaps and contradictions."""
+def read_corpus(path: Path, name: str | None = None) -> Corpus:
+    """Read a CSV as a corpus with that name, or the file's, without its audio; SerError for gaps and contradictions."""
     facts = _read_facts(path)
+    return corpus_of(path, name or name_of(path), facts)
+
+
+def corpus_of(source: Path, name: str, facts: pd.DataFrame) -> Corpus:
+    """A corpus of a user's own files.
+
+    Args:
+        source: the CSV or the folder that lists them.
+        facts: one row a file: path (absolute), emotion, speaker (None in all rows: not known), sex, intensity, sentence.
+    """
+    _check_names(source, facts)
     files = list(facts["path"])
-    folder = common_folder(files, path)
+    folder = common_folder(files, source)
     if folder is None:
-        raise SerError(f"the files of {path} lie on several drives: put them on one.")
-    notice = ""
+        raise SerError(f"the files of {source} lie on several drives: put them on one.")
+    facts, notice = facts.copy(), ""
     if facts["speaker"].isna().all():
-        notice = f"Who speaks in {path.name} is not known: all its clips count as one person's."
+        notice = f"Who speaks in {source.name} is not known: all its clips count as one person's."
         advice = "Add the column speaker, the same word in all rows of one person."
+        if source.is_dir():
+            advice = "Put each person's files into a folder of the person's name."
         refused = "protocols by speaker are refused, and random ones are marked as leaking."
         logger.warning(f"{notice} No score then holds for new voices: {refused} {advice} {INVENT_NONE}")
         facts["speaker"] = "unknown"
-    _check_speakers(path, facts["speaker"])
     # Without folders and ending, if these are not needed to distinguish the files.
     paths = [file.relative_to(folder) for file in files]
     namings = [file.stem for file in files], [str(path.with_suffix("").as_posix()) for path in paths], paths
     facts["name"] = next(list(map(str, names)) for names in namings if len(set(names)) == len(files))
     return Corpus(
-        name=name_of(path),
-        title=path.name,
+        name=name,
+        title=source.name,
         example=files[0].name,
         parse=facts.set_index("path").to_dict("index").get,
         clips=len(files),
@@ -75,7 +87,7 @@ def refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
     """Raise SerError where two CSV corpora name the same speaker, who would count as two people in a split."""
     speakers = {}
     for corpus in corpora:
-        speakers[corpus.name] = {_plain(facts["speaker"]) for facts in map(corpus.parse, corpus.files) if facts}
+        speakers[corpus.name] = {plain(facts["speaker"]) for facts in map(corpus.parse, corpus.files) if facts}
     for first, second in combinations(speakers, 2):
         shared = sorted(speakers[first] & speakers[second])
         if shared:
@@ -109,28 +121,25 @@ def _read_facts(path: Path) -> pd.DataFrame:
     return distinct.copy()
 
 
-def _check_speakers(path: Path, speakers: pd.Series) -> None:
-    """Refuse a CSV that names some speakers only; warn of names that may be invented or mean one person."""
+def _check_names(path: Path, facts: pd.DataFrame) -> None:
+    """Refuse a CSV that names some speakers only; warn of names that may be invented or mean the same."""
+    for alike in near_equal(facts["sentence"].dropna()):
+        logger.warning("%s: the sentences %s count as different; is it one?", path.name, alike)
+    speakers = facts["speaker"]
     lines = speakers.index[speakers.isna()]
+    if len(lines) == len(speakers):
+        return
     if len(lines):
         missing = f"{path} does not say who speaks in {len(lines)} of {len(speakers)} files ({_lines(lines)})"
         raise SerError(f"{missing}: fill the column in, or leave those rows out. {INVENT_NONE}")
-    names = pd.Series(sorted(set(speakers)))
-    for spellings in names.groupby(names.map(_plain)).agg(list):
-        if len(spellings) > 1:
-            logger.warning(
-                "%s: %s count as different people; is it one?", path.name, " and ".join(map(repr, spellings))
-            )
+    for alike in near_equal(speakers):
+        logger.warning("%s: %s count as different people; is it one?", path.name, alike)
+    names = set(speakers)
     if len(names) == len(speakers) > 1:
         invented = (
             "%s: each of its %d files has a speaker of its own. If nobody knows who speaks, leave the column out. %s"
         )
         logger.warning(invented, path.name, len(names), INVENT_NONE)
-
-
-def _plain(speaker: str) -> str:
-    """The same text for all spellings of a name that differ only in capitals and spaces."""
-    return " ".join(speaker.lower().split())
 
 
 def _lines(numbers: Sequence[int]) -> str:

@@ -1,19 +1,36 @@
 """CSV files that list audio files, one a row: a user's own corpus, or a user's own split.
 
 Spreadsheets, scripts and other systems write them: separated by comma, semicolon or tab, with or without a byte order
-mark, and with either slash in paths.
+mark, with either slash in paths, with other names of columns (`ALIASES`), and with the folders of another computer.
 """
 
 import io
+import itertools
+import logging
 import os
-from collections.abc import Collection, Sequence
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ser_lib.common.errors import SerError
 
+logger = logging.getLogger(__name__)
+
+# Files and folders in which those of a list are searched: seconds, also in a home folder.
+MOST_SEARCHED = 200_000
 COLUMNS = ["path", "emotion", "subset", "speaker", "sex", "sentence", "intensity", "corpus", "fold", "augmented_from"]
+# Other names of columns, of which the first counts; read where the list has no column of the name itself.
+ALIASES = {
+    "path": ("file_name", "filename", "file", "filepath", "file_path", "audio_path", "wav_path", "audio"),
+    "emotion": ("label", "emotions", "labels"),
+    "subset": ("split", "partition", "set"),
+    "speaker": ("speaker_id", "speakers", "actor", "person"),
+    "sex": ("gender",),
+    "sentence": ("text", "transcript", "transcription", "statement"),
+}
 NOT_KNOWN = {"", "unknown", "nan", "none", "null", "n/a", "?"}  # in lower case: treated as an empty cell
 
 
@@ -43,12 +60,16 @@ def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFr
     except pd.errors.ParserError as error:
         raise SerError(f"{path} is not CSV: {error}. Put a cell with {separator!r} into double quotes.") from error
     names = [str(name).strip().lower() for name in cells.head(1).to_numpy().ravel()]
-    if "emotion" not in names:
-        names = ["emotion" if name == "label" else name for name in names]
+    for column, aliases in ALIASES.items():
+        alias = next((alias for alias in aliases if alias in names), None)
+        if alias and column not in names:
+            names = [column if name == alias else name for name in names]
     if any(names.count(name) != 1 for name in (*needed, *filter(None, names))):
         columns = " and ".join(needed).replace("emotion", "emotion (or label)")
+        others = "; ".join(f"{name} may be called {' or '.join(ALIASES[name])}" for name in needed)
+        others = f"Rename a column: {others}."
         expected = f"expected a header with the columns {columns}, and no column twice"
-        raise SerError(f"{path}: {expected}, but the first line is {header[:200]!r}. {advice}".rstrip())
+        raise SerError(f"{path}: {expected}, but the first line is {header[:200]!r}. {others} {advice}".rstrip())
     table = cells.iloc[1:].set_axis(names, axis=1).set_axis(range(2, len(cells) + 1))
     table = table[table.map(lambda cell: isinstance(cell, str) and cell.strip() != "").any(axis=1)]
     if table.empty:
@@ -60,7 +81,7 @@ def read_table(path: Path, needed: Sequence[str], advice: str = "") -> pd.DataFr
     no_path = table["path"].str.strip() == ""
     if no_path.any():
         raise SerError(f"{path}, line {no_path.idxmax()}: the path is empty.")
-    files = [locate(name, path.parent) for name in table["path"]]
+    files = _on_this_computer([locate(name, path.parent) for name in table["path"]], path)
     table = table.loc[:, table.columns != ""].reindex(columns=COLUMNS, fill_value="")
     table = table.apply(lambda column: column.str.strip()).assign(path=files)
     facts = table[COLUMNS[3:]]
@@ -85,12 +106,53 @@ def locate(name: str, folder: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 -- without "..", so that one file has one name
 
 
+def _on_this_computer(files: list[Path], source: Path) -> list[Path]:
+    """Files of a list, those with the folders of another computer (`/kaggle/input/…`) found by the ends of their paths.
+
+    They are searched in the folder of the list and in `$SER_DATA_DIR`. A file whose path fits none, or several equally
+    well, keeps its path.
+    """
+    if all(file.is_file() for file in files):
+        return files
+    by_name: dict[str, list[Path]] = {}
+    places = [str(source.parent), os.environ.get("SER_DATA_DIR", "")]
+    for place in filter(None, places):
+        found = itertools.islice(Path(place).expanduser().absolute().rglob("*"), MOST_SEARCHED)
+        for file in found:
+            by_name.setdefault(file.name, []).append(file)
+    moved = [file if file.is_file() else _nearest(file, by_name.get(_parts(file)[-1], [])) for file in files]
+    n_moved = sum(before != after for before, after in zip(files, moved, strict=True))
+    if n_moved:
+        logger.warning("%s: %d of %d files were found by the ends of their paths", source.name, n_moved, len(files))
+    return moved
+
+
+def _parts(file: Path) -> list[str]:
+    """The parts of a path; names written on Windows may have backslashes."""
+    return str(file).replace("\\", "/").split("/")
+
+
+def _nearest(file: Path, candidates: Sequence[Path]) -> Path:
+    """The candidate whose path ends in the most parts of a file's path; the file itself where several do, or none."""
+
+    def shared(candidate: Path) -> int:
+        pairs = zip(reversed(_parts(file)), reversed(candidate.parts), strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    most = max(map(shared, candidates), default=0)
+    best = {candidate for candidate in candidates if shared(candidate) == most and candidate.is_file()}
+    return best.pop() if len(best) == 1 else file
+
+
 def common_folder(files: Collection[Path], source: str | Path, must_exist: bool = True) -> Path | None:
     """The deepest folder that holds all files of a list, None on different drives; SerError where a file is missing."""
     missing = [file for file in files if must_exist and not file.is_file()]
     if missing:
-        first = f"{len(missing)} of {len(files)} files that {source} lists do not exist: {first_of(missing, 3)}"
-        raise SerError(f"{first}. Paths in a list are relative to the list's own folder, or absolute.")
+        first = f"{len(missing)} of {len(files)} files that {source} lists do not exist: {first_of(missing, 20)}"
+        raise SerError(
+            f"{first}. Paths in a list are relative to the list's own folder, or absolute; files elsewhere are found by "
+            "the ends of their paths in that folder and in $SER_DATA_DIR, where one file alone fits."
+        )
     try:
         return Path(os.path.commonpath([file.parent for file in files]))
     except ValueError:
@@ -100,3 +162,21 @@ def common_folder(files: Collection[Path], source: str | Path, must_exist: bool 
 def first_of(items: Collection, n: int, separator: str = ", ") -> str:
     """The first `n` items as text, with an ellipsis where there are more."""
     return separator.join([*map(str, list(items)[:n]), *["..."] * (len(items) > n)])
+
+
+def plain(name: str) -> str:
+    """The same text for all spellings of a name that differ only in capitals, accents' encoding, signs and zeros.
+
+    >>> plain("Anna_B."), plain("anna b"), plain("01"), plain("1.0")
+    ('anna b', 'anna b', '1', '1')
+    """
+    words = re.findall(r"\d+(?:\.0+(?!\d))?|[^\W\d_]+", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(word.split(".")[0].lstrip("0") or "0" if word[0].isdigit() else word for word in words) or name
+
+
+def near_equal(names: Iterable[str]) -> list[str]:
+    """Names of which several may mean the same: `'1' and '01'`, `'Anna' and 'anna'`."""
+    spellings: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        spellings.setdefault(plain(name), []).append(name)
+    return [" and ".join(map(repr, alike)) for alike in spellings.values() if len(alike) > 1]

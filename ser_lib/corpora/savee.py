@@ -22,18 +22,21 @@ from pathlib import Path
 
 from ser_lib.corpora.base import Corpus
 
-NAME = re.compile(r"(DC|JE|JK|KL)_(sa|su|a|d|f|h|n)([0-3][0-9])")
+# DC_a01.wav as Kaggle has them, or DC/a01.wav in the authors' archive.
+NAME = re.compile(r"(DC|JE|JK|KL)[_/](sa|su|a|d|f|h|n)([0-3][0-9])")
 EMOTION = {"a": "angry", "d": "disgust", "f": "fear", "h": "happy", "n": "neutral", "sa": "sad", "su": "surprise"}
 
 
 def parse(path: Path) -> dict | None:
-    if not (match := NAME.fullmatch(path.stem)):
+    if not (match := NAME.fullmatch(path.stem) or NAME.fullmatch(f"{path.parent.name}/{path.stem}")):
         return None
     speaker, letters, number = match.groups()
     if not 1 <= int(number) <= (30 if letters == "n" else 15):
         return None
     facts = {"speaker": speaker, "sex": "male", "intensity": "unspecified", "sentence": None}
-    return {**facts, "emotion": EMOTION[letters]}
+    # So that clips have the same ids in both layouts.
+    name = {} if "_" in path.stem else {"name": f"{speaker}_{path.stem}"}
+    return {**facts, "emotion": EMOTION[letters], **name}
 
 
 CORPUS = Corpus(

@@ -3,7 +3,7 @@
     to_onnx(load_run("runs/demo/speaker/0"), "demo-onnx")
 
 demo-onnx/
-    model.onnx         one batch of waveforms, or of MFCC, in; probabilities out: `ser_lib.models.onnx_graphs`
+    model.onnx         one batch of waveforms in, probabilities out: `ser_lib.models.onnx_graphs`
     model.int8.onnx    with `int8=True`, its matrices as 8-bit integers
     preprocessor.json  how audio is prepared, the emotions, the protocol and its scores, and what int8 lost
     run_onnx.py        audio files in, lines of JSON out, as `ser predict --json` gives them

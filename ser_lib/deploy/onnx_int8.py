@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,10 @@ def write(folder: Path) -> None:
     model = onnx.load(folder / "model.onnx")
     # The quantiser transposes matrices without correcting the shapes that the exporter noted: it infers them again.
     del model.graph.value_info[:]
-    settings = {"op_types_to_quantize": ["MatMul", "Gemm"], "per_channel": True, "weight_type": QuantType.QInt8}
+    settings: dict[str, Any] = {"op_types_to_quantize": ["MatMul", "Gemm"], "per_channel": True}
+    # The transforms before the model are exact: rounded, they would no longer be a Fourier transform.
+    fronts = [node.name for node in model.graph.node if any(name.startswith("front.") for name in node.input)]
+    settings |= {"weight_type": QuantType.QInt8, "nodes_to_exclude": fronts}
     with quiet():
         quantize_dynamic(model, folder / "model.int8.onnx", **settings)
 

@@ -1,6 +1,6 @@
 """The run folder: everything that training writes and that predicting, evaluating and exporting read.
 
-runs/<recipe>/<protocol>/<seed>/
+runs/<recipe>/<protocol>/<seed>/     with overrides, <recipe> ends in a hash of them: `Recipe.folder_name`
     recipe.yaml       the resolved recipe
     split.csv         fold, subset, clip_id, …: training, validation and test clips of every fold
     audit.csv         leaks of the split
@@ -21,6 +21,7 @@ import json
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,13 @@ import torch
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
+from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.predict import predict
 from ser_lib.inference.predictor import Predictor
 from ser_lib.models import encoder_weights
 from ser_lib.models.base import Model
-from ser_lib.protocols.splits import get_protocol, load_split
-from ser_lib.recipes import Recipe, read_resolved
+from ser_lib.protocols.splits import PROTOCOLS, get_protocol, load_split
+from ser_lib.recipes import Recipe, read_resolved, recipe_names
 
 FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.csv", "metrics.json", "environment.json")
 # Of the model that answers, in a flat folder; a network on acoustic features has no preprocessor_config.json.
@@ -43,7 +45,7 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "torch", "transformers", "accelerate")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run, read from its folder."""
 
@@ -56,6 +58,10 @@ class Run:
     predictions: pd.DataFrame
     metrics: dict
     environment: dict
+
+    def __repr__(self) -> str:
+        score = self.metrics["overall"]["uar"]
+        return f"<Run {self.folder}: {self.recipe.name} under {self.protocol}, seed {self.seed}, UAR {score:.3f}>"
 
     @property
     def protocol(self) -> str:
@@ -128,21 +134,24 @@ class Run:
 def load_run(folder: str | Path) -> Run:
     """Read a run folder, or what `ser_lib.deploy.to_hub` made of one.
 
-    Where there is no folder of that name, "user/name" is a repository of the Hugging Face Hub, fetched into the Hub's
-    cache, which later answers without a network.
+    Args:
+        folder: the run folder; or a folder above it that holds no other run, such as `runs/demo`. Where there is no
+            such folder, nor the folder that should hold it, "user/name" is a repository of the Hugging Face Hub,
+            fetched into the Hub's cache, which later answers without a network.
 
     Raises:
-        SerError: a file is missing or cannot be read, or the Hub shows no such repository or cannot be reached.
+        SerError: a file is missing or cannot be read, a folder holds several runs, or the Hub shows no such repository
+            or cannot be reached.
     """
-    if HUB_NAME.fullmatch(str(folder)) and not Path(folder).exists():
-        folder = _fetched(str(folder))
-    folder = Path(folder)
+    folder = find_run(folder)
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        advice = "Expected runs/<recipe>/<protocol>/<seed>, as `ser train RECIPE --protocol PROTOCOL` makes it"
-        raise SerError(f"{folder} is not a run folder: {', '.join(missing)} missing. {advice}.")
+        raise SerError(
+            f"{folder} is not a run folder: {', '.join(missing)} missing. {_command_for(folder)} makes one, and "
+            "`ser runs` lists those that are there."
+        )
     try:
-        return Run(
+        run = Run(
             folder=folder,
             recipe=read_resolved(folder / "recipe.yaml"),
             split=load_split(folder / "split.csv"),
@@ -154,6 +163,55 @@ def load_run(folder: str | Path) -> Run:
         )
     except (pd.errors.ParserError, json.JSONDecodeError) as error:
         raise SerError(f"a file in {folder} cannot be read: {error}. Train the run again.") from error
+    found = list(run.predictions.columns)
+    if found[:2] != ["clip_id", "truth"] or not set(found[2:]) <= set(EMOTIONS):
+        raise SerError(
+            f"{folder / 'predictions.csv'}: expected the columns clip_id, truth and one an emotion, separated by commas, but "
+            f"came {', '.join(found)[:200]!r}. A spreadsheet may have saved it: get the file back, or train the run again."
+        )
+    return run
+
+
+def find_run(name: str | Path) -> Path:
+    """The folder of the run that a user names: see `load_run`. Whether the run is complete is not checked.
+
+    Raises:
+        SerError: there is nothing of that name here or on the Hub, or the folder holds several runs.
+    """
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        # A mistyped `runs/demo` is no repository of a user called "runs".
+        is_local = folder.parts[:1] == (runs_root().name,) or folder.parent.is_dir() and folder.parent != Path()
+        if HUB_NAME.fullmatch(str(name)) and not is_local:
+            return _fetched(str(name))
+        raise SerError(
+            f"{folder} is not a run folder: it does not exist. {_command_for(folder)} makes one, and `ser runs` lists "
+            "those that are there."
+        )
+    below = runs_below(folder)
+    if len(below) > 1:
+        names = ", ".join(map(str, below[:5])) + (", ..." if len(below) > 5 else "")
+        raise SerError(f"{folder} holds {len(below)} runs: name one of {names}.")
+    return below[0] if below else folder
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The folders of all finished runs in a folder, itself included, sorted; those of interrupted runs are left out."""
+    if (folder / "recipe.yaml").is_file():
+        return [folder]
+    inside = sorted(path for path in folder.glob("*/") if not path.name.startswith("."))
+    return [run for path in inside for run in runs_below(path)]
+
+
+def _command_for(folder: Path) -> str:
+    """The command that trains the run of a folder, as far as the folder's name tells: `ser train demo`."""
+    *_, recipe, protocol, seed = ("", "", "", *folder.parts)
+    recipe, variant = recipe.removesuffix("-as-run"), " --variant as-run" * recipe.endswith("-as-run")
+    if recipe in recipe_names() and protocol in PROTOCOLS and seed.isdecimal():
+        options = f" --protocol {protocol}" * (protocol != "speaker") + f" --seed {seed}" * (seed != "0")
+        return f"`ser train {recipe}{variant}{options}`"
+    known = [part for part in folder.parts if part in recipe_names()]
+    return f"`ser train {known[0] if known else 'RECIPE'}`"
 
 
 def _fetched(name: str) -> Path:
@@ -182,8 +240,13 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 def run_folder(recipe: Recipe, protocol: str, seed: int, runs_dir: str | Path | None = None) -> Path:
-    """The folder of the run of a recipe under a protocol with a seed."""
-    return runs_root(runs_dir) / recipe.folder_name / protocol / str(seed)
+    """The folder of the run of a recipe under a protocol with a seed, whether it is there or not."""
+    place = Path(protocol) / str(seed)
+    # Version 0.1 wrote the runs of all overrides to one folder.
+    with suppress(SerError, OSError):
+        if read_resolved(before := runs_root(runs_dir) / recipe.plain_folder_name / place / "recipe.yaml") == recipe:
+            return before.parent
+    return runs_root(runs_dir) / recipe.folder_name / place
 
 
 def runs_root(runs_dir: str | Path | None = None) -> Path:

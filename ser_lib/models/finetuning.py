@@ -95,7 +95,7 @@ class Finetuning:
         """
         used = [self.waveforms[row] for row in [*self.train, *self.validation]]
         hide_bar = not self.progress or not distributed.is_first()
-        bar = tqdm(desc=self.description, unit="step", leave=False, disable=hide_bar)
+        bar = tqdm(desc=f"{self.description}, steps", unit="step", leave=False, disable=hide_bar)
         with private_randomness(), encoder_weights.quiet_transformers(), bar:
             while True:
                 model, feature_extractor = self._build(used)

@@ -112,11 +112,16 @@ class AcousticNetwork(NetworkModel):
         return features.stack_sequences(arrays) if self.input.pooling == "sequence" else np.stack(arrays)
 
     def onnx_graph(self) -> OnnxGraph:
-        from ser_lib.models.onnx_graphs import FeaturesGraph
+        from ser_lib.models.onnx_graphs import FRONTS, FeaturesGraph
 
+        settings = self.input.feature_settings()
+        if front := FRONTS.get(settings["kind"]):
+            fields = {name: settings[name] for name in features.settings_of(settings["kind"]) if name in settings}
+            module = FeaturesGraph(self.network, front(self.input.audio.sampling_rate, **fields), settings["pooling"])
+            return OnnxGraph(module, "waveform", 0.1 * torch.randn(2, 16001))
         frames = (9,) * (self.network.config["form"] == "sequence")
         example = torch.randn(2, *frames, self.network.config["n_features"])
-        return OnnxGraph(FeaturesGraph(self.network), "features", example, self.input.feature_settings())
+        return OnnxGraph(FeaturesGraph(self.network), "features", example, settings)
 
 
 class FrozenEncoder(NetworkModel):

@@ -129,7 +129,7 @@ def fit(
 
     def rows() -> Iterator[dict[str, float]]:
         epochs = range(1, training.epochs + 1)
-        bar = tqdm(epochs, desc=description, unit="epoch", leave=False, disable=not progress)
+        bar = tqdm(epochs, desc=f"{description}, epochs", unit="epoch", leave=False, disable=not progress)
         for epoch in bar:
             network.train()
             rate, total, correct = optimiser.param_groups[0]["lr"], 0.0, 0
@@ -244,7 +244,7 @@ def fit_logistic(
     regression = LogisticRegression(class_weight=weights, max_iter=MAX_ITERATIONS, warm_start=True)
 
     def rows() -> Iterator[dict[str, float]]:
-        candidates = tqdm(strengths, desc=description, leave=False, disable=not progress)
+        candidates = tqdm(strengths, desc=f"{description}, settings", leave=False, disable=not progress)
         for epoch, strength in enumerate(candidates, start=1):
             regression.set_params(C=strength)
             with warnings.catch_warnings(), one_thread():

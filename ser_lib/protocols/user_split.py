@@ -13,7 +13,7 @@ from ser_lib.audio.reading import FFMPEG_SUFFIXES, SUFFIXES, files_in
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.clips import measure_files
-from ser_lib.corpora.csv_files import common_folder, first_of, is_file_list, locate, read_table, read_text
+from ser_lib.corpora.csv_files import common_folder, first_of, is_file_list, locate, near_equal, read_table, read_text
 from ser_lib.corpora.file_names import NAMES, facts_of, title_of
 
 SUBSET_WORDS = {  # the words, in any case, for each subset
@@ -22,13 +22,31 @@ SUBSET_WORDS = {  # the words, in any case, for each subset
     "test": ("test", "testing"),
 }
 _AUDIO = SUFFIXES + FFMPEG_SUFFIXES
+EXPORT = """Add these lines to its end, with its own names in place of
+train_files and test_files (lists of paths), run it, and audit what it writes with `ser audit split.csv`:
+
+    import pandas as pd
+    parts = {"train": train_files, "test": test_files}
+    rows = [{"path": path, "subset": subset} for subset, paths in parts.items() for path in paths]
+    pd.DataFrame(rows).to_csv("split.csv", index=False)
+
+If they are known, add the columns label, speaker and sentence. Where the arrays of features were split in place of the
+files, split the list of the files with the same call and the same random_state."""
+# Bad files or words that one error names.
+MOST_LISTED = 20
 _SUBSET_OF = {word: subset for subset, words in SUBSET_WORDS.items() for word in words}
 _KNOWN_WORDS = "Subsets are " + ", ".join(f"{name} ({', '.join(words[1:])})" for name, words in SUBSET_WORDS.items())
 
 
 def is_split(text: str) -> bool:
-    """Whether a word of the command line names a user's own split: a CSV file, or a folder that exists."""
-    return is_file_list(text) or (text != "" and Path(text).is_dir())
+    """Whether a word of the command line names a user's own split: a CSV file, or a folder with one of train and test.
+
+    Raises:
+        SerError: it is a notebook, or another program's source: the message says what to export from it.
+    """
+    if text.lower().endswith((".ipynb", ".py")):
+        raise SerError(f"{text} is a program; an audit reads the files of its split. {EXPORT}")
+    return is_file_list(text) or (text != "" and Path(text).is_dir() and bool(_subset_folders(Path(text))))
 
 
 def split_name(path: str | Path | None = None, train: str | Path | None = None, test: str | Path | None = None) -> str:
@@ -91,7 +109,7 @@ def read_split(
     results = measure_files(files, "audio", progress, allow_silence=True)
     problems = [result for result in results if isinstance(result, str)]
     if problems:
-        raise SerError(f"{len(problems)} of {len(files)} files cannot be read: {first_of(problems, 3, '; ')}")
+        raise SerError(f"{len(problems)} of {len(files)} files cannot be read: {first_of(problems, MOST_LISTED, '; ')}")
     split = split.join(pd.DataFrame(results, index=files), on="path").astype({"path": str})
     split.attrs["notes"] = notes + _gaps(split)
     return split
@@ -109,9 +127,9 @@ def _read_part(source: Path, subset: str) -> list[dict]:
 
 
 def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
-    folders = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
-    subsets = {place: _SUBSET_OF[place.name.lower()] for place in folders if place.name.lower() in _SUBSET_OF}
+    subsets = _subset_folders(folder)
     if not {"train", "test"} <= set(subsets.values()):
+        folders = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
         names = first_of([f"{place.name}/" for place in folders], 8) or "no folder"
         advice = "Name the parts with --train and --test, or list the files in a CSV with the columns path and subset."
         raise SerError(f"expected a folder that holds train/ and test/, but {folder} holds {names}. {advice}")
@@ -122,6 +140,15 @@ def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
             f"Audio files outside {', '.join(f'{place.name}/' for place in subsets)} are left out: {n_outside}."
         )
     return rows
+
+
+def _subset_folders(folder: Path) -> dict[Path, str]:
+    """The folders of a folder that are called like a subset, and which."""
+    return {
+        place: _SUBSET_OF[place.name.lower()]
+        for place in sorted(folder.iterdir())
+        if place.is_dir() and place.name.lower() in _SUBSET_OF
+    }
 
 
 def _folder_rows(folder: Path, subset: str) -> list[dict]:
@@ -140,7 +167,15 @@ def _read_csv(path: Path, notes: list[str], part: str | None = None) -> list[dic
     advice = "Clips that are not split yet: `ser audit demo --corpus FILE`."
     table = read_table(path, ["path"]) if part else read_table(path, ["path", "subset"], advice)
     words = table["subset"]
-    subsets = [_subset_of(word or part or "", f"{path}, line {line}", part) for line, word in words.items()]
+    subsets, problems = [], []
+    for line, word in words.items():
+        try:
+            subsets.append(_subset_of(word or part or "", f"{path}, line {line}", part))
+        except SerError as error:
+            problems.append((f"{word!r} in line {line}", error))
+    if problems:
+        others = first_of([place for place, _ in problems[1:]], MOST_LISTED)
+        raise SerError(f"{problems[0][1]}" + (f" So are {others}." if others else "")) from problems[0][1]
     read_as = {word: subset for word, subset in zip(words, subsets, strict=True) if word.lower() != subset}
     if read_as and part is None:
         notes.append(f"Subsets: {', '.join(f'{word!r} as {subset}' for word, subset in read_as.items())}.")
@@ -241,6 +276,9 @@ def _gaps(split: pd.DataFrame) -> list[str]:
         n_unknown = split[column].isna().sum() if column in split else 0
         if n_unknown:
             gaps.append(f"The {name} of {n_unknown} of {len(split)} clips is not known: there may be more leaks.")
+    for column, different in (("speaker", "different people"), ("sentence", "different sentences")):
+        names = split[column].dropna() if column in split else []
+        gaps += [f"{alike} count as {different}: is it one? Then there are more leaks." for alike in near_equal(names)]
     if {"speaker", "corpus"} <= set(split):
         in_several = split.groupby("speaker")["corpus"].nunique() > 1
         if in_several.any():

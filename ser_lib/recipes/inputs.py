@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.audio.features import standardise_by_speaker
+from ser_lib.common.errors import SerError
 from ser_lib.corpora.clips import load_clips, select_emotions
 from ser_lib.models.base import Inputs
 from ser_lib.protocols.splits import get_protocol, make_split
@@ -23,12 +24,23 @@ def clips_of(recipe: Recipe, protocol: str, data_dir: str | Path | None = None, 
 
 
 def split_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, seed: int) -> pd.DataFrame:
-    """The split of those clips under a protocol, with the sizes that the recipe states."""
+    """The split of those clips under a protocol, with the sizes that the recipe states.
+
+    Raises:
+        SerError: the clips are of one emotion, or as `make_split`.
+    """
     settings = recipe.split.split_settings()
     if not get_protocol(protocol).repeats_source:
         # What the source did with its test clips is repeated only where its claim is.
         settings.update(select_on_test=False, train_on_test=False)
-    return make_split(clips, protocol, seed, **settings)
+    split = make_split(clips, protocol, seed, **settings)
+    emotions = split["emotion"].unique()
+    if len(emotions) < 2:
+        raise SerError(
+            f"all clips are {emotions[0]}: every answer would be right, and the score would say nothing. A model needs "
+            "clips of two emotions or more."
+        )
+    return split
 
 
 def inputs_of(recipe: Recipe, clips: pd.DataFrame, protocol: str, progress: bool = True) -> Inputs:

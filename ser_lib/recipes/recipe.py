@@ -1,5 +1,7 @@
 """One YAML file an experiment, and the typed `Recipe` that it is read into."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -103,7 +105,16 @@ class Recipe(Section):
 
     @property
     def folder_name(self) -> str:
-        """The name of the recipe's run and report folders: its name, with `-as-run` for that variant."""
+        """The name of the recipe's run and report folders: `demo`, `demo-as-run`, or `demo-1f0c2a9e` with overrides.
+
+        The eight digits are a hash of what the overrides set, in any order, so that no run replaces one of other
+        settings.
+        """
+        return self.plain_folder_name + (f"-{_hash_of(self.overrides)}" if self.overrides else "")
+
+    @property
+    def plain_folder_name(self) -> str:
+        """`folder_name` without the hash of overrides, as version 0.1 named every run folder."""
         return self.name + ("-as-run" if self.variant == "as-run" else "")
 
     @property
@@ -166,6 +177,7 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
             reason = fields.get("as_run_notes") or "none is known."
             raise SerError(f"recipe {path.stem} has no as-run variant: {reason}")
         fields = _merged(fields, as_run)
+    overrides = [overrides] if isinstance(overrides, str) else overrides
     overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
     for item in overrides:
         fields = _merged(fields, _override(item))
@@ -173,6 +185,12 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
     if "input.encoder" in keys and "input.revision" not in keys:
         # The recipe's revision is a commit of its own encoder's repository.
         fields = _merged(fields, {"input": {"revision": None}})
+    if "corpora" in keys and "title" not in keys:
+        # The recipe's own title names the recipe's own corpora.
+        names = fields["corpora"] if isinstance(fields["corpora"], list) else [fields["corpora"]]
+        fields = fields | {
+            "title": f"{', '.join(corpus_label(str(name)) for name in names)}, by the recipe {path.stem}"
+        }
     try:
         return Recipe(**{"name": path.stem, **fields, "variant": variant, "overrides": overrides})
     except ValidationError as error:
@@ -225,6 +243,14 @@ def _override(item: str) -> dict:
     return fields
 
 
+def _hash_of(overrides: Iterable[str]) -> str:
+    """Eight hexadecimal digits of what overrides set."""
+    fields: dict = {}
+    for item in overrides:
+        fields = _merged(fields, _override(item))
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
 def _merged(base: dict, changes: dict) -> dict:
     """`base` with `changes` applied, section by section."""
     both = {key for key in changes if isinstance(base.get(key), dict) and isinstance(changes[key], dict)}
@@ -242,6 +268,11 @@ def _readable(error: ValidationError, recipe: str) -> SerError:
             near = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
             near = near or get_close_matches(key, known, n=1, cutoff=0.3) or known[:1]
             return SerError(f"unknown key {key!r} in recipe {recipe}: did you mean {near[0]!r}?")
+        section = getattr(Recipe.model_fields.get(key), "annotation", None)
+        if isinstance(section, type) and issubclass(section, BaseModel) and not isinstance(problem["input"], dict):
+            names = ", ".join(f"{key}.{name}" for name in section.model_fields)
+            problems.append(f"{key} has fields, of which one is set at a time: {names}; got {problem['input']!r}")
+            continue
         value = "" if isinstance(problem.get("ctx", {}).get("error"), SerError) else f", got {problem['input']!r}"
         message = problem["msg"].removeprefix("Value error, ")
         problems.append(f"{key}: {message}{value}" if key else message)

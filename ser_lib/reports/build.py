@@ -2,20 +2,22 @@
 
 import copy
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from unittest import mock
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
 from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
-from ser_lib.corpora.csv_files import is_file_list
 from ser_lib.evaluation.results import add_runs
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
-from ser_lib.reports.index import ATLAS, CLAIMS, NOTEBOOKS, write_index
+from ser_lib.reports.index import ATLAS, CLAIMS, NOTEBOOKS, SEED, write_index
+from ser_lib.reports.notebook_chain import ONE_PLACE
 from ser_lib.reports.rendering import TEMPLATES, script_source, write_html
 
 MAX_PAGE_BYTES = 800_000
@@ -36,14 +38,19 @@ def make_report(
     data_dir: str | Path | None = None,
     runs_dir: str | Path | None = None,
     reports_dir: str | Path | None = None,
+    players: bool = False,
 ) -> Path:
     """Run the three notebooks for a recipe and write their pages, the row of results, and the index.
 
     Args:
         recipe_name, variant, overrides: as `ser_lib.load_recipe` takes them.
+        reports_dir: None: `reports/` of the checkout for a recipe of the package as it is; else `reports/own/`, which
+            git ignores, so that nobody's settings replace committed pages and rows.
+
+        players: the pages hold players of clips of the user's own corpora.
 
     Returns:
-        the folder of the pages, `<reports_dir>/<recipe>/<protocol>`.
+        the folder of the pages, `<reports_dir>/<recipe>/<protocol>`; of another seed than 0 `<protocol>-seed-1`.
 
     Raises:
         SerError: a notebook lacks a parameter, or a cell failed: the message names the cell, and the executed
@@ -51,11 +58,12 @@ def make_report(
     """
     recipe = load_recipe(recipe_name, variant, overrides)
     get_protocol(protocol)
-    reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
-    folder = reports / recipe.folder_name / protocol
+    is_file = str(recipe_name).endswith((".yaml", ".yml"))
+    is_committed = not (overrides or is_file or seed)
+    reports = Path(reports_dir) if reports_dir else project_dir() / "reports" / ("" if is_committed else "own")
+    folder = reports / recipe.folder_name / (f"{protocol}{SEED}{seed}" if seed else protocol)
     folder.mkdir(parents=True, exist_ok=True)
     # The notebooks run in another folder, so their paths must be absolute.
-    is_file = str(recipe_name).endswith((".yaml", ".yml"))
     parameters = {
         "recipe_name": _absolute(recipe_name) if is_file else str(recipe_name),
         "variant": variant,
@@ -64,6 +72,7 @@ def make_report(
         "overrides": list(overrides),
         "data_dir": _absolute(data_dir) if data_dir else None,
         "runs_dir": _absolute(runs_dir) if runs_dir else None,
+        "players": players,
     }
     executed = {}
     for number, name in enumerate(NOTEBOOKS, start=1):
@@ -157,13 +166,17 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
         if name not in known:
             raise SerError(f"{notebook.name} has no parameter {name!r}; it has {', '.join(known)}.")
     settings = {
-        "cwd": str(notebook.parent),
+        # As for the other commands: relative paths, also those in a recipe of one's own, are relative to it.
+        "cwd": str(Path.cwd()),
         "kernel_name": "python3",
         "log_output": False,
         "progress_bar": {"leave": False},
+        # Each kernel would warn that it uses TCP, on this computer alone.
+        "extra_arguments": ["--IPKernelApp.log_level=ERROR"],
     }
     try:
-        papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
+        with mock.patch.dict(os.environ, {ONE_PLACE: "1"}):
+            papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
     except papermill.PapermillExecutionError as error:
         first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
         raise SerError(
@@ -178,10 +191,10 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
 def public_names(corpora: Iterable[str], parameters: dict) -> dict[str, str]:
     """The text that pages show in place of each path outside the home folder, which would describe a reader's computer.
 
-    A corpus as a CSV, the folder of its clips, and the paths among the parameters are shown by their last part. Paths
+    A corpus as a CSV or a folder, the folder of its clips, and the paths among the parameters are shown by their last part. Paths
     below the home folder are not included: pages write that folder as `~`.
     """
-    names = {name: label(name) for name in corpora if is_file_list(name)}
+    names = {name: label(name) for name in corpora if name not in CORPORA}
     paths = [find_corpus(name, parameters.get("data_dir")) for name in names]
     paths += [Path(value) for value in parameters.values() if isinstance(value, str)]
     outside = [path for path in paths if path.is_absolute() and path.name and not path.is_relative_to(Path.home())]

@@ -9,6 +9,7 @@ protocol.
 import re
 from collections import defaultdict
 from contextlib import suppress
+from html import unescape
 from itertools import groupby
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ser_lib.reports.rendering import render, script_source, write_html
 NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
 CLAIMS = "Claims_Audit"
 ATLAS = "Atlas"
+SEED = "-seed-"  # between protocol and seed in the name of a folder of pages
 ANCHORS = Path(__file__).with_name("anchors.csv")
 SHUFFLED = "split.permute_labels=true"
 DEFAULT_BOARD = [*PROTOCOLS].index("speaker")
@@ -42,7 +44,11 @@ def write_index(reports_dir: str | Path | None = None) -> Path:
         results=results,
         anchors=anchors_of(results),
         recipes=[
-            {"name": name, "title": _recipe_title(name), "protocols": [_pages(reports, folder) for folder in group]}
+            {
+                "name": name,
+                "title": _recipe_title(reports, name),
+                "protocols": [_pages(reports, folder) for folder in group],
+            }
             for name, group in groupby(folders, key=lambda folder: folder.parts[0])
         ],
         smallest=smallest_of(results),
@@ -181,11 +187,16 @@ def _pages(reports: Path, folder: Path) -> dict:
     """The report pages of one recipe and protocol."""
     names = [name for name in NOTEBOOKS if (reports / folder / f"{name}.html").is_file()]
     pages = [{"title": name.replace("_", " "), "href": (folder / f"{name}.html").as_posix()} for name in names]
-    return {"protocol": folder.name, "protocol_facts": PROTOCOLS.get(folder.name, {}), "pages": pages}
+    protocol, _, seed = folder.name.partition(SEED)
+    name = f"{protocol}, seed {seed}" if seed else protocol
+    return {"protocol": name, "protocol_facts": PROTOCOLS.get(protocol, {}), "pages": pages}
 
 
-def _recipe_title(folder_name: str) -> str:
-    try:
+def _recipe_title(reports: Path, folder_name: str) -> str:
+    """The title of a folder's recipe: that of the package, or what the folder's pages are called."""
+    with suppress(SerError):  # a recipe of the user's own, or one with other settings
         return load_recipe(re.sub("-as-run$", "", folder_name)).title
-    except SerError:  # a recipe of the user's own, in another place
-        return folder_name
+    for page in reports.glob(f"{folder_name}/*/*.html"):
+        if found := re.search(r'class="masthead">.*?<h1>([^<]+)</h1>', page.read_text(encoding="utf-8"), re.S):
+            return unescape(found[1])
+    return folder_name

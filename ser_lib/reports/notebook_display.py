@@ -43,13 +43,14 @@ def audit_verdict(table: pd.DataFrame) -> Html:
     if len(red):
         counts = "; ".join(f"{row.leak}: {row.clips} test clips ({row.share:.0%})" for row in red.itertuples())
         return Html(f'<p class="leak-red"><b>This split leaks.</b> {html.escape(counts)}.</p>')
-    return Html('<p class="leak-green"><b>No leak found</b> among the kinds marked red below.</p>')
+    return Html('<p class="leak-green"><b>No leak found</b> of a kind that would invalidate the score.</p>')
 
 
 def audit_counts(table: pd.DataFrame) -> pd.DataFrame:
     """The audit with one row per kind of leak: severity, test clips, share and meaning."""
     counts = table.set_index("leak")[["severity", "clips", "share", "meaning"]].copy()
     counts["share"] = counts["share"].map("{:.0%}".format, na_action="ignore").fillna("unknown")
+    counts["clips"] = counts["clips"].astype(object).fillna("unknown")
     return counts.rename(columns={"clips": "test clips"})
 
 
@@ -69,14 +70,21 @@ def audio_player(waveform: np.ndarray, sampling_rate: int, label: str) -> str:
     )
 
 
-def audio_players(clips: pd.DataFrame, waveforms: list[np.ndarray], sampling_rate: int) -> Html:
+def audio_players(
+    clips: pd.DataFrame, waveforms: list[np.ndarray], sampling_rate: int, own_players: bool = False
+) -> Html:
     """Players for clips of corpora with a licence that lets a report contain audio; a sentence names the others.
 
     Args:
         clips: clip table rows.
         waveforms: aligned to `clips`.
+        own_players: also for clips of the user's own corpora.
     """
-    allowed = clips["corpus"].map(lambda name: name in CORPORA and CORPORA[name].shareable).to_numpy()
+    allowed = (
+        clips["corpus"]
+        .map(lambda name: CORPORA[name].shareable if name in CORPORA else own_players)
+        .to_numpy(dtype=bool)
+    )
     players = [
         audio_player(waveform, sampling_rate, f"{row.emotion}, {row.speaker}")
         for row, waveform, is_allowed in zip(clips.itertuples(), waveforms, allowed, strict=True)
@@ -84,7 +92,12 @@ def audio_players(clips: pd.DataFrame, waveforms: list[np.ndarray], sampling_rat
     ]
     others = sorted(set(clips.loc[~allowed, "corpus"]))
     titles = ", ".join(html.escape(CORPORA[name].title if name in CORPORA else name) for name in others)
-    note = f"<p>No player for {titles}: no licence allows its audio in a report.</p>" if others else ""
+    reason = "no licence allows its audio in a report"
+    if others and not set(others) & set(CORPORA):
+        reason = (
+            "your recordings stay out of the page unless you ask for players: players = True, or ser report --players"
+        )
+    note = f"<p>No player for {titles}: {reason}.</p>" if others else ""
     return Html(f'<div class="players">{"".join(players)}</div>{note}')
 
 

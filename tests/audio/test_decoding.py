@@ -156,7 +156,7 @@ class TestPlaces:
         assert reading.files_in(tmp_path) == []
 
     def test_a_device_is_refused(self):
-        if not os.path.exists("/dev/zero"):
+        if not Path("/dev/zero").exists():
             pytest.skip("no such device here")
         with pytest.raises(SerError, match="expected a file or a pipe"):
             reading.decode("/dev/zero")

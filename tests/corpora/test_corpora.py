@@ -338,3 +338,10 @@ def test_a_corpus_is_added_by_one_module_that_is_found_by_itself(tmp_path, monke
     table = audit(make_split(clips, "speaker"), progress=False).set_index("leak")
     assert table.loc["same speaker", "clips"] == 0 and table.loc["same sentence", "clips"] == len(names) / 2
     assert get_corpus("mine").title == "Mine"
+
+
+def test_savee_is_read_in_its_authors_layout_with_the_same_ids():
+    ours, theirs = savee.parse(Path("ALL/DC_su07.wav")), savee.parse(Path("AudioData/DC/su07.wav"))
+    assert theirs == {**ours, "name": "DC_su07"}
+    for name in ("DC/su16.wav", "XX/a01.wav", "DC/x01.wav", "a01.wav"):
+        assert savee.parse(Path(name)) is None

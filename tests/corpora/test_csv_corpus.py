@@ -26,7 +26,7 @@ from ser_lib.recipes import dump_recipe, load_recipe, read_resolved
 
 @pytest.fixture(autouse=True)
 def none_read_before(monkeypatch):
-    monkeypatch.setattr(corpora, "_CSV_CORPORA", {})
+    monkeypatch.setattr(corpora, "_OWN_CORPORA", {})
 
 
 def write(path, rows, separator=",", encoding="utf-8"):
@@ -179,8 +179,8 @@ class TestRefused:
         ("text", "message"),
         [
             (
-                "file,emotion\na.wav,sad\n",
-                r"columns path and emotion \(or label\), and no column twice.*'file,emotion'",
+                "sound,emotion\na.wav,sad\n",
+                r"columns path and emotion \(or label\), and no column twice.*'sound,emotion'",
             ),
             (
                 "path,emotion,Speaker,speaker\nanna/1.wav,sad,anna,bert\n",
@@ -312,7 +312,7 @@ def test_from_a_folder_of_files_to_a_run_its_scores_and_its_audit(tmp_path, monk
     shared += ["--set", "training.epochs=4", "split.folds=5", "model.hidden=8", "model.dense=[8]"]
 
     assert main(["train", *shared]) == 0
-    run = load_run(tmp_path / "runs" / "demo" / "speaker" / "0")
+    run = load_run(tmp_path / "runs")
     assert run.recipe.corpora == ("~/my calls.csv",)
     assert run.emotions == ["happy", "sad"]
     assert run.split["fold"].nunique() == 4  # as many as there are speakers

@@ -1,13 +1,17 @@
 """Graphs give the answers of their models, for any number of clips and samples, and a wrong export leaves nothing."""
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import KINDS, tiny_checkpoint
 from tiny_runs import EMOTIONS, SMALL, sound, train
 
+from ser_lib.audio import features, reading
 from ser_lib.common.errors import SerError
 from ser_lib.deploy import onnx, onnx_int8, to_onnx
 from ser_lib.models import audio_classifier, encoder_weights, onnx_graphs
@@ -119,6 +123,55 @@ class TestAGraph:
         graph = onnx_graphs.FeaturesGraph(network)
         agree(exported(onnxruntime, graph, "features", some(2, 9), inputs, tmp_path), expected)
 
+    @pytest.mark.parametrize(
+        ("name", "pooling", "settings"),
+        [
+            ("cnn", "sequence", {"n_mfcc": 40}),
+            ("mlp", "mean+std", {"n_mfcc": 13, "deltas": True, "chroma": True}),
+            ("mlp", "mean", {"n_mfcc": 20, "frame": 1023, "hop": 200}),
+        ],
+    )
+    def test_of_mfcc_takes_waveforms_of_any_length(self, onnxruntime, tmp_path, name, pooling, settings):
+        torch.manual_seed(0)
+        expected_of = partial(features.clip_features, audio_settings={"sampling_rate": 16000})
+        feature_settings = {"kind": "mfcc", "pooling": pooling, **settings}
+
+        def features_of(batch):
+            clips = [reading.Recording(waveform, 16000) for waveform in batch.numpy()]
+            return torch.from_numpy(np.stack([expected_of(clip, feature_settings=feature_settings) for clip in clips]))
+
+        given = [features_of(batch) for batch in BATCHES]
+        network = models.build(name, EMOTIONS, tuple(given[1].shape[1:]), hidden=8, dense=(16,)).eval()
+        network.standardise.fit(given[1])
+        with torch.inference_mode():
+            expected = [torch.softmax(network(own), dim=1).numpy() for own in given]
+        graph = onnx_graphs.FeaturesGraph(network, onnx_graphs.Mfcc(16000, **settings), pooling)
+        agree(exported(onnxruntime, graph, "waveform", 0.1 * torch.randn(2, 16001), BATCHES, tmp_path), expected)
+        onnx_int8.write(tmp_path)
+        import onnx as onnx_package
+
+        small = onnx_package.load(tmp_path / "model.int8.onnx")
+        kept = {name for node in small.graph.node if node.op_type == "MatMul" for name in node.input}
+        assert {"front.mel", "front.cosine", "front.first_real", "front.second_real"} <= kept
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        n_samples=st.integers(1, 20000),
+        rate=st.sampled_from([8000, 16000, 22050]),
+        frame=st.sampled_from([256, 400, 1023, 1024, 2048]),
+        hop=st.sampled_from([100, 160, 512]),
+        scale=st.sampled_from([1e-4, 1e-2, 1.0]),
+        switches=st.tuples(st.booleans(), st.booleans()),
+    )
+    def test_holds_librosas_own_mfcc(self, n_samples, rate, frame, hop, scale, switches):
+        """To 0.02 of values that span hundreds: float32 rounds 80 dB below the loudest frame to some thousandths."""
+        waveform = scale * np.random.default_rng(n_samples).standard_normal(n_samples).astype(np.float32)
+        settings = {"n_mfcc": 40, "frame": frame, "hop": hop, "deltas": switches[0], "chroma": switches[1]}
+        found = onnx_graphs.Mfcc(rate, **settings)(torch.from_numpy(waveform[None]))[0].numpy()
+        expected = features.mfcc(waveform, rate, **settings)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=0.02, rtol=0)
+
     def test_that_is_too_large_for_one_file_takes_two(self, onnxruntime, tmp_path, monkeypatch):
         monkeypatch.setattr(onnx, "PROTOBUF_BYTES", 0)
         network, features = models.build("mlp", EMOTIONS, (400,)).eval(), torch.randn(2, 400)
@@ -143,7 +196,7 @@ class TestToOnnx:
     def test_that_answers_otherwise_leaves_nothing(self, onnxruntime, tmp_path, monkeypatch):
         run, _ = train(tmp_path, monkeypatch, "demo", "input.pooling=mean", "model.name=mlp")
         wrong = onnx_graphs.FeaturesGraph.forward
-        monkeypatch.setattr(onnx_graphs.FeaturesGraph, "forward", lambda self, features: wrong(self, features + 1))
+        monkeypatch.setattr(onnx_graphs.FeaturesGraph, "forward", lambda self, inputs: wrong(self, inputs.flip(1) ** 3))
         with pytest.raises(SerError, match=r"answers otherwise than PyTorch: .* is off by 0\."):
             to_onnx(run, tmp_path / "deep" / "out")
         assert list((tmp_path / "deep").iterdir()) == []

@@ -217,13 +217,17 @@ class TestRefused:
         ("text", "message"),
         [
             ("", "columns path and subset"),
-            ("file,subset\nclip-0.wav,train\n", r"columns path and subset, and no column twice.*'file,subset'"),
+            ("sound,subset\nclip-0.wav,train\n", r"columns path and subset, and no column twice.*'sound,subset'"),
             ("path,subset,Path\na,b,c\n", "no column twice"),
             ("path,subset,speaker,Speaker\na,train,x,y\n", "no column twice.*speaker,Speaker"),
             ("path,subset\n", "no rows"),
             (
                 "path,subset\nclip-0.wav,trian\n",
                 "line 2: expected the subset of the clip, got 'trian'. Subsets are train",
+            ),
+            (
+                "path,subset\nclip-0.wav,trian\nclip-1.wav,test\nclip-2.wav,tset\nclip-3.wav,x\n",
+                "line 2: expected .* got 'trian'.* So are 'tset' in line 4, 'x' in line 5",
             ),
             ("path,subset\nclip-0.wav,\n", "line 2: expected the subset of the clip, got ''"),
             ("path,subset\n,train\n", "line 2: the path is empty"),
@@ -504,7 +508,12 @@ class TestCommand:
 
 
 def test_what_names_a_split(tmp_path):
-    assert is_split("My.CSV") and is_split("a/b.tsv") and is_split(str(tmp_path))
+    assert is_split("My.CSV") and is_split("a/b.tsv") and not is_split(str(tmp_path))
+    (tmp_path / "Training").mkdir()
+    assert is_split(str(tmp_path))
+    for program in ("Train.ipynb", "train.py"):
+        with pytest.raises(SerError, match=r'(?s)to_csv\("split.csv".*same random_state'):
+            is_split(program)
     assert not is_split("demo") and not is_split("mine.yaml") and not is_split("")
     (tmp_path / "v1.2").mkdir()
     assert split_name(tmp_path / "v1.2") == "v1.2"

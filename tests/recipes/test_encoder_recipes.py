@@ -163,10 +163,11 @@ class TestFoldsAsJobs:
     @pytest.mark.parametrize("name", [FROZEN_NAME, FINETUNE_NAME])
     def test_give_the_run_that_one_job_gives(self, tones, tmp_path, name):
         whole = train(tmp_path, name, "wav2vec2")
+        recipe = whole.recipe
         whole = whole.predictions.to_csv(), whole.history.to_csv(), json.dumps(whole.metrics)
         shutil.rmtree(tmp_path / "runs")
         assert train(tmp_path, name, "wav2vec2", folds=[1]) is None
-        folder = run_folder(load_recipe(name), "speaker", 0, tmp_path / "runs")
+        folder = run_folder(recipe, "speaker", 0, tmp_path / "runs")
         assert resume.unfinished_folds(folder) == [0] and not folder.exists()
         joined = train(tmp_path, name, "wav2vec2", folds=[0])
         assert (joined.predictions.to_csv(), joined.history.to_csv(), json.dumps(joined.metrics)) == whole
@@ -175,7 +176,8 @@ class TestFoldsAsJobs:
 
     def test_are_named_where_one_is_missing_or_unknown(self, tones, tmp_path, capsys):
         train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[1])
-        arguments = [FROZEN_NAME, "--runs-dir", str(tmp_path / "runs")]
+        given = [*FROZEN, f"input.encoder={tmp_path / 'wav2vec2'}"]
+        arguments = [FROZEN_NAME, "--runs-dir", str(tmp_path / "runs"), "--set", *given]
         assert main(["evaluate", *arguments]) == 1
         assert "still lacks the folds 0" in capsys.readouterr().err
         with pytest.raises(SerError, match="there is no fold 7: speaker has the folds 0 to 1"):
@@ -185,8 +187,13 @@ class TestFoldsAsJobs:
 
     def test_of_other_settings_are_neither_joined_nor_thrown_away(self, tones, tmp_path):
         train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[1])
+        (written,) = (tmp_path / "runs").rglob(resume.IDENTITY)
+        before = written.read_text()
+        # As after an edit of the recipe's file.
+        written.write_text(json.dumps(json.loads(before) | {"recipe": "another"}))
         with pytest.raises(SerError, match="holds fold-1, trained by a job .* differs in: recipe"):
-            train(tmp_path, FROZEN_NAME, "wav2vec2", "training.learning_rate=0.1", folds=[0])
+            train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0])
+        written.write_text(before)
         assert train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0]) is not None
 
     def test_begun_anew_by_another_job_are_not_joined(self, tones, tmp_path, monkeypatch):
@@ -217,7 +224,7 @@ class TestFoldsAsJobs:
         given = ["input.encoder=" + str(tmp_path / "wav2vec2"), *FROZEN]
         train(tmp_path, FROZEN_NAME, "wav2vec2", common=given[1:])
         train(tmp_path, FROZEN_NAME, "wav2vec2", common=given[1:], folds=[0])
-        overrides = load_run(tmp_path / "runs" / FROZEN_NAME / "speaker/0").recipe.overrides
+        overrides = load_run(tmp_path / "runs").recipe.overrides
         arguments = [FROZEN_NAME, "--runs-dir", str(tmp_path / "runs"), "--reports-dir", str(tmp_path)]
         assert main(["evaluate", *arguments, "--set", *overrides]) == 0
         assert "scored as it was before; a newer run still lacks the folds 1" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import base64
 import copy
 import hashlib
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from html import escape
@@ -23,7 +24,9 @@ from ser_lib.reports import build
 from ser_lib.reports.build import MAX_PAGE_BYTES, NOTEBOOKS, execute_notebook, make_report, write_index, write_page
 from ser_lib.training import experiment
 
+ROOT = Path(__file__).parents[2]
 FAST = ["training.epochs=2", "split.folds=2"]
+FOLDER = load_recipe("demo", overrides=FAST).folder_name
 HOSTILE = "<b>Zoë $x_1$ & 张三_é</b>\n<script>alert(1)</script>"
 
 
@@ -36,7 +39,7 @@ def folders(tmp_path_factory):
         patch.setenv("SER_CACHE_DIR", str(root / "cache"))
         make_report("demo", "speaker", overrides=FAST, runs_dir=root / "runs", reports_dir=root / "reports")
         leaky = experiment.train(recipe, "deduplicated", runs_dir=root / "runs", progress=False)
-    page = root / "reports" / "demo" / "deduplicated" / "Run_Model.html"
+    page = root / "reports" / recipe.folder_name / "deduplicated" / "Run_Model.html"
     write_page(notebook("1"), build.page_context(leaky, "Run_Model", 1.0), page)
     write_index(root / "reports")
     return root
@@ -44,7 +47,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(folders):
-    folder = folders / "reports" / "demo" / "speaker"
+    folder = folders / "reports" / FOLDER / "speaker"
     return {name: (folder / f"{name}.html").read_text(encoding="utf-8") for name in NOTEBOOKS}
 
 
@@ -58,7 +61,7 @@ def notebook(*cells):
 @pytest.mark.notebook
 class TestTheReport:
     def test_has_three_pages_and_nothing_else(self, folders):
-        left = {path.name for path in (folders / "reports" / "demo" / "speaker").iterdir()}
+        left = {path.name for path in (folders / "reports" / FOLDER / "speaker").iterdir()}
         assert left == {f"{name}.html" for name in NOTEBOOKS}
 
     def test_pages_need_nothing_else_and_are_small(self, pages):
@@ -69,7 +72,7 @@ class TestTheReport:
             assert "<script src" not in html and "@import" not in html
 
     def test_header_says_what_made_the_numbers(self, folders, pages):
-        run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+        run = load_run(run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, folders / "runs"))
         for name in NOTEBOOKS:
             html = pages[name]
             head = html[: html.index("Open in Colab")]
@@ -82,7 +85,7 @@ class TestTheReport:
             assert text.index("say nothing about how well human emotion") < 600
 
     def test_banner_is_red_where_the_protocol_leaks_and_only_there(self, folders, pages):
-        leaky = (folders / "reports" / "demo" / "deduplicated" / "Run_Model.html").read_text(encoding="utf-8")
+        leaky = (folders / "reports" / FOLDER / "deduplicated" / "Run_Model.html").read_text(encoding="utf-8")
         assert 'class="strip red"' in leaky and "same speaker" in leaky
         for name in NOTEBOOKS:
             assert 'class="strip red"' not in pages[name]
@@ -101,8 +104,8 @@ class TestTheReport:
         assert row["variant"] == "stated; " + "; ".join(FAST)
         index = (folders / "reports" / "index.html").read_text(encoding="utf-8")
         for name in NOTEBOOKS:
-            assert f'href="demo/speaker/{name}.html"' in index
-        assert 'href="demo/deduplicated/Run_Model.html"' in index
+            assert f'href="{FOLDER}/speaker/{name}.html"' in index
+        assert f'href="{FOLDER}/deduplicated/Run_Model.html"' in index
 
 
 def test_an_unknown_parameter_is_an_error_though_papermill_only_warns(tmp_path):
@@ -147,8 +150,34 @@ def test_a_recipe_of_ones_own_is_the_one_that_is_reported(monkeypatch, tmp_path)
     assert (passed["data_dir"], passed["runs_dir"]) == (str(tmp_path / "corpora"), str(tmp_path / "runs"))
 
 
+class TestThePlaceOfPages:
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({}, "reports/demo/speaker"),
+            ({"seed": 1}, "reports/own/demo/speaker-seed-1"),
+            ({"overrides": FAST}, f"reports/own/{FOLDER}/speaker"),
+            ({"overrides": FAST, "reports_dir": "elsewhere"}, f"elsewhere/{FOLDER}/speaker"),
+        ],
+    )
+    def test_is_that_of_committed_pages_for_a_recipe_as_it_is_alone(self, monkeypatch, tmp_path, settings, expected):
+        def record(path, parameters, failed_copy):
+            raise SerError(f"pages in {failed_copy.parent}")
+
+        monkeypatch.setattr(build, "execute_notebook", record)
+        monkeypatch.setattr(build, "project_dir", lambda: tmp_path)
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SerError, match=f"{expected}$"):
+            make_report("demo", **settings)
+
+    def test_of_own_settings_is_ignored_by_git(self):
+        asked = [f"reports/own/{FOLDER}/speaker/Run_Model.html", "reports/own/results.csv", "notebooks/recording.wav"]
+        ignored = subprocess.run(["git", "check-ignore", *asked], cwd=ROOT, capture_output=True, text=True)
+        assert ignored.stdout.split() == asked
+
+
 def test_a_transductive_page_says_so(folders):
-    run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+    run = load_run(run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, folders / "runs"))
     adapted = replace(run, split=run.split.assign(protocol="speaker-adapted"))
     assert "Transductive" in build.page_context(adapted, "Run_Model", 1.0)["notice"]
     assert "Transductive" not in build.page_context(run, "Run_Model", 1.0)["notice"]
@@ -179,7 +208,7 @@ class TestPathsThatAreNobodysBusiness:
         before = copy.deepcopy(made)
         shown = build.public_names(recipe.corpora, given)
         assert set(shown.values()) == {"patients.csv", "audio", "runs"}
-        run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+        run = load_run(run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, folders / "runs"))
         write_page(build.replace_paths(made, shown), build.page_context(run, "Run_Model", 1.0), tmp_path / "x")
         page = (tmp_path / "x").read_text(encoding="utf-8")
         assert made == before and page.count("patients.csv") >= 3 and "audio/a.wav: silent" in page
@@ -188,7 +217,7 @@ class TestPathsThatAreNobodysBusiness:
 
     def test_are_hidden_whenever_a_report_is_made(self, clinic, tmp_path, monkeypatch, folders):
         written = {}
-        run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+        run = load_run(run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, folders / "runs"))
 
         def executed(_, parameters, __):
             made = notebook(repr(parameters))
@@ -248,7 +277,7 @@ def one_speaker(tmp_path):
 
 
 def test_what_a_cell_tagged_log_says_is_folded_and_what_another_says_is_not(tmp_path, folders):
-    run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+    run = load_run(run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, folders / "runs"))
     made = notebook("1", "2")
     for cell, text in zip(made.cells, ("training the first", "a result"), strict=True):
         cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
@@ -260,7 +289,7 @@ def test_what_a_cell_tagged_log_says_is_folded_and_what_another_says_is_not(tmp_
 
 
 def test_a_page_that_grew_too_large_is_refused(tmp_path, folders):
-    run = load_run(run_folder(load_recipe("demo"), "speaker", 0, folders / "runs"))
+    run = load_run(run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, folders / "runs"))
     context = build.page_context(run, "Run_Model", 1.0)
     with pytest.raises(SerError, match="show fewer or smaller pictures"):
         write_page(notebook("1"), context, tmp_path / "page.html", at_most=10)

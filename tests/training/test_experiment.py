@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,17 +13,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import tone_clips
 from filelock import FileLock
 
+from ser_lib.cli import main
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import metrics
-from ser_lib.inference.run import FILES, load_run, model_folder, run_folder
+from ser_lib.inference.run import FILES, load_run, model_folder, run_folder, runs_below
 from ser_lib.models import network_training
 from ser_lib.models.heads import Head
 from ser_lib.protocols.leak_audit import red_leaks
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
+from ser_lib.recipes import recipe as recipe_module
 from ser_lib.recipes.inputs import inputs_of, split_of
 from ser_lib.reports import notebook_display
 from ser_lib.training import experiment
@@ -62,7 +66,8 @@ def interrupt_where(function, name):
 class TestARunFolder:
     def test_holds_all_that_anything_later_reads(self, tones, tmp_path):
         run = train(tmp_path)
-        assert run.folder == tmp_path / "runs" / "demo" / "speaker" / "0"
+        assert run.folder == run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, tmp_path / "runs")
+        assert re.fullmatch(r"demo-[0-9a-f]{8}/speaker/0", run.folder.relative_to(tmp_path / "runs").as_posix())
         assert {*FILES, "README.md", "model"} == {path.name for path in run.folder.iterdir()}
         assert list(run.predictions.columns) == ["clip_id", "truth", *EMOTIONS]
         assert sorted(run.predictions["clip_id"]) == sorted(tones["clip_id"])
@@ -195,7 +200,7 @@ class TestTheSameNumbers:
         monkeypatch.setattr(Head, "fit", staticmethod(interrupted))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path)
-        assert not run_folder(load_recipe("demo"), "speaker", 0, tmp_path / "runs").exists()
+        assert not runs_below(tmp_path / "runs")
         calls[:] = ["not again"] * 10
         resumed = train(tmp_path)
         assert numbers(resumed) == undisturbed
@@ -234,18 +239,18 @@ class TestTheSameNumbers:
         # The first kill comes as fold 0 is about to be put in place, then as fold 1 is, as the final model is, and as
         # the finished folder is moved.
         assert [run("killed", kill_at) for kill_at in (1, 2, 2, 2)] == [-signal.SIGKILL] * 4
-        assert not (tmp_path / "killed/demo/speaker/0").exists()
+        assert not runs_below(tmp_path / "killed")
         assert run("killed", 0) == 0
-        whole, killed = (load_run(tmp_path / runs / "demo/speaker/0") for runs in ("whole", "killed"))
+        whole, killed = (load_run(tmp_path / runs) for runs in ("whole", "killed"))
         assert numbers(whole) == numbers(killed)
-        assert not list((tmp_path / "killed/demo/speaker").glob("**/*.unfinished"))
+        assert not list((tmp_path / "killed").glob("**/*.unfinished"))
 
     def test_are_there_although_the_cleaning_up_was_cut_off(self, tones, tmp_path, monkeypatch):
         whole = numbers(train(tmp_path / "whole"))
         monkeypatch.setattr(experiment.shutil, "rmtree", interrupt_where(experiment.shutil.rmtree, "fold-0"))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path)
-        assert numbers(load_run(tmp_path / "runs/demo/speaker/0")) == whole
+        assert numbers(load_run(tmp_path / "runs")) == whole
 
     def test_do_not_mix_folds_of_two_recipes(self, tones, tmp_path, monkeypatch):
         fit = network_training.fit
@@ -266,7 +271,7 @@ class TestTheSameNumbers:
 
 
 def test_a_second_process_is_told_that_the_run_is_being_trained(tones, tmp_path):
-    folder = tmp_path / "runs" / "demo" / "speaker"
+    folder = run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, tmp_path / "runs").parent
     folder.mkdir(parents=True)
     with FileLock(folder / ".0.fold-0.lock"), pytest.raises(SerError, match="another process is training"):
         train(tmp_path)
@@ -281,9 +286,9 @@ def test_a_failed_run_leaves_the_earlier_one_as_it_was(tones, tmp_path, monkeypa
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        train(tmp_path, "training.epochs=5")
+        train(tmp_path)
     monkeypatch.undo()
-    assert numbers(load_run(tmp_path / "runs/demo/speaker/0")) == before
+    assert numbers(load_run(tmp_path / "runs")) == before
 
 
 @pytest.mark.parametrize(
@@ -330,7 +335,8 @@ def test_as_run_repeats_the_sources_leak_only_where_its_claim_is(tones, tmp_path
     assert found["selection on test"] == found["same audio"] == len(ids["test"])
     speaker = train(tmp_path, "corpora=sample", name="tess-mfcc-gru", variant="as-run")
     assert speaker.audit.set_index("leak")["clips"][["selection on test", "same audio"]].sum() == 0
-    assert speaker.folder.parts[-3:] == ("tess-mfcc-gru-as-run", "speaker", "0")
+    assert speaker.folder.parts[-3:] == (speaker.recipe.folder_name, "speaker", "0")
+    assert speaker.recipe.folder_name.startswith("tess-mfcc-gru-as-run-")
 
 
 def test_one_speaker_cannot_be_split_by_speaker(tones, tmp_path, monkeypatch):
@@ -381,7 +387,7 @@ def test_a_full_disk_is_named_by_the_command_and_leaves_no_half_run(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "ser: " in done.stderr and "File too large" in done.stderr and "Traceback" not in done.stderr
-    assert not (tmp_path / "runs/demo/speaker/0").exists()
+    assert not runs_below(tmp_path / "runs")
 
 
 def test_only_published_repeats_what_a_source_did_with_its_test_clips(tones):
@@ -406,12 +412,50 @@ def test_nothing_is_learned_from_permuted_labels(tones, tmp_path):
     assert "split.permute_labels=true" in permuted.recipe.variant_label
 
 
-def test_a_run_of_other_settings_is_not_replaced_without_a_word(tones, tmp_path, caplog):
-    train(tmp_path)
-    train(tmp_path)
-    assert "holds a run of other settings" not in caplog.text
-    train(tmp_path, "training.learning_rate=0.01")
-    assert "holds a run of other settings" in caplog.text
-    assert "training.learning_rate=0.01) replaces" in caplog.text
-    (tmp_path / "runs/demo/speaker/0/recipe.yaml").write_text("damaged: [")
-    train(tmp_path)  # what cannot be read keeps nobody from training
+class TestRunsOfOtherSettings:
+    def test_have_folders_of_their_own(self, tones, tmp_path, capsys):
+        first, second = train(tmp_path), train(tmp_path, "training.epochs=2")
+        assert first.folder != second.folder and len(load_run(first.folder).history) > len(second.history)
+        with pytest.raises(SerError, match="holds 2 runs: name one of") as caught:
+            load_run(tmp_path / "runs")
+        assert str(first.folder) in str(caught.value)
+        assert main(["runs", "--runs-dir", str(tmp_path / "runs")]) == 0
+        listed = capsys.readouterr().out
+        for run in (first, second):
+            (line,) = [line for line in listed.splitlines() if line.startswith(str(run.folder))]
+            assert run.recipe.variant_label in line and f"{run.metrics['overall']['uar']:.3f}" in line
+
+    def test_are_the_same_in_any_order_and_spelling(self):
+        spellings = (
+            ["training.epochs=3", "model.hidden=8"],
+            ["model.hidden = 8", "training={epochs: 3}"],
+            ["training.epochs=9", "model.hidden=8", "training.epochs=3"],
+        )
+        names = {load_recipe("demo", overrides=items).folder_name for items in spellings}
+        assert len(names) == 1 and names != {load_recipe("demo", overrides=["training.epochs=3"]).folder_name}
+
+    def test_of_version_0_1_are_found_where_they_are(self, tones, tmp_path):
+        run = train(tmp_path)
+        before = tmp_path / "runs" / "demo" / "speaker" / "0"
+        before.parent.mkdir(parents=True)
+        run.folder.rename(before)
+        assert run_folder(run.recipe, "speaker", 0, tmp_path / "runs") == before
+        other = load_recipe("demo", overrides=[*FAST, "training.epochs=1"])
+        assert run_folder(other, "speaker", 0, tmp_path / "runs") != before
+
+    def test_of_an_edited_recipe_are_not_replaced_without_a_word(self, tones, tmp_path, caplog):
+        """Its file has the same name, and no override tells the two apart."""
+
+        def trained(epochs):
+            fields = {"training": {"epochs": epochs}, "split": {"folds": 2}}
+            text = (recipe_module.FOLDER / "demo.yaml").read_text()
+            (tmp_path / "mine.yaml").write_text(yaml.safe_dump(yaml.safe_load(text) | fields))
+            experiment.train(load_recipe(tmp_path / "mine.yaml"), runs_dir=tmp_path / "runs", progress=False)
+
+        trained(1)
+        trained(1)
+        assert "holds a run of other settings" not in caplog.text
+        trained(2)
+        assert "holds a run of other settings" in caplog.text
+        (tmp_path / "runs/mine/speaker/0/recipe.yaml").write_text("damaged: [")
+        trained(1)  # what cannot be read keeps nobody from training

@@ -126,7 +126,7 @@ def scores_by_group(table: pd.DataFrame, title: str, chance: float | None = None
         interval_dots(axes, range(len(part)), part, "uar", ACCENT)
         if chance is not None:
             axes.axvline(chance, **REFERENCE)
-            axes.text(chance, -0.75, f" chance {chance:.2f}", fontsize=7.5, color=SOFT, va="bottom")
+            axes.text(chance, -0.75, f" chance {chance:.3f}", fontsize=7.5, color=SOFT, va="bottom")
         ylabel = "" if start else f"{group} (clips)"
         name_rows(axes, labels[start : start + rows], ylabel, 8 if columns == 1 else 6.5, top=-0.8)
         axes.set(xlabel="UAR, 95 % interval", xlim=(0, 1), ylim=(rows - 0.4, -0.8))

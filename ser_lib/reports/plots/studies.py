@@ -153,7 +153,7 @@ def cross_corpus_heatmap(matrix: pd.DataFrame) -> Figure:
     for (train, test), cell in cells.iterrows():
         x, y = columns.index(test), rows.index(train)
         small = f"{cell['uar_low']:.2f} to {cell['uar_high']:.2f}"
-        small += "" if one_chance else f"\nchance {cell['chance']:.2f}"
+        small += "" if one_chance else f"\nchance {cell['chance']:.3f}"
         axes.text(x + 0.5, y + 0.57, small, ha="center", va="top", color=ink[x + 0.5, y + 0.5], fontsize=6.5)
         if train == test:
             place = (x + 0.03, y + 0.03)
@@ -162,7 +162,7 @@ def cross_corpus_heatmap(matrix: pd.DataFrame) -> Figure:
         axes.axhline(len(rows) - 1, color="white", lw=5)
     axes.set_xticklabels([text(name, 20) for name in columns])
     axes.set_yticklabels([text(name, 20) for name in rows])
-    chance = f"chance {cells['chance'].iloc[0]:.2f}" if one_chance else "chance stands below each interval"
+    chance = f"chance {cells['chance'].iloc[0]:.3f}" if one_chance else "chance stands below each interval"
     note = f"framed: other speakers of the same corpus · small: 95 % interval · {chance}"
     figure.supxlabel(note, fontsize=8, color=SOFT)
     return figure
@@ -217,7 +217,7 @@ def condition_points(table: pd.DataFrame) -> Figure:
         axes.axvline(chance, **REFERENCE)
         name_rows(axes, [*part["condition"], "clean, whole clips"], "condition")
         axes.set(title=name, xlim=(0, 1))
-    grid[-1, 0].set_xlabel(f"UAR, 95 % interval (dashed: chance, {chance:.2f})")
+    grid[-1, 0].set_xlabel(f"UAR, 95 % interval (dashed: chance, {chance:.3f})")
     return figure
 
 
