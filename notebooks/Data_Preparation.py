@@ -52,7 +52,6 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 import time
 
 import pandas as pd
-from IPython.display import Markdown
 
 from ser_lib.audio import features, reading
 from ser_lib.corpora import find_corpus, get_corpus
@@ -73,7 +72,7 @@ pd.set_option("display.max_colwidth", None)
 
 # %%
 recipe = load_recipe(recipe_name, variant, overrides)
-Markdown(f"```yaml\n{show.stated_recipe(recipe)}```")
+show.stated_recipe(recipe)
 
 # %% [markdown]
 # ## The clips

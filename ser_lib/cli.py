@@ -8,6 +8,7 @@ import argparse
 import inspect
 import os
 import re
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -106,13 +107,24 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Terminated(KeyboardInterrupt):
+    """The signal of `kill`, handled as Ctrl-C is: temporary files are deleted, and other processes are ended."""
+
+
+def terminate(*_) -> None:
+    """Handle the signal; a second one ends the process at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status (0 success, 1 failure, 2 wrong usage, 130 interrupted)."""
+    """Run one command; returns the exit status (0 success, 1 failure, 2 usage, 130 interrupted, 143 terminated)."""
     options = vars(build_parser().parse_args(arguments))
     function = options.pop("function")
     for name in ("SER_DATA_DIR", "SER_CACHE_DIR"):
         if os.environ.get(name):
             os.environ[name] = absolute(os.environ[name])
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         function(**options)
     except SerError as error:
@@ -125,11 +137,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         place = f" ({error.filename})" if error.filename else ""
         return print_error(f"{error.strerror or error}{place}. No file is half-written: fix the cause and try again.")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         resumes = function in (train, report, claims)
         hint = " Finished folds are kept: the same command goes on with the others." if resumes else ""
         print(f"\nser: stopped.{hint}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -452,12 +466,8 @@ def demo(model, port, no_browser):
     ser demo runs/demo/speaker/0
     ser demo RUN --port 8000 --no-browser
     """
-    import signal
-
     from ser_lib.deploy.demo import serve
 
-    # So that `kill` deletes the recordings as Ctrl+C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     serve(ser_lib.load_run(model), port, not no_browser)
 
 

@@ -35,7 +35,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
 
     Args:
         name: one of `CORPORA`; or the path of a CSV (see `csv_corpus`), relative to the working folder, the checkout,
-            `data_dir` or `$SER_DATA_DIR`, with `~` and `$VARIABLES`; or the name of a CSV that this process has read.
+            `data_dir` or `$SER_DATA_DIR`, with `~`; or the name of a CSV that this process has read.
 
     >>> get_corpus("ravdess").speakers
     24
@@ -48,7 +48,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None) -> Corpus:
         raise SerError(
             f"unknown corpus {name!r}: {nearest}The corpora are {names}; your own is a CSV of paths and labels."
         )
-    candidates = _candidates(Path(os.path.expandvars(name)).expanduser(), ".", data_dir)
+    candidates = _candidates(Path(name).expanduser(), ".", data_dir)
     path = next((path for path in candidates if path.is_file()), None)
     if path is None:
         raise SerError(f"there is no corpus {name}: looked for {', '.join(map(str, candidates))}.")

@@ -12,9 +12,10 @@ from filelock import FileLock
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.parsing import read_table
 from ser_lib.evaluation import metrics
 from ser_lib.evaluation.intervals import MIN_SPEAKERS
-from ser_lib.inference.run import Run, read_table
+from ser_lib.inference.run import Run
 from ser_lib.protocols.splits import PROTOCOLS
 
 KEY = ["recipe", "variant", "encoder", "protocol", "corpus"]

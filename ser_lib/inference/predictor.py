@@ -9,6 +9,7 @@ import numpy as np
 
 from ser_lib.audio.reading import Recording
 from ser_lib.common.devices import pick_device
+from ser_lib.common.errors import SerError
 from ser_lib.recipes import Recipe
 
 # Longer than any training clip: such a recording is read in windows.
@@ -21,6 +22,9 @@ class Predictor:
     def __init__(self, recipe: Recipe, folders: Sequence[Path], first: Path, device: str = "auto"):
         self.recipe, self.device = recipe, pick_device(device)
         self.models = [recipe.create_model().load(folder, first).to(self.device) for folder in folders]
+        for folder, model in zip(folders, self.models, strict=True):
+            if model.emotions != self.emotions:
+                raise SerError(f"{folder} answers other emotions than {folders[0]}: they are of two runs.")
 
     @property
     def emotions(self) -> list[str]:

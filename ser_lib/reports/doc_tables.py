@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
+from ser_lib.common.parsing import read_table
 from ser_lib.evaluation import unseen_corpora
 from ser_lib.evaluation.results import markdown_table, read_results, results_path, score_cell, write_into_readme
-from ser_lib.inference.run import read_table
 from ser_lib.models.base import MODELS
 from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.recipes import load_recipe, recipe_names

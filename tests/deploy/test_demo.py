@@ -80,8 +80,7 @@ class TestAboutTheModel:
 
     def test_emotions_without_training_clips_are_named(self, run):
         assert "It never answers calm, angry, fear, disgust, surprise :" in about(run)
-        all_emotions = pd.DataFrame(columns=["clip_id", "truth", *EMOTIONS])
-        assert demo.about_run(dataclasses.replace(run, predictions=all_emotions))["missing_emotions"] == []
+        assert demo.about_run(dataclasses.replace(run, emotions=list(EMOTIONS)))["missing_emotions"] == []
 
     def test_score_stands_beside_its_protocol_and_interval(self, run):
         overall = run.metrics["overall"]

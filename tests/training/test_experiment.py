@@ -63,7 +63,7 @@ class TestARunFolder:
     def test_holds_all_that_anything_later_reads(self, tones, tmp_path):
         run = train(tmp_path)
         assert run.folder == tmp_path / "runs" / "demo" / "speaker" / "0"
-        assert {*FILES, "README.md", "model"} == {path.name for path in run.folder.iterdir()}
+        assert {*FILES, "README.md", "manifest.json", "model"} == {path.name for path in run.folder.iterdir()}
         assert list(run.predictions.columns) == ["clip_id", "truth", *EMOTIONS]
         assert sorted(run.predictions["clip_id"]) == sorted(tones["clip_id"])
         assert set(run.history["fold"]) == {0, 1, 2}
