@@ -83,7 +83,10 @@ class TestFolder:
         "spoil, message",
         [
             (lambda folder: shutil.rmtree(folder), "no folder: expected one with config.json"),
-            (lambda folder: (folder / "config.json").unlink(), "cannot be read: No such file.*Expected the config.json"),
+            (
+                lambda folder: (folder / "config.json").unlink(),
+                "cannot be read: No such file.*Expected the config.json",
+            ),
             (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
             (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights"),
             (lambda folder: configure(folder, model_type="bert"), "architecture 'bert'; expected one of wav2vec2"),
