@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir, replacing
-from ser_lib.common.parsing import read_table
+from ser_lib.common.parsing import damaged, read_table
 from ser_lib.evaluation import metrics
 from ser_lib.evaluation.intervals import MIN_SPEAKERS
 from ser_lib.inference.run import Run
@@ -20,7 +20,10 @@ from ser_lib.protocols.splits import PROTOCOLS
 
 KEY = ["recipe", "variant", "encoder", "protocol", "corpus"]
 SCORES = [f"{name}{end}" for name in ("accuracy", "uar", "macro_f1") for end in ("", "_low", "_high")]
-COLUMNS = [*KEY, "folds", "n_train", "n_test", "test_speakers", *SCORES, "ece", "seeds", "seconds", "device", "commit"]
+COUNTS = ["folds", "n_train", "n_test", "test_speakers"]
+COLUMNS = [*KEY, *COUNTS, *SCORES, "ece", "seeds", "seconds", "device", "commit"]
+
+AGAIN = "Copy the file again, or move it away: `ser evaluate` writes the rows of finished runs."
 
 
 def results_path(reports_dir: str | Path | None = None) -> Path:
@@ -91,9 +94,14 @@ def read_results(reports_dir: str | Path | None = None) -> pd.DataFrame:
     path = results_path(reports_dir)
     if not path.is_file():
         return pd.DataFrame(columns=COLUMNS)
-    table = read_table(path).astype({"seeds": str})
+    table = read_table(path, AGAIN)
     if list(table.columns) != COLUMNS:
         raise SerError(f"{path} has other columns than expected: {', '.join(COLUMNS)}. Move it away and run again.")
+    texts = dict.fromkeys([*KEY, "seeds", "device"], "str")
+    try:
+        table = table.astype(texts | dict.fromkeys(SCORES, float) | dict.fromkeys(COUNTS, int))
+    except (TypeError, ValueError) as error:
+        raise damaged(path, error, AGAIN) from error
     return table
 
 

@@ -134,17 +134,17 @@ def make_split(
                 raise SerError(f"{protocol}: fold {number} has no {empty} clips; add speakers or use fewer folds")
         for emotion in in_order(emotions[np.setdiff1d(numbers_of[fold["test"]], numbers_of[fold["train"]])]):
             logger.warning("%s: fold %d tests %r, which is not in its training set", protocol, number, emotion)
-    sizes = [len(fold[subset]) for fold in made for subset in SUBSETS]
-    if sum(sizes) > MANY_ROWS:
+    n_rows = [len(fold[subset]) for fold in made for subset in SUBSETS]
+    if sum(n_rows) > MANY_ROWS:
         numbers = dict.fromkeys(clips.select_dtypes("integer").columns, "int32")
         clips = clips.astype(dict.fromkeys(clips.select_dtypes(exclude="number").columns, "category") | numbers)
     # One selection of all rows, since a table of all folds may be large.
     rows = np.concatenate([np.sort(fold[subset]) for fold in made for subset in SUBSETS])
     names = sorted(SUBSETS)
     codes = np.array([names.index(subset) for subset in SUBSETS], dtype="int8")
-    subsets = pd.Categorical.from_codes(np.tile(codes, len(made)).repeat(sizes), names)
+    subsets = pd.Categorical.from_codes(np.tile(codes, len(made)).repeat(n_rows), names)
     split = clips.iloc[rows].reset_index(drop=True)
-    split["fold"] = np.arange(len(made), dtype="int32").repeat(np.add.reduceat(sizes, np.arange(0, len(sizes), 3)))
+    split["fold"] = np.arange(len(made), dtype="int32").repeat(np.add.reduceat(n_rows, np.arange(0, len(n_rows), 3)))
     split["subset"] = subsets
     split["protocol"] = pd.Categorical.from_codes(np.zeros(len(split), dtype="int8"), [protocol])
     split["seed"] = np.full(len(split), seed)
