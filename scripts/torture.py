@@ -42,7 +42,7 @@ class Job:
     """A command in folders of its own, and what an undisturbed run of it leaves."""
 
     def __init__(self, name: str, arguments: list[str], place: Path, makes_run: bool = True):
-        self.name, self.place, self.makes_run = name, place, makes_run
+        self.name, self.place, self.makes_run, self.share = name, place, makes_run, 0.0
         self.arguments = [part.replace("PLACE", str(place)) for part in arguments]
         self.reference, self.seconds = "", 0.0
 
@@ -59,12 +59,12 @@ class Job:
         shutil.rmtree(self.place, ignore_errors=True)
         self.place.mkdir(parents=True)
 
-    def start(self, prefix: tuple[str, ...] = (), **settings) -> subprocess.Popen:
+    def start(self, prefix: tuple[str, ...] = ()) -> subprocess.Popen:
         environment = {**os.environ, "PYTHONPATH": str(PROJECT), "SER_CACHE_DIR": str(self.place / "cache")}
         environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "2"}
         command = [*prefix, sys.executable, "-m", "ser_lib", *self.arguments]
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "start_new_session": True}
-        return subprocess.Popen(command, env=environment, cwd=self.place, **pipes, **settings)
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env=environment, cwd=self.place, start_new_session=True, **pipes)
 
     def results(self) -> str:
         """A hash of everything that the command computes; "" where it is not complete."""
@@ -102,9 +102,13 @@ def kills(count: int, place: Path, chance: random.Random) -> Iterator[Row]:
             # Every third time the work begins anew, so that kills meet all of it.
             if number % 3 == 2 or number == part - 1:
                 complete = job.start()
-                check_text(complete.communicate()[1].decode(errors="replace"), found)
-                found["results changed"] += job.results() != job.reference
-                found["results lost"] += complete.returncode != 0
+                text = complete.communicate()[1].decode(errors="replace")
+                check_text(text, found)
+                is_lost, is_changed = complete.returncode != 0, job.results() != job.reference
+                found["results lost"] += is_lost
+                found["results changed"] += is_changed and not is_lost
+                if is_lost or is_changed:
+                    print(job.name, complete.returncode, job.results(), text[-2000:], file=sys.stderr)
                 job.clean()
             else:
                 found["results changed"] += job.makes_run and job.results() not in ("", job.reference)
@@ -127,7 +131,7 @@ def jobs(place: Path) -> list[Job]:
     ]
     listed[-1][1].arguments += ["--reports-dir", str(place / "report" / "reports")]
     for share, job in listed:
-        job.share = share  # type: ignore[attr-defined]
+        job.share = share
     return [job for _, job in listed]
 
 

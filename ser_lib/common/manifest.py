@@ -10,6 +10,7 @@ A hash shows damage and mistakes. It does not show who wrote the files: whoever 
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
@@ -19,8 +20,15 @@ from ser_lib.common.parsing import damaged, read_json
 NAME = "manifest.json"
 AGAIN = "Copy the folder again, or train the run again"
 
-# The path of each file from the folder on, with slashes, and the SHA-256 of its content.
-Manifest = dict[str, str]
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was written into a folder, and which writing it was."""
+
+    # By the path of each file from the folder on, with slashes: the SHA-256 of its content.
+    hashes: dict[str, str]
+    # Of the manifest's own file: another one of the same content is of another writing.
+    stamp: tuple[int, int]
 
 
 class ReplacedError(SerError):
@@ -37,13 +45,15 @@ def write(folder: Path, files: Iterable[Path]) -> None:
 def read(folder: Path) -> Manifest | None:
     """The manifest of a folder; None where it has none; SerError where it is damaged."""
     path = folder / NAME
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except OSError:
         return None
     hashes = read_json(path, f"{AGAIN}.")
     hashes = hashes.get("sha256") if isinstance(hashes, dict) else None
     if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
         raise damaged(path, "it is no list of hashes", f"{AGAIN}.")
-    return hashes
+    return Manifest(hashes, (status.st_ino, status.st_ctime_ns))
 
 
 def check(folder: Path, manifest: Manifest | None, files: Iterable[Path]) -> None:
@@ -58,12 +68,14 @@ def check(folder: Path, manifest: Manifest | None, files: Iterable[Path]) -> Non
     for path in files:
         name = path.relative_to(folder).as_posix()
         try:
-            is_same = _hash(path) == manifest.get(name)
+            is_same = _hash(path) == manifest.hashes.get(name)
         except OSError:
             is_same = False
         if not is_same:
             check_current(folder, manifest)
-            problem = "is not the file that was written with this run" if name in manifest else "is not of this run"
+            problem = (
+                "is not the file that was written with this run" if name in manifest.hashes else "is not of this run"
+            )
             raise SerError(f"{path} {problem}: it was damaged, edited or exchanged since (see {NAME}). {AGAIN}.")
 
 

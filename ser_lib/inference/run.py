@@ -71,8 +71,8 @@ class Run:
     environment: dict
     # In the order of the model's outputs, from the model's own configuration.
     emotions: list[str]
-    # The hashes of the folder's files; None for a folder of before.
-    hashes: Manifest | None = None
+    # The folder's manifest; None for a folder of before.
+    written: Manifest | None = None
 
     @property
     def protocol(self) -> str:
@@ -103,16 +103,16 @@ class Run:
     def _unchanged(self, folders: Iterable[Path]) -> Iterator[None]:
         """Check models before they are read, and afterwards that the run was not replaced meanwhile."""
         for folder in {*folders, model_folder(self.folder, 0)}:
-            listed = {self.folder / name for name in self.hashes or ()}
+            listed = {self.folder / name for name in (self.written.hashes if self.written else ())}
             files = {path for path in listed if path.parent == folder and path.name in MODEL_FILES}
             files |= {folder / name for name in MODEL_FILES if (folder / name).is_file()}
-            manifest.check(self.folder, self.hashes, sorted(files))
+            manifest.check(self.folder, self.written, sorted(files))
         try:
             yield
         except SerError:
-            manifest.check_current(self.folder, self.hashes)
+            manifest.check_current(self.folder, self.written)
             raise
-        manifest.check_current(self.folder, self.hashes)
+        manifest.check_current(self.folder, self.written)
 
     def predictor(self, fold: int | str = 0, device: str = "auto") -> Predictor:
         """The model of a fold in memory, to answer for any audio; "all": the mean of all folds' probabilities.
@@ -157,7 +157,7 @@ def load_run(folder: str | Path) -> Run:
             time.sleep(PAUSE_SECONDS)
     else:
         run = read_run(folder)
-    if run.hashes is None:
+    if run.written is None:
         logger.warning("%s has no %s: whether its files are unchanged cannot be checked", folder, manifest.NAME)
     return run
 
@@ -170,13 +170,13 @@ def read_run(folder: Path) -> Run:
             raise manifest.ReplacedError(f"{folder} is being replaced by another run. Try again.")
         advice = "Expected runs/<recipe>/<protocol>/<seed>, as `ser train RECIPE --protocol PROTOCOL` makes it"
         raise SerError(f"{folder} is not a run folder: {', '.join(missing)} missing. {advice}.")
-    hashes = manifest.read(folder)
-    manifest.check(folder, hashes, [folder / name for name in FILES])
+    written = manifest.read(folder)
+    manifest.check(folder, written, [folder / name for name in FILES])
     try:
         recipe = read_resolved(folder / "recipe.yaml")
         split = load_split(folder / "split.csv")
         model = model_folder(folder, 0)
-        manifest.check(folder, hashes, [model / "config.json"])
+        manifest.check(folder, written, [model / "config.json"])
         emotions = recipe.create_model().saved_emotions(model)
         run = Run(
             folder=folder,
@@ -188,12 +188,12 @@ def read_run(folder: Path) -> Run:
             metrics=_checked(folder / "metrics.json", _Metrics),
             environment=_checked(folder / "environment.json", _Environment),
             emotions=emotions,
-            hashes=hashes,
+            written=written,
         )
     except SerError:
-        manifest.check_current(folder, hashes)
+        manifest.check_current(folder, written)
         raise
-    manifest.check_current(folder, hashes)
+    manifest.check_current(folder, written)
     return run
 
 
