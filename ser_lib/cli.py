@@ -79,6 +79,7 @@ option("--to", "onnx: runs without PyTorch", required=True, choices=["onnx", "hu
 option("--int8", "onnx: also write a smaller model, and measure what it loses", action="store_true")
 option("--encoder", "the encoder to embed with (default: $SER_WHISPER_BASE, or random weights)", "bench_encoder")
 option("--corpus", "the clips to embed (default: the bundled corpus)", "bench_corpus", default="sample")
+option("--scale", "simulated corpora of these numbers of clips: writes bench.html", type=int, nargs="+", metavar="N")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -502,12 +503,22 @@ def export(model, to, int8, output, data_dir):
     print(f"use it without PyTorch, as {folder / 'README.md'} says: python {folder / 'run_onnx.py'} my-voice.wav")
 
 
-def bench(bench_encoder, bench_corpus):
-    """Measure the speed of features, embedding, the cache, training and streams.
+def bench(bench_encoder, bench_corpus, scale, reports_dir):
+    """Measure the speed of features, embedding, the cache, training and streams; or time and memory of large corpora.
 
     ser bench
     ser bench --encoder openai/whisper-base --corpus ravdess
+    ser bench --scale 1000 10000 100000
     """
+    if scale:
+        from ser_lib.bench_scale import measure_all, write_page
+        from ser_lib.common.files import project_dir
+
+        if min(scale) < 200:
+            raise SerError(f"--scale expects numbers of clips from 200 on, not {min(scale)}.")
+        folder = Path(reports_dir) if reports_dir else project_dir() / "reports"
+        print(write_page(measure_all(scale), folder / "bench.html"))
+        return
     from ser_lib.bench import run_benchmarks
 
     run_benchmarks(bench_encoder, bench_corpus)
