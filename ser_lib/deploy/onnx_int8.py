@@ -70,7 +70,12 @@ def compare_scores(run: Run, fold: int, folder: Path, data_dir: str | Path | Non
         return {"not_measured": "not all test clips could be read"}
     difference = compare(tables["int8"], tables["float32"], clips.set_index("clip_id")["speaker"])
     answers = {name: table[run.emotions].idxmax(axis=1) for name, table in tables.items()}
-    scores = {"clips": len(clips), "uar": difference["uar_first"], "uar_float32": difference["uar_second"]}
+    scores = {
+        "fold": fold,
+        "clips": len(clips),
+        "uar": difference["uar_first"],
+        "uar_float32": difference["uar_second"],
+    }
     for name in ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over"):
         scores[name] = difference[name]
     return scores | {"same_answer": float((answers["int8"] == answers["float32"]).mean())}
@@ -83,7 +88,7 @@ def describe(settings: dict) -> str:
     if "not_measured" in int8:
         return f"{sizes}. Its accuracy was not measured: {int8['not_measured']}."
     return (
-        f"{sizes}. On the {int8['clips']} test clips of fold {settings['fold']} UAR is {int8['uar']:.3f}, and "
+        f"{sizes}. On the {int8['clips']} test clips of fold {int8['fold']} UAR is {int8['uar']:.3f}, and "
         f"{int8['uar_float32']:.3f} with float32: a difference of {int8['uar_difference']:+.3f} (95 % CI "
         f"{int8['uar_difference_low']:+.3f} to {int8['uar_difference_high']:+.3f}, over {int8['interval_over']}). "
         f"{int8['same_answer']:.1%} of the answers are the same. Measured on one processor: older ones without 8-bit "

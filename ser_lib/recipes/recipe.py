@@ -207,10 +207,16 @@ def read_resolved(path: Path) -> Recipe:
     """Read what `dump_recipe` wrote; SerError where it is missing, damaged, or of another version."""
     text = read_text(path)
     try:
-        return Recipe.model_validate(parse_yaml(text))
+        fields = parse_yaml(text)
+        # A run from before these fields did neither.
+        fields["training"].setdefault("refit", False)
+        fields["input"]["audio"].setdefault("remove_offset", False)
+        return Recipe.model_validate(fields)
     except ValidationError as error:
         reason = _readable(error, Path(path).parent.name)
         raise SerError(f"{path} was written by another version of ser_lib, or edited: {reason}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SerError(f"{path} is damaged, or was edited: it is no whole recipe.") from error
     except SerError as error:
         raise SerError(f"{path} is damaged, or was edited: {error}") from error
 
