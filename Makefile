@@ -10,7 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report audit atlas tables test lint format notebooks sample bench address lock clean
+.PHONY: help report audit atlas tables test lint format notebooks sample bench torture address lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -60,8 +60,12 @@ format: .venv/installed ## Format the code
 notebooks: .venv/installed ## Write notebooks/*.ipynb from notebooks/*.py, the side to edit
 	$(BIN)/python scripts/pair_notebooks.py
 
-bench: .venv/installed ## Measure features, embedding, the cache, training and streaming on the bundled corpus
+bench: .venv/installed ## Measure speed on the bundled corpus, and time and memory of 100,000 clips: reports/bench.html
 	@$(BIN)/ser bench
+	@$(BIN)/ser bench --scale 1000 10000 100000
+
+torture: .venv/installed ## Kill, starve, damage and confuse everything, for hours: docs/reliability.md (ARGS="--kills 20 …")
+	$(BIN)/python scripts/torture.py $(ARGS)
 
 sample: .venv/installed ## Make the bundled corpus anew (needs espeak-ng)
 	$(BIN)/python scripts/make_sample_corpus.py

@@ -53,7 +53,6 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 import time
 
 import pandas as pd
-from IPython.display import Markdown
 
 from ser_lib.audio import features, reading
 from ser_lib.corpora import find_corpus, get_corpus
@@ -75,7 +74,7 @@ notebook_chain.agreement("Data_Preparation", globals())
 
 # %%
 recipe = load_recipe(recipe_name, variant, overrides)
-Markdown(f"```yaml\n{show.stated_recipe(recipe)}```")
+show.stated_recipe(recipe)
 
 # %% [markdown]
 # ## The clips

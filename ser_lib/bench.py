@@ -38,9 +38,7 @@ def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
     with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, SER_CACHE_DIR=cache):
         folder = Path(cache)
         features_and_networks(folder)
-        if encoder is None and os.environ.get("SER_WHISPER_BASE"):
-            encoder = "$SER_WHISPER_BASE"
-        encoder = encoder or random_whisper_base(folder / "random-whisper-base")
+        encoder = encoder or os.environ.get("SER_WHISPER_BASE") or random_whisper_base(folder / "random-whisper-base")
         embedding(load_clips(corpus, progress=False), corpus, encoder)
         frozen = [f"input.encoder={encoder}", "input.layers=last"]
         for recipe in (load_recipe("demo"), load_recipe("ravdess-whisper-logistic", overrides=frozen)):

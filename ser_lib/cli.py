@@ -8,6 +8,7 @@ import argparse
 import inspect
 import os
 import re
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -95,6 +96,7 @@ option("--to", "onnx: runs without PyTorch", required=True, choices=["onnx", "hu
 option("--int8", "onnx: also write a smaller model, and measure what it loses", action="store_true")
 option("--encoder", "the encoder to embed with (default: $SER_WHISPER_BASE, or random weights)", "bench_encoder")
 option("--corpus", "the clips to embed (default: the bundled corpus)", "bench_corpus", default="sample")
+option("--scale", "simulated corpora of these numbers of clips: writes bench.html", type=int, nargs="+", metavar="N")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -123,13 +125,24 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Terminated(KeyboardInterrupt):
+    """The signal of `kill`, handled as Ctrl-C is: temporary files are deleted, and other processes are ended."""
+
+
+def terminate(*_) -> None:
+    """Handle the signal; a second one ends the process at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status (0 success, 1 failure, 2 wrong usage, 130 interrupted)."""
+    """Run one command; returns the exit status (0 success, 1 failure, 2 usage, 130 interrupted, 143 terminated)."""
     options = vars(build_parser().parse_args(arguments))
     function = options.pop("function")
     for name in ("SER_DATA_DIR", "SER_CACHE_DIR"):
         if os.environ.get(name):
             os.environ[name] = absolute(os.environ[name])
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         function(**options)
     except SerError as error:
@@ -142,11 +155,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         place = f" ({error.filename})" if error.filename else ""
         return print_error(f"{error.strerror or error}{place}. No file is half-written: fix the cause and try again.")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         resumes = function in (train, report, claims)
         hint = " Finished folds are kept: the same command goes on with the others." if resumes else ""
         print(f"\nser: stopped.{hint}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 
@@ -581,12 +596,8 @@ def demo(model, port, no_browser):
     ser demo runs/demo/speaker/0
     ser demo RUN --port 8000 --no-browser
     """
-    import signal
-
     from ser_lib.deploy.demo import serve
 
-    # So that `kill` deletes the recordings as Ctrl+C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     serve(ser_lib.load_run(model), port, not no_browser)
 
 
@@ -621,12 +632,22 @@ def export(model, to, int8, output, data_dir):
     print(f"use it without PyTorch, as {folder / 'README.md'} says: python {folder / 'run_onnx.py'} my-voice.wav")
 
 
-def bench(bench_encoder, bench_corpus):
-    """Measure the speed of features, embedding, the cache, training and streams.
+def bench(bench_encoder, bench_corpus, scale, reports_dir):
+    """Measure the speed of features, embedding, the cache, training and streams; or time and memory of large corpora.
 
     ser bench
     ser bench --encoder openai/whisper-base --corpus ravdess
+    ser bench --scale 1000 10000 100000
     """
+    if scale:
+        from ser_lib.bench_scale import measure_all, write_page
+        from ser_lib.common.files import project_dir
+
+        if min(scale) < 200:
+            raise SerError(f"--scale expects numbers of clips from 200 on, not {min(scale)}.")
+        folder = Path(reports_dir) if reports_dir else project_dir() / "reports"
+        print(write_page(measure_all(scale), folder / "bench.html"))
+        return
     from ser_lib.bench import run_benchmarks
 
     run_benchmarks(bench_encoder, bench_corpus)

@@ -177,3 +177,21 @@ def test_a_read_only_disk_is_named(monkeypatch, capsys, tmp_path):
     error = capsys.readouterr().err
     assert "Read-only file system" in error and str(tmp_path / "runs") in error
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_command_that_is_asked_to_end_says_so_and_leaves_nothing(tmp_path):
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom ser_lib import cli\nfrom ser_lib.common.files import replacing\n"
+        "def slow(directory):\n"
+        "    with replacing(Path(directory, 'table.csv')) as part:\n"
+        "        part.write_text('half')\n        print('working', flush=True)\n        time.sleep(600)\n"
+        "cli.OPTIONS['directory'] = ('directory', {'help': 'where'})\n"
+        "cli.COMMANDS['slow'] = slow\nsys.exit(cli.main(['slow', sys.argv[1]]))\n"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, **pipes)
+    assert process.stdout.readline() == "working\n"
+    process.terminate()
+    error = process.communicate(timeout=60)[1]
+    assert (process.returncode, error) == (143, "\nser: stopped.\n") and list(tmp_path.iterdir()) == []

@@ -8,10 +8,15 @@ import hashlib
 import io
 import json
 import logging
+import os
 import struct
+import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +24,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from ser_lib.common.errors import SerError
 from ser_lib.common.files import cache_dir, replacing
 
 logger = logging.getLogger(__name__)
@@ -45,18 +51,45 @@ def collect(
         kind: the name of what is computed, which is the folder's name.
         settings: everything that changes the result, in types of JSON.
         compute: the function of a path that computes an array; it is pickled for other processes.
+
+    Raises:
+        SerError: the system ended one of the processes.
     """
     paths = dict(zip(clips["audio_hash"], clips["path"], strict=True))
     arrays = {key: array for key in paths if (array := get(kind, settings, key)) is not None}
     missing = [key for key in paths if key not in arrays]
     # For a few clips, starting processes would take longer than computing.
     parallel = Parallel(n_jobs=n_jobs if len(missing) > 16 else 1, return_as="generator")
-    computed = parallel(delayed(compute)(paths[key]) for key in missing)
+    computed = parallel(delayed(_compute)(compute, paths[key], os.getpid()) for key in missing)
     bar = tqdm(computed, total=len(missing), desc=kind, unit="clip", leave=False, delay=0.5, disable=not progress)
-    for key, array in zip(missing, bar, strict=True):
-        put(kind, settings, key, array)
-        arrays[key] = array
+    try:
+        for key, array in zip(missing, bar, strict=True):
+            put(kind, settings, key, array)
+            arrays[key] = array
+    except BrokenProcessPool as error:
+        reason = "one of the processes that compute it was ended from outside, often for want of memory"
+        advice = "What is computed is kept: the same command goes on. LOKY_MAX_CPU_COUNT=1 needs the least memory"
+        raise SerError(f"{kind}: {reason}. {advice}.") from error
     return [arrays[key] for key in clips["audio_hash"]]
+
+
+def _compute(compute: Callable[[str], np.ndarray], path: str, parent: int) -> np.ndarray:
+    """`compute(path)`, in a process that ends when the process that asked for it does."""
+    if os.getpid() != parent:
+        _end_with(parent)
+    return compute(path)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this process within a second after its parent process, which may be killed; else it would wait for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def get(kind: str, settings: dict, key: str) -> np.ndarray | None:

@@ -4,9 +4,10 @@ import ast
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
@@ -44,6 +45,14 @@ def _is_text(line: ast.stmt) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
 
 
+# In the names of temporary files and folders.
+PART = ".writing"
+# Age at which a temporary file or folder is of a process that was killed.
+LEFTOVER_SECONDS = 3600
+# Folders whose leftovers this process has deleted.
+_swept: set[Path] = set()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and move it to `path` if the block succeeds.
@@ -52,8 +61,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
     # A unique name, since two processes may write the file at once; with the suffix, by which writers choose a format.
-    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{PART}{path.suffix}")
     try:
         yield part
         part.replace(path)
@@ -61,15 +71,53 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def _sweep(folder: Path) -> None:
+    """Delete, once a process, what killed processes left in a folder while they wrote."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    for leftover in folder.glob(f".*{PART}*"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                _remove(leftover)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file, a folder, or a symbolic link without that to which it leads."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def move_into_place(partial: Path, final: Path) -> None:
-    """Replace a folder by a finished one; after a kill at any point, the old or the new one is complete."""
-    old = final.with_name(f".{final.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
-    if final.exists():
+    """Replace a folder by a finished one; after a kill at any point, the old or the new one is complete.
+
+    A symbolic link is replaced as well; the folder to which it leads stays as it is.
+    """
+    restore(final)
+    old = _old(final)
+    _remove(old)
+    if os.path.lexists(final):
         final.rename(old)
     partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):
+        _remove(old)
+
+
+def restore(final: Path) -> None:
+    """Give a folder its name back, where a kill has ended the process that was replacing it."""
+    if not os.path.lexists(final) and os.path.lexists(_old(final)):
+        _old(final).rename(final)
+
+
+def being_replaced(final: Path) -> bool:
+    """Whether a folder lies aside at this moment, because another one is about to take its name."""
+    return os.path.lexists(_old(final))
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
 
 
 @contextmanager
@@ -79,6 +127,7 @@ def whole_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
     A folder is replaced only if it is empty, or holds the first of `names`, and no file of any other name than these.
     """
     folder = folder.absolute()
+    restore(folder)
     if folder.exists():
         files = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
         if not files <= {*names} or (files and names[0] not in files):
@@ -87,7 +136,8 @@ def whole_folder(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
                 f"{min(files - {*names}, default=min(files))}. Name another folder with --output."
             )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    _sweep(folder.parent)
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}{PART}")
     part.mkdir()
     try:
         yield part

@@ -36,7 +36,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None, is_path: bool = Fa
 
     Args:
         name: one of `CORPORA`; or the path of a CSV (see `csv_corpus`) or a folder (see `folder_corpus`), relative to the
-            working folder, the checkout, `data_dir` or `$SER_DATA_DIR`, with `~` and `$VARIABLES`; or the name of a CSV
+            working folder, the checkout, `data_dir` or `$SER_DATA_DIR`, with `~`; or the name of a CSV
             or folder that this process has read.
         is_path: a name that is not in `CORPORA` is a path, although a CSV or folder read before has that name too.
 
@@ -46,7 +46,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None, is_path: bool = Fa
     known = CORPORA if is_path else CORPORA | _OWN_CORPORA
     if name in known:
         return known[name]
-    candidates = _candidates(Path(os.path.expandvars(name)).expanduser(), ".", data_dir)
+    candidates = _candidates(Path(name).expanduser(), ".", data_dir)
     path = next((path for path in candidates if path.is_file() if is_file_list(name)), None)
     path = path or next((path for path in candidates if path.is_dir()), None)
     if path is None and (is_file_list(name) or len(Path(name).parts) > 1):

@@ -4,13 +4,16 @@
         ...  # open the address in a browser
 
 The page consists of Gradio's controls and the parts in `reports/templates/demo`. A recording is stored in a private
-folder until it is answered, and then deleted. The page loads nothing from the network; only this computer reaches it.
+folder until it is answered, and then deleted. The page loads nothing from the network; only this computer reaches it, and
+there no other page of the browser: see `refuse_others`.
 """
 
 import base64
 import os
+import shutil
 import tempfile
 import time
+import uuid
 import webbrowser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +25,7 @@ from unittest.mock import patch
 import jinja2
 import matplotlib
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ser_lib.audio import reading
 from ser_lib.audio.windows import LONG_SECONDS
@@ -45,6 +49,7 @@ MAX_MEGABYTES = 20  # of a recording
 MAX_MINUTES = 10
 TIMELINE_SECONDS = 6.0  # a longer recording may hold more than one emotion
 DELETE_SECONDS = 600  # age at which an upload that was never answered is deleted
+PREFIX, LOCK = "ser-demo-", "in-use.lock"  # of the private folders
 WAITING = '<p class="ser-waiting">The answer appears here.</p>'
 # On a telephone the answer lies below the controls.
 SCROLL_TO_ANSWER = """() => {
@@ -80,19 +85,37 @@ def serving(run: Run, port: int | None = None) -> Iterator[str]:
     if port is not None and not 1 <= port <= 65535:
         raise SerError(f"a port is a number from 1 to 65535, not {port}.")
     matplotlib.use("Agg")  # answers are drawn in a thread, where a window would end the process on macOS
-    with tempfile.TemporaryDirectory(prefix="ser-demo-", ignore_cleanup_errors=True) as private, ExitStack() as at_end:
+    delete_leftovers()
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as private, ExitStack() as at_end:
+        at_end.enter_context(FileLock(Path(private, LOCK)))
         # Gradio reads these settings from the environment only. Its history would keep recordings in the browser.
-        settings = {"GRADIO_TEMP_DIR": private, "GRADIO_RUN_HISTORY": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        settings = {"GRADIO_TEMP_DIR": str(Path(private, "uploads")), "GRADIO_RUN_HISTORY": "False"}
+        settings["HF_HUB_DISABLE_TELEMETRY"] = "1"
         for name in ("no_proxy", "NO_PROXY"):  # Gradio requests its own page to see whether it answers
             settings[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1"]))
         at_end.enter_context(patch.dict(os.environ, settings))
         try:
+            from gradio import route_utils
             from gradio.themes import Default
+            from starlette.middleware import Middleware
+            from starlette.middleware.trustedhost import TrustedHostMiddleware
         except ImportError as error:
             raise SerError(f"the page needs Gradio ({error}): pip install 'gradio>=6,<7'") from error
+
+        class Upload(route_utils.GradioUploadFile):
+            """A folder for each upload: Gradio names it by the content, and equal uploads would delete each other's."""
+
+            def __init__(self, *arguments, **settings):
+                super().__init__(*arguments, **settings)
+                self.sha.update(uuid.uuid4().bytes)
+
+        at_end.enter_context(patch.object(route_utils, "GradioUploadFile", Upload))
         page = build_page(run)
         at_end.callback(page.close, verbose=False)
         options = {"share": False, "inline": False, "quiet": True, "ssr_mode": False, "footer_links": []}
+        # A name that leads to this computer, but is not its own, belongs to a page that has changed its address.
+        hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"], www_redirect=False)
+        options["app_kwargs"] = {"middleware": [hosts, Middleware(refuse_others)]}
         # Protects the disk; `answer` explains the limit.
         options["max_file_size"] = f"{10 * MAX_MEGABYTES}mb"
         options["theme"] = Default(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=FIXED_WIDTH_FONTS)
@@ -103,6 +126,38 @@ def serving(run: Run, port: int | None = None) -> Iterator[str]:
             ports = f"port {port} is" if port else "ports 7860 to 7959 are"
             raise SerError(f"{ports} taken by another program: name a free one with --port.") from error
         yield address
+
+
+def refuse_others(app):
+    """The ASGI application without requests from pages of other origins, such as an upload by a foreign form."""
+
+    async def checked(scope, receive, send) -> None:
+        headers = dict(scope.get("headers", ()))
+        origin = headers.get(b"origin")
+        if origin is None or origin == b"http://" + headers.get(b"host", b""):
+            await app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"This page answers its own requests only."})
+
+    return checked
+
+
+def delete_leftovers() -> None:
+    """Delete the folders, with recordings in them, of pages that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            status = folder.lstat()
+            # In a folder for all, others may lay traps.
+            is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+            if folder.is_symlink() or not is_own:
+                continue
+            if (folder / LOCK).is_file():
+                with suppress(Timeout), FileLock(folder / LOCK, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+            # Without a lock: of a page that starts just now, or that was killed while it started.
+            elif time.time() - status.st_mtime > DELETE_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def build_page(run: Run) -> Any:

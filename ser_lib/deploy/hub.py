@@ -15,12 +15,13 @@ from pathlib import Path
 import jinja2
 from huggingface_hub import EvalResult, ModelCardData
 
+from ser_lib.common import manifest
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import whole_folder
 from ser_lib.corpora import known_corpus
 from ser_lib.evaluation.metrics import by_group
 from ser_lib.inference.model_card import model_card, shareable
-from ser_lib.inference.run import FILES, MODEL_FILES, Run, model_folder
+from ser_lib.inference.run import FILES, MODEL_FILES, Run, model_folder, write_manifest
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import dump_recipe
 
@@ -42,11 +43,12 @@ def to_hub(run: Run, folder: str | Path) -> Path:
     if missing := {"config.json", "model.safetensors"}.difference(files):
         raise SerError(f"{model} holds no saved model: {min(missing)} is missing. Train the run again.")
     run = shareable(run)
-    with whole_folder(Path(folder), (*FILES, *MODEL_FILES, "README.md")) as part:
+    with whole_folder(Path(folder), (*FILES, *MODEL_FILES, manifest.NAME, "README.md")) as part:
         for path in [*(model / name for name in files), *(run.folder / name for name in FILES)]:
             shutil.copy(path, part)
         (part / "recipe.yaml").write_text(dump_recipe(run.recipe), encoding="utf-8")
         (part / "README.md").write_text(_readme(run), encoding="utf-8")
+        write_manifest(part)
     return Path(folder)
 
 

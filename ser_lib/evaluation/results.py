@@ -20,9 +20,10 @@ from filelock import FileLock
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.parsing import damaged, read_table
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.stored_predictions import StoredPredictions
-from ser_lib.inference.run import Run, read_table
+from ser_lib.inference.run import Run
 from ser_lib.protocols.splits import PROTOCOLS
 
 KEY = ["recipe", "variant", "encoder", "protocol", "corpus"]
@@ -33,12 +34,14 @@ SCORES = [f"{name}{end}" for name in metrics.SCORES for end in ("", "_low", "_hi
 SPREADS = [f"{name}_{end}" for name in metrics.SCORES for end in ("sd", "lowest", "highest")]
 BY_SPEAKER = ["accuracy_by_speaker", "uar_by_speaker"]  # such as "tess-oaf=0.4300; tess-yaf=0.6000"
 CHANCE = ["accuracy_chance", "uar_chance"]  # of the emotions tested
+COUNTS = ["folds", "n_train", "n_test", "test_speakers"]
 COLUMNS = [
-    *(*KEY, *REMARKS, "folds", "n_train", "n_test", "test_speakers"),
+    *(*KEY, *REMARKS, *COUNTS),
     *(*SCORES, "interval_over", "no_interval", *BY_SPEAKER, *SPREADS, *CHANCE, "ece"),
     *("seeds", "seconds", "device", "commit", "predictions"),
 ]
 TEXTS = [*KEY, *REMARKS, "interval_over", "no_interval", *BY_SPEAKER, "seeds", "device", "commit", "predictions"]
+AGAIN = "`make tables` writes it anew from reports/predictions."
 
 
 def results_path(reports_dir: str | Path | None = None) -> Path:
@@ -166,12 +169,16 @@ def read_results(reports_dir: str | Path | None = None) -> pd.DataFrame:
     path = results_path(reports_dir)
     if not path.is_file():
         return pd.DataFrame(columns=COLUMNS)
-    table = read_table(path)
+    table = read_table(path, AGAIN)
     if list(table.columns) != COLUMNS:
         raise SerError(
             f"{path} has other columns than expected: {', '.join(COLUMNS)}. `make tables` writes it anew from "
             f"{stored_predictions.predictions_dir(reports_dir)}; without that folder, move the file away."
         )
+    try:
+        table = table.astype(dict.fromkeys([*SCORES, *SPREADS, *CHANCE], float) | dict.fromkeys(COUNTS, int))
+    except (TypeError, ValueError) as error:
+        raise damaged(path, error, AGAIN) from error
     return table.assign(**table[TEXTS].astype(object).fillna("").astype(str))
 
 

@@ -1,5 +1,6 @@
 """A run as others may see it: without the folders of the machine that it was trained on, and its model card."""
 
+import html
 from dataclasses import replace
 from math import isnan
 
@@ -9,6 +10,7 @@ from ser_lib.inference.run import Run
 from ser_lib.models import encoder_weights
 from ser_lib.protocols.leak_audit import red_leaks
 from ser_lib.protocols.splits import get_protocol
+from ser_lib.recipes import keys_of
 
 NOT_FOR = (
     "Deciding anything about a person. The model learned from few voices, in quiet rooms, that acted what they say; what "
@@ -31,7 +33,9 @@ def model_card(run: Run) -> str:
     size = environment["model"]
     audio = ", ".join(f"{name}={value!r}" for name, value in recipe.input.audio.model_dump().items() if value)
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    lines = [f"# {recipe.title}\n"]
+    # Within a code span and a heading, whoever wrote the recipe.
+    variant = recipe.variant_label.replace("`", "'")
+    lines = [f"# {html.escape(recipe.title, quote=False)}\n"]
     corpora = {name: known_corpus(name) for name in environment["corpora"]}
     for notice in [*(corpus.notice for corpus in corpora.values() if corpus), *recipe.notices]:
         lines += [f"> {notice}\n"] if notice else []
@@ -39,7 +43,7 @@ def model_card(run: Run) -> str:
         counts = "; ".join(f"{row.leak}: {row.clips} test clips" for row in leaks.itertuples())
         lines.append(f"> **This protocol leaks.** {counts}. The scores below say little about new speakers.\n")
     lines += [
-        f"- **Recipe** `{recipe.name}`, variant `{recipe.variant_label}`, seed {run.seed}",
+        f"- **Recipe** `{recipe.name}`, variant `{variant}`, seed {run.seed}",
         f"- **Protocol** `{run.protocol}`: {get_protocol(run.protocol).about}",
         f"- **Reads** {recipe.features_label}, {recipe.input_label}; **model** {recipe.model_label}, "
         f"{size['trained_parameters']:,} trained of {size['parameters']:,} parameters",
@@ -68,6 +72,11 @@ def shareable(run: Run) -> Run:
     overrides = recipe.overrides
     for written, name in (names | {recipe.input.encoder: encoder}).items():
         overrides = tuple(item.replace(written, name) for item in overrides)
+    # Typed as a variable, or as another way to the folder.
+    is_encoder = [keys_of(item) == ["input.encoder"] for item in overrides]
+    overrides = tuple(
+        f"input.encoder={encoder}" if is_it else item for item, is_it in zip(overrides, is_encoder, strict=True)
+    )
     test_corpora = recipe.split.test_corpora and tuple(names[name] for name in recipe.split.test_corpora)
     changes = {
         "overrides": overrides,

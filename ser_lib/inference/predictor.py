@@ -19,6 +19,9 @@ class Predictor:
     def __init__(self, recipe: Recipe, folders: Sequence[Path], first: Path, device: str = "auto"):
         self.recipe, self.device = recipe, pick_device(device)
         self.models = [recipe.create_model().load(folder, first).to(self.device) for folder in folders]
+        for folder, model in zip(folders, self.models, strict=True):
+            if model.emotions != self.emotions:
+                raise SerError(f"{folder} answers other emotions than {folders[0]}: they are of two runs.")
 
     @property
     def emotions(self) -> list[str]:

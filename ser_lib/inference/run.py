@@ -12,25 +12,32 @@ runs/<recipe>/<protocol>/<seed>/     with overrides, <recipe> ends in a hash of 
                       recipe does not refit, that of fold 0; model/fold-0/ … of the folds, of a frozen encoder only the head
     environment.json  versions, device, commit, seconds, clips found of each corpus, the size of the model
     README.md         a model card
+    manifest.json     the SHA-256 of each of these files, written last and checked when they are read
 
 On the Hub, and in a folder that `ser_lib.deploy.to_hub` makes, the files of the model that answers are beside the others.
 """
 
 import importlib.metadata
-import json
+import logging
 import platform
 import re
 import subprocess
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from pydantic import BaseModel, ValidationError
 
+from ser_lib.common import manifest
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir
-from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.common.files import being_replaced, project_dir
+from ser_lib.common.manifest import Manifest
+from ser_lib.common.parsing import damaged, read_json, read_table
 from ser_lib.inference.predict import predict
 from ser_lib.inference.predictor import Predictor
 from ser_lib.models import encoder_weights
@@ -42,7 +49,12 @@ FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.cs
 # Of the model that answers, in a flat folder; a network on acoustic features has no preprocessor_config.json.
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+# Times that a run is read again, with a pause, where it is just being replaced by a newer one.
+ATTEMPTS, PAUSE_SECONDS = 40, 0.05
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "torch", "transformers", "accelerate")
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,6 +70,10 @@ class Run:
     predictions: pd.DataFrame
     metrics: dict
     environment: dict
+    # In the order of the model's outputs, from the model's own configuration.
+    emotions: list[str]
+    # The folder's manifest; None for a folder of before.
+    written: Manifest | None = None
 
     def __repr__(self) -> str:
         score = self.metrics["overall"]["uar"]
@@ -72,11 +88,6 @@ class Run:
         return int(self.split["seed"].iloc[0])
 
     @property
-    def emotions(self) -> list[str]:
-        """In the order of the model's outputs."""
-        return list(self.predictions.columns[2:])
-
-    @property
     def corpora(self) -> dict[str, str]:
         """The name of each corpus in results: `crema_d-part` where clips were missing."""
         counts = self.environment["corpora"]
@@ -86,6 +97,21 @@ class Run:
         """Split rows of the predictions, aligned to them: speaker, corpus, fold of each test clip."""
         tested = self.split[self.split["subset"] == "test"].set_index("clip_id")
         return tested.loc[self.predictions["clip_id"]].reset_index()
+
+    @contextmanager
+    def _unchanged(self, folders: Iterable[Path]) -> Iterator[None]:
+        """Check models before they are read, and afterwards that the run was not replaced meanwhile."""
+        for folder in {*folders, model_folder(self.folder)}:
+            listed = {self.folder / name for name in (self.written.hashes if self.written else ())}
+            files = {path for path in listed if path.parent == folder and path.name in MODEL_FILES}
+            files |= {folder / name for name in MODEL_FILES if (folder / name).is_file()}
+            manifest.check(self.folder, self.written, sorted(files))
+        try:
+            yield
+        except SerError:
+            manifest.check_current(self.folder, self.written)
+            raise
+        manifest.check_current(self.folder, self.written)
 
     def learned_from(self, fold: int | str | None = None) -> pd.DataFrame:
         """The rows of the split whose clips a model has learned from; `fold` is as of `predictor`."""
@@ -100,8 +126,10 @@ class Run:
         return self.environment["model"].get("fitted_on") == "all clips"
 
     def model(self, fold: int | None = None) -> Model:
-        """The model that answers, or that of one fold, on the CPU."""
-        return self.recipe.create_model().load(model_folder(self.folder, fold), model_folder(self.folder))
+        """The model that answers, or that of one fold, on the CPU; SerError where it is not the one that was saved."""
+        folder = model_folder(self.folder, fold)
+        with self._unchanged([folder]):
+            return self.recipe.create_model().load(folder, model_folder(self.folder))
 
     def predictor(self, fold: int | str | None = None, device: str = "auto") -> Predictor:
         """The model that answers in memory, for any audio; or that of a fold; "all": the mean of all folds' probabilities.
@@ -117,7 +145,8 @@ class Run:
         folders = [model_folder(self.folder, number) for number in numbers]
         if not folders:
             raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
-        return Predictor(self.recipe, folders, model_folder(self.folder), device)
+        with self._unchanged(folders):
+            return Predictor(self.recipe, folders, model_folder(self.folder), device)
 
     def predict(
         self,
@@ -140,36 +169,133 @@ def load_run(folder: str | Path) -> Run:
             fetched into the Hub's cache, which later answers without a network.
 
     Raises:
-        SerError: a file is missing or cannot be read, a folder holds several runs, or the Hub shows no such repository
-            or cannot be reached.
+        SerError: a file is missing, damaged or of another run, a folder holds several runs, or the Hub shows no such
+            repository or cannot be reached.
     """
     folder = find_run(folder)
+    for _ in range(ATTEMPTS):
+        try:
+            run = read_run(folder)
+            break
+        except manifest.ReplacedError:
+            time.sleep(PAUSE_SECONDS)
+    else:
+        run = read_run(folder)
+    if run.written is None:
+        logger.warning("%s has no %s: whether its files are unchanged cannot be checked", folder, manifest.NAME)
+    return run
+
+
+def read_run(folder: Path) -> Run:
+    """Read the files of a run folder, all of one run; `load_run` tries again where it is replaced meanwhile."""
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
+        if being_replaced(folder):
+            raise manifest.ReplacedError(f"{folder} is being replaced by another run. Try again.")
         raise SerError(
             f"{folder} is not a run folder: {', '.join(missing)} missing. {_command_for(folder)} makes one, and "
             "`ser runs` lists those that are there."
         )
+    written = manifest.read(folder)
+    manifest.check(folder, written, [folder / name for name in FILES])
     try:
+        recipe = read_resolved(folder / "recipe.yaml")
+        split = load_split(folder / "split.csv")
+        model = model_folder(folder)
+        manifest.check(folder, written, [model / "config.json"])
+        emotions = recipe.create_model().saved_emotions(model)
         run = Run(
             folder=folder,
-            recipe=read_resolved(folder / "recipe.yaml"),
-            split=load_split(folder / "split.csv"),
-            audit=read_table(folder / "audit.csv").astype({"clips": "Int64"}),
-            history=read_table(folder / "history.csv"),
-            predictions=read_table(folder / "predictions.csv"),
-            metrics=json.loads((folder / "metrics.json").read_text()),
-            environment=json.loads((folder / "environment.json").read_text()),
+            recipe=recipe,
+            split=split,
+            audit=_audit(folder / "audit.csv"),
+            history=_with_columns(folder / "history.csv", "fold", "epoch"),
+            predictions=_predictions(folder / "predictions.csv", split, emotions),
+            metrics=_checked(folder / "metrics.json", _Metrics),
+            environment=_checked(folder / "environment.json", _Environment),
+            emotions=emotions,
+            written=written,
         )
-    except (pd.errors.ParserError, json.JSONDecodeError) as error:
-        raise SerError(f"a file in {folder} cannot be read: {error}. Train the run again.") from error
-    found = list(run.predictions.columns)
-    if found[:2] != ["clip_id", "truth"] or not set(found[2:]) <= set(EMOTIONS):
-        raise SerError(
-            f"{folder / 'predictions.csv'}: expected the columns clip_id, truth and one an emotion, separated by commas, but "
-            f"came {', '.join(found)[:200]!r}. A spreadsheet may have saved it: get the file back, or train the run again."
-        )
+    except SerError:
+        manifest.check_current(folder, written)
+        raise
+    manifest.check_current(folder, written)
     return run
+
+
+class _Score(BaseModel):
+    accuracy: float
+    uar: float
+    macro_f1: float
+    n_test: int
+
+
+class _Metrics(BaseModel):
+    overall: _Score
+    by_corpus: dict[str, _Score]
+    by_fold: list[_Score]
+    by_emotion: list[dict[str, Any]]
+
+
+class _Count(BaseModel):
+    found: int
+    expected: int
+
+
+class _Size(BaseModel):
+    parameters: int
+    trained_parameters: int
+    clips_per_second: float
+
+
+class _Environment(BaseModel):
+    device: str
+    commit: str
+    seconds: float
+    versions: dict[str, str]
+    corpora: dict[str, _Count]
+    model: _Size
+
+
+def _checked(path: Path, form: type[BaseModel]) -> dict:
+    """The object in a JSON file, which has at least the fields of `form`."""
+    value = read_json(path, f"{manifest.AGAIN}.")
+    try:
+        form.model_validate(value)
+    except ValidationError as error:
+        raise damaged(path, error, f"{manifest.AGAIN}.") from error
+    return value
+
+
+def _with_columns(path: Path, *columns: str) -> pd.DataFrame:
+    table = read_table(path, f"{manifest.AGAIN}.")
+    if missing := sorted({*columns} - {*table}):
+        raise damaged(path, f"the column {missing[0]} is missing", f"{manifest.AGAIN}.")
+    return table
+
+
+def _audit(path: Path) -> pd.DataFrame:
+    table = _with_columns(path, "leak", "severity", "clips", "share", "examples", "meaning")
+    try:
+        return table.astype({"clips": "Int64"})
+    except (TypeError, ValueError) as error:
+        raise damaged(path, error, f"{manifest.AGAIN}.") from error
+
+
+def _predictions(path: Path, split: pd.DataFrame, emotions: list[str]) -> pd.DataFrame:
+    """The predictions, whose columns and clips are those of the model and of the split."""
+    table = _with_columns(path, "clip_id", "truth")
+    if list(table.columns) != ["clip_id", "truth", *emotions]:
+        answered, named = ", ".join(emotions), ", ".join(map(str, table.columns[2:]))
+        problem = f"its columns are {named}, but the model beside it answers {answered}, in this order"
+        raise damaged(path, problem, f"These are files of two runs. {manifest.AGAIN}.")
+    tested = split["clip_id"][split["subset"] == "test"]
+    if not set(table["clip_id"]) <= set(tested) or not set(table["truth"]) <= set(emotions):
+        raise damaged(path, "it has clips or emotions that split.csv does not test", f"{manifest.AGAIN}.")
+    try:
+        return table.astype(dict.fromkeys(emotions, float))
+    except (TypeError, ValueError) as error:
+        raise damaged(path, error, f"{manifest.AGAIN}.") from error
 
 
 def find_run(name: str | Path) -> Path:
@@ -221,7 +347,7 @@ def _fetched(name: str) -> Path:
     try:
         with encoder_weights.quiet_hub():
             # By name: other files of a repository, such as pickled weights, are never fetched.
-            return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, "README.md"]))
+            return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, manifest.NAME, "README.md"]))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         advice = "Check the name; for a private repository, `hf auth login`"
         raise SerError(
@@ -234,9 +360,11 @@ def _fetched(name: str) -> Path:
         ) from error
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV of a run folder. `None`, `NA` and the like are names in it, not missing values; "" is missing."""
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+def write_manifest(folder: Path) -> None:
+    """Write the manifest of a run folder, or of an export to the Hub, whose other files are complete."""
+    files = [folder / name for name in (*FILES, *MODEL_FILES, "README.md")]
+    files += [path for path in (folder / "model").rglob("*") if path.is_file()]
+    manifest.write(folder, [path for path in files if path.is_file()])
 
 
 def run_folder(recipe: Recipe, protocol: str, seed: int, runs_dir: str | Path | None = None) -> Path:

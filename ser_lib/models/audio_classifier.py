@@ -17,6 +17,7 @@ from torch import nn
 
 from ser_lib.common import distributed
 from ser_lib.common.errors import SerError
+from ser_lib.common.parsing import damaged, read_json
 from ser_lib.models import encoder_weights
 from ser_lib.models.encoder_weights import Checkpoint
 from ser_lib.models.hidden_states import MAX_SECONDS, batching_mode, normalised, padded
@@ -158,6 +159,18 @@ def load(folder: Path) -> tuple[nn.Module, object]:
     checkpoint = encoder_weights.locate(str(Path(folder).absolute()))
     model = encoder_weights.load_model(checkpoint, AutoModelForAudioClassification)
     return model, encoder_weights.load_feature_extractor(checkpoint)
+
+
+def read_labels(folder: Path) -> list[str]:
+    """The names of a saved model's outputs, in their order; SerError where its configuration is damaged."""
+    path = Path(folder) / "config.json"
+    try:
+        names = {int(place): name for place, name in read_json(path, "Train the run again.")["id2label"].items()}
+        return [str(names[place]) for place in range(len(names))]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, SerError):
+            raise
+        raise damaged(path, "it names no emotions", "Train the run again.") from error
 
 
 def shared_probabilities(model: nn.Module, feature_extractor, waveforms: list[np.ndarray], **settings) -> np.ndarray:

@@ -181,6 +181,10 @@ class Model(ABC):
             complete_folder: holds the frozen encoder, where `folder` holds the trained part alone.
         """
 
+    @abstractmethod
+    def saved_emotions(self, folder: Path) -> list[str]:
+        """The `emotions` of the model that `save` wrote into a folder, without its weights; SerError as `load`."""
+
     def to(self, device: torch.device) -> Self:
         """Move the weights to a device."""
         self.module.to(device)

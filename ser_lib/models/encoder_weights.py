@@ -6,7 +6,6 @@ Weights are read from safetensors only: loading pickled weights can run any prog
 import errno
 import hashlib
 import json
-import os
 import re
 import warnings
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import cache_dir, replacing
+from ser_lib.common.parsing import damaged, read_json
 
 ARCHITECTURES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper")
 FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
@@ -50,14 +50,14 @@ def label(encoder: str) -> str:
     >>> label("facebook/wav2vec2-base"), label("~/models/whisper-base/")
     ('facebook/wav2vec2-base', 'whisper-base')
     """
-    return encoder if _is_repository(encoder) else Path(os.path.expandvars(encoder)).name
+    return encoder if _is_repository(encoder) else Path(encoder).name
 
 
 def locate(encoder: str, revision: str | None = None) -> Checkpoint:
     """Find an encoder in a folder, or in the Hub's cache, into which it is downloaded if it is missing.
 
     Args:
-        encoder: a repository such as "facebook/wav2vec2-base", or a folder; `$VARIABLES` and `~` are expanded.
+        encoder: a repository such as "facebook/wav2vec2-base", or a folder; `~` is expanded.
         revision: the repository's commit; None: its main branch, or without a network the cached state of it.
 
     Raises:
@@ -65,10 +65,9 @@ def locate(encoder: str, revision: str | None = None) -> Checkpoint:
     """
     in_hub = _is_repository(encoder) and not Path(encoder).is_dir()
     folder = _repository(encoder, revision or "main") if in_hub else _folder(encoder)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SerError(f"{folder}: expected config.json of `save_pretrained`, which cannot be read: {error}") from error
+    config = read_json(folder / "config.json", "Expected the config.json of `save_pretrained`, beside the weights.")
+    if not isinstance(config, dict):
+        raise damaged(folder / "config.json", "it is no configuration", "Copy the encoder again.")
     if (kind := config.get("model_type")) not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise SerError(f"{folder} is of the architecture {kind!r}; expected one of {known} (XLSR-53 is wav2vec2).")
@@ -84,11 +83,15 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
     import torch
     from safetensors import SafetensorError
 
+    # transformers would load the adapter into the weights, or other weights that the adapter names.
+    if (checkpoint.folder / "adapter_config.json").is_file():
+        advice = "merge the adapter into the weights, or remove that file"
+        raise SerError(f"{checkpoint.folder} holds an adapter (adapter_config.json): {advice}.")
     # Some checkpoints have an adapter behind the transformer, which the class for classification refuses.
     if checkpoint.config.get("add_adapter"):
         settings["add_adapter"] = False
     fault = f"{checkpoint.folder}: config.json states {checkpoint.config['model_type']}, but the weights"
-    settings |= {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    settings |= {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     settings |= {"output_loading_info": True, "ignore_mismatched_sizes": bool(new)}
     try:
         with quiet_transformers():
@@ -97,6 +100,11 @@ def load_model(checkpoint: Checkpoint, model_class, new: tuple[str, ...] = (), *
         raise SerError(f"{checkpoint.folder}: the weights are damaged ({error}). Copy them again.") from error
     except RuntimeError as error:
         raise SerError(f"{fault} do not fit it: {error}") from error
+    except MemoryError:
+        raise
+    # A configuration that was edited or damaged raises whatever the architecture's own code raises.
+    except Exception as error:
+        raise damaged(checkpoint.folder, f"{type(error).__name__}: {error}", "Copy the encoder again.") from error
     random = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     # masked_spec_embed, the vector for masked frames in training, is not in every checkpoint.
     optional = re.compile(rf"(^|\.)({'|'.join(['masked_spec_embed', *new])})")
@@ -124,23 +132,48 @@ def load_feature_extractor(checkpoint: Checkpoint):
     import transformers
 
     if (checkpoint.folder / "preprocessor_config.json").is_file():
-        return transformers.AutoFeatureExtractor.from_pretrained(checkpoint.folder, local_files_only=True)
+        return read_feature_extractor(checkpoint.folder)
     if checkpoint.config["model_type"] == "whisper":
         return transformers.WhisperFeatureExtractor(feature_size=checkpoint.config.get("num_mel_bins", 80))
     return transformers.Wav2Vec2FeatureExtractor()
 
 
+def read_feature_extractor(folder: Path):
+    """The feature extractor that a folder states; SerError where it is damaged, or names a program of its own."""
+    import transformers
+
+    try:
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        int(extractor.sampling_rate)
+    # The file may hold anything.
+    except Exception as error:
+        advice = "No program that comes with a model is ever run: take the preprocessor_config.json of the stock model."
+        raise damaged(folder / "preprocessor_config.json", error, advice) from error
+    return extractor
+
+
 def save_model(model, feature_extractor, folder: Path) -> None:
     """Write a model, as one file of weights, and its feature extractor; OSError where the disk is full or read-only."""
+    with disk_errors(folder):
+        with quiet_transformers():
+            model.save_pretrained(folder, max_shard_size="1TB")
+        feature_extractor.save_pretrained(folder)
+
+
+@contextmanager
+def disk_errors(folder: Path):
+    """Raise OSError where safetensors or PyTorch cannot write; both hide the system's error number."""
     from safetensors import SafetensorError
 
     try:
-        with quiet_transformers():
-            model.save_pretrained(folder, max_shard_size="1TB")
-    except SafetensorError as error:
-        # safetensors hides the system's error number.
-        raise OSError(errno.EIO, f"the model cannot be written: {error}", str(folder)) from error
-    feature_extractor.save_pretrained(folder)
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+            raise
+        reason = str(error).splitlines()[0][:200]
+        raise OSError(errno.EIO, f"the model cannot be written ({reason}); is the disk full?", str(folder)) from error
 
 
 def check_sampling_rate(checkpoint: Checkpoint, feature_extractor, sampling_rate: int) -> None:
@@ -176,11 +209,10 @@ def _is_repository(encoder: str) -> bool:
 
 
 def _folder(encoder: str) -> Path:
-    expanded = os.path.expandvars(encoder)
-    unset = re.search(r"\$\{?(\w+)", expanded)
-    if unset:
-        raise SerError(f"input.encoder={encoder}: the variable {unset[1]} is not set. Set it to the encoder's folder.")
-    folder = Path(expanded).expanduser()
+    if "$" in encoder:
+        advice = "Variables are expanded only in what you type: --set 'input.encoder=$VARIABLE'"
+        raise SerError(f"input.encoder={encoder} stands in a file, where no variable is expanded. {advice}.")
+    folder = Path(encoder).expanduser()
     if not folder.is_dir():
         raise SerError(f"{folder} is no folder: expected one with config.json and model.safetensors.")
     if not _weights(folder):
@@ -193,17 +225,24 @@ def _folder(encoder: str) -> Path:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files with weights; [] where one of them is missing."""
-    index = folder / "model.safetensors.index.json"
-    shards = json.loads(index.read_text())["weight_map"].values() if index.is_file() else ["model.safetensors"]
-    files = [folder / name for name in sorted(set(shards))]
+    """The files with weights that transformers loads; [] where one of them is missing."""
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    files = [whole]
+    # transformers looks at the index only where there is no such file.
+    if index.is_file() and not whole.is_file():
+        try:
+            files = [folder / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise damaged(index, "it names no files with weights", "Copy the encoder again.") from error
     return files if all(file.is_file() for file in files) else []
 
 
 def _digest(folder: Path) -> str:
     """A hash of configuration, preprocessing and weights: everything that results depend on."""
     digest = hashlib.sha256()
-    for path in [*sorted(folder.glob("*config.json")), *_weights(folder)]:
+    weights = _weights(folder)
+    index = [] if weights == [folder / "model.safetensors"] else [folder / "model.safetensors.index.json"]
+    for path in [*sorted(folder.glob("*config.json")), *index, *weights]:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -213,7 +252,10 @@ def _repository(name: str, revision: str) -> Path:
     """The folder in the Hub's cache of a commit, or of the Hub's own conversion of the commit's pickled weights."""
     # Conversions that were found before, so that the Hub's cache works without a network.
     path = cache_dir() / "conversions.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
+    known = {}
+    # What is not known, or damaged, is asked for again.
+    with suppress(SerError):
+        known = dict(read_json(path))
     folder = _snapshot(name, known.get(f"{name}@{revision}", revision))
     if not _weights(folder):
         converted = _find_conversion(name, folder.name)

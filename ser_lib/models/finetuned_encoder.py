@@ -83,6 +83,9 @@ class FinetunedEncoder(Model):
     def emotions(self) -> list[str]:  # type: ignore[override]  # the model's configuration holds them
         return [name for _, name in sorted(self.model.config.id2label.items())]
 
+    def saved_emotions(self, folder: Path) -> list[str]:
+        return audio_classifier.read_labels(folder)
+
     @property
     def module(self) -> nn.Module:
         return self.model

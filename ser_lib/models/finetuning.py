@@ -177,7 +177,8 @@ class Finetuning:
         tuner = _Tuner(batches, arguments, bar)
         bar.total, bar.n = steps, rows[-1]["step"] if rows else 0
         bar.refresh()
-        tuner.train(resume_from_checkpoint=str(last) if last else None)
+        with encoder_weights.disk_errors(self.checkpoints):
+            tuner.train(resume_from_checkpoint=str(last) if last else None)
 
     def _halve_batches(self, error: Exception) -> None:
         """Fewer clips at a time, as many in a step as before."""

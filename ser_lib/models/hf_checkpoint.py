@@ -8,24 +8,16 @@ need only `import ser_lib` (see `ser_lib.models.hf_registration`) and no remote 
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import (
-    MODEL_MAPPING,
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModelForAudioClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-)
+from transformers import MODEL_MAPPING, AutoConfig, AutoModelForAudioClassification, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ser_lib.common.errors import SerError
+from ser_lib.common.parsing import damaged, read_json
 from ser_lib.models import encoder_weights
 from ser_lib.models.embeddings import Encoder
 from ser_lib.models.hidden_states import hidden_states, pooled, whisper_states, windows
@@ -123,13 +115,14 @@ AutoModelForAudioClassification.register(SpeechEmotionConfig, SpeechEmotionModel
 
 def load_frozen_encoder(folder: Path, device: str | torch.device = "cpu") -> Encoder:
     """Load only the encoder of a folder that `save_frozen` wrote; SerError where a file is missing or damaged."""
+    config = read_json(folder / "config.json", "Train the run again.")
+    extractor = encoder_weights.read_feature_extractor(folder)
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise SerError(f"{folder} holds no encoder with its network ({error}). Train the run again.") from error
-    name = encoder_weights.label(config["encoder_config"]["_name_or_path"])
-    checkpoint = encoder_weights.Checkpoint(folder, name, "", config["encoder_config"])
+        encoder_config = config["encoder_config"]
+        name, _ = encoder_weights.label(encoder_config["_name_or_path"]), encoder_config["model_type"]
+    except (KeyError, TypeError) as error:
+        raise damaged(folder / "config.json", "it states no encoder", "Train the run again.") from error
+    checkpoint = encoder_weights.Checkpoint(folder, name, "", encoder_config)
     model = encoder_weights.load_model(checkpoint, SpeechEmotionModel)
     return Encoder(checkpoint, model.encoder.requires_grad_(False).to(device), extractor)
 

@@ -69,6 +69,9 @@ class NetworkModel(Model):
     def emotions(self) -> list[str]:  # type: ignore[override]  # the network knows them
         return self.network.config["emotions"]
 
+    def saved_emotions(self, folder: Path) -> list[str]:
+        return networks.read_config(folder)[0]["emotions"]
+
     @property
     def module(self) -> torch.nn.Module:
         return self.network

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from ser_lib.common.errors import SerError
+from ser_lib.common.parsing import damaged, read_json
 from ser_lib.models.base import MODELS, registered
 from ser_lib.models.heads import Head, WeightedLayers
 
@@ -139,17 +140,35 @@ def load(folder: Path) -> Network:
     Raises:
         SerError: a file is missing, or the weights do not fit the configuration.
     """
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise SerError(f"{folder} holds no saved network: {name} is missing. Train the run again.")
+    config, prefix = read_config(folder)
     try:
-        config, prefix = json.loads((folder / "config.json").read_text()), ""
-        if config.get("model_type") == FROZEN_ENCODER:
-            config, prefix = config["network_config"], "network."
         network = Network(**config)
         with safetensors.safe_open(folder / "model.safetensors", "pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
             network.load_state_dict({name.removeprefix(prefix): file.get_tensor(name) for name in names})
-    except (RuntimeError, TypeError, json.JSONDecodeError, safetensors.SafetensorError) as error:
+    except MemoryError:
+        raise
+    # A configuration that was edited or damaged raises whatever the head's own code raises.
+    except Exception as error:
         raise SerError(f"the network in {folder} does not fit this version of ser_lib: {error}") from error
     return network.eval()
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], str]:
+    """The arguments of a folder's network, and the prefix of its weights' names; SerError where it holds no network."""
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise SerError(f"{folder} holds no saved network: {name} is missing. Train the run again.")
+    path, prefix = folder / "config.json", ""
+    config = read_json(path, "Train the run again.")
+    if isinstance(config, dict) and config.get("model_type") == FROZEN_ENCODER:
+        config, prefix = config.get("network_config"), "network."
+    if not isinstance(config, dict) or not _are_names(config.get("emotions")):
+        raise damaged(path, "it names no emotions", "Train the run again.")
+    return config, prefix
+
+
+def _are_names(value: Any) -> bool:
+    """Whether a value is a list of different texts."""
+    is_list = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return is_list and len(set(value)) == len(value) > 0

@@ -14,9 +14,9 @@ Numbers = Annotated[tuple[float, ...], BeforeValidator(lambda one: (one,) if isi
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown fields are refused, and nothing is changed after reading."""
+    """A part of a recipe: unknown fields and infinite numbers are refused, and nothing is changed after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Audio(Section):
@@ -46,7 +46,7 @@ class Input(Section):
     kept frame by frame ("sequence"). A fine-tuned encoder reads the waveform: only `encoder`, `revision` and `audio`.
     """
 
-    # A kind of acoustic features, a repository of the Hugging Face Hub, or a folder ($VARIABLES are expanded).
+    # A kind of acoustic features, a repository of the Hugging Face Hub, or a folder.
     encoder: str = "mfcc"
     # The commit of the Hub's repository.
     revision: str | None = None

@@ -26,6 +26,7 @@ from ser_lib.corpora.labels import in_order
 logger = logging.getLogger(__name__)
 
 SUBSETS = ("train", "validation", "test")
+MANY_ROWS = 1_000_000  # of a split: from here on, each text is stored once, and rows hold its number
 VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the clips) that are not tested
 
 # The actors tested in each fold of EmoBox (Ma et al. 2024, arXiv:2406.07162), which states no validation speakers.
@@ -111,7 +112,8 @@ def make_split(
 
     Returns:
         The rows of `clips`, once for each fold and subset that they are in, with `fold` (from 0), `subset`
-        (train, validation, test), `protocol` and `seed`.
+        (train, validation, test), `protocol` and `seed`. Columns of text are categories where there are very many rows,
+        as with one fold for each of hundreds of speakers.
     """
     chosen = get_protocol(protocol)
     who_is_used = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
@@ -125,16 +127,28 @@ def make_split(
     check_clips(clips)
     clips = clips.sort_values("clip_id", ignore_index=True)
     made = chosen.split(clips, seed, **{name: value for name, value in settings.items() if chosen.takes(name)})
-    parts = []
+    emotions, numbers_of = np.unique(clips["emotion"].to_numpy(dtype=object).astype(str), return_inverse=True)
     for number, fold in enumerate(made):
-        parts += [clips.iloc[np.sort(fold[subset])].assign(fold=number, subset=subset) for subset in SUBSETS]
-        train, _, test = parts[-3:]
-        if train.empty or test.empty:
-            empty = "train" if train.empty else "test"
-            raise SerError(f"{protocol}: fold {number} has no {empty} clips; add speakers or use fewer folds")
-        for emotion in in_order({*test["emotion"]} - {*train["emotion"]}):
+        for empty in ("train", "test"):
+            if not len(fold[empty]):
+                raise SerError(f"{protocol}: fold {number} has no {empty} clips; add speakers or use fewer folds")
+        for emotion in in_order(emotions[np.setdiff1d(numbers_of[fold["test"]], numbers_of[fold["train"]])]):
             logger.warning("%s: fold %d tests %r, which is not in its training set", protocol, number, emotion)
-    return pd.concat(parts, ignore_index=True).assign(protocol=protocol, seed=seed)
+    n_rows = [len(fold[subset]) for fold in made for subset in SUBSETS]
+    if sum(n_rows) > MANY_ROWS:
+        numbers = dict.fromkeys(clips.select_dtypes("integer").columns, "int32")
+        clips = clips.astype(dict.fromkeys(clips.select_dtypes(exclude="number").columns, "category") | numbers)
+    # One selection of all rows, since a table of all folds may be large.
+    rows = np.concatenate([np.sort(fold[subset]) for fold in made for subset in SUBSETS])
+    names = sorted(SUBSETS)
+    codes = np.array([names.index(subset) for subset in SUBSETS], dtype="int8")
+    subsets = pd.Categorical.from_codes(np.tile(codes, len(made)).repeat(n_rows), names)
+    split = clips.iloc[rows].reset_index(drop=True)
+    split["fold"] = np.arange(len(made), dtype="int32").repeat(np.add.reduceat(n_rows, np.arange(0, len(n_rows), 3)))
+    split["subset"] = subsets
+    split["protocol"] = pd.Categorical.from_codes(np.zeros(len(split), dtype="int8"), [protocol])
+    split["seed"] = np.full(len(split), seed)
+    return split if len(split) > MANY_ROWS else split.astype({"fold": int, "subset": "str", "protocol": "str"})
 
 
 def save_split(split: pd.DataFrame, path: str | Path) -> None:
@@ -260,7 +274,7 @@ def hold_out(clips: pd.DataFrame, rows: np.ndarray, key: tuple) -> tuple[np.ndar
 
     The seed and what else distinguishes this fold are the `key`, which determines the random choice.
     """
-    part = clips.iloc[rows]
+    part = clips[["speaker", "corpus", "sex", "sentence", "emotion"]].iloc[rows]
     speakers = _balanced(part, *key, "validation")
     if len(speakers) > 1:
         n_held_out = max(1, round(VALIDATION_SHARE * len(speakers)))

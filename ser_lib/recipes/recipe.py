@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from ser_lib.audio.features import ACOUSTIC_FEATURES
 from ser_lib.common.errors import SerError
+from ser_lib.common.parsing import parse_yaml, read_text
 from ser_lib.corpora import label as corpus_label
 from ser_lib.corpora.labels import EMOTIONS, in_order
 from ser_lib.models.base import Model, registered
@@ -23,6 +25,8 @@ from ser_lib.models.settings import Input, ModelSettings, Names, Section, Traini
 from ser_lib.models import finetuned_encoder  # noqa: F401  # enters its class into MODELS, after the heads
 
 FOLDER = Path(__file__).parent
+# The fields that name files and folders.
+PLACES = ("input.encoder", "corpora", "split.test_corpora")
 
 
 class Split(Section):
@@ -59,7 +63,8 @@ class Recipe(Section):
 
     # It names folders, and must not lead out of them.
     name: str = Field(pattern=r"^\w[\w .+-]*$")
-    title: str
+    # One line, as it is a heading in model cards and pages.
+    title: str = Field(pattern=r"^[^\r\n]*$", max_length=200)
     variant: Literal["stated", "as-run"] = "stated"
     overrides: tuple[str, ...] = ()
     # Registered corpora, or CSV files that list a corpus: see `ser_lib.corpora.get_corpus`.
@@ -165,22 +170,23 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
         hint = f"Did you mean {near[0]}? " if near else ""
         known = ", ".join(recipe_names())
         raise SerError(f"unknown recipe {str(name)!r}. {hint}Give one of {known}, or a path to your own .yaml file.")
+    text = read_text(path, "Expected a recipe as YAML in UTF-8.")
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SerError(f"{path} is not YAML: {error}") from error
+        fields = parse_yaml(text)
+    except SerError as error:
+        raise SerError(f"{path} is not YAML of a recipe: {error}") from error
     if not isinstance(fields, dict):
         raise SerError(f"{path} holds no recipe: expected keys such as title, corpora, model.")
     as_run = fields.pop("as_run", None)
     if variant == "as-run":
-        if as_run is None:
+        if not isinstance(as_run, dict):
             reason = fields.get("as_run_notes") or "none is known."
             raise SerError(f"recipe {path.stem} has no as-run variant: {reason}")
         fields = _merged(fields, as_run)
     overrides = [overrides] if isinstance(overrides, str) else overrides
     overrides = tuple(re.sub(r"\s*=\s*", "=", item.strip(), count=1) for item in overrides)
     for item in overrides:
-        fields = _merged(fields, _override(item))
+        fields = _merged(fields, _with_variables(_override(item)))
     keys = {key for item in overrides for key in keys_of(item)}
     if "input.encoder" in keys and "input.revision" not in keys:
         # The recipe's revision is a commit of its own encoder's repository.
@@ -192,7 +198,8 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
             "title": f"{', '.join(corpus_label(str(name)) for name in names)}, by the recipe {path.stem}"
         }
     try:
-        return Recipe(**{"name": path.stem, **fields, "variant": variant, "overrides": overrides})
+        # What a file says of these two would not be true.
+        return Recipe.model_validate({"name": path.stem, **fields, "variant": variant, "overrides": overrides})
     except ValidationError as error:
         raise _readable(error, path.stem) from error
 
@@ -218,15 +225,21 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def read_resolved(path: Path) -> Recipe:
-    """Read what `dump_recipe` wrote."""
+    """Read what `dump_recipe` wrote; SerError where it is missing, damaged, or of another version."""
+    text = read_text(path)
     try:
-        fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        fields = parse_yaml(text)
         # A run from before these fields did neither.
         fields["training"].setdefault("refit", False)
         fields["input"]["audio"].setdefault("remove_offset", False)
-        return Recipe(**fields)
-    except (ValidationError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise SerError(f"{path} was written by another version of ser_lib, or edited: {error}") from error
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        reason = _readable(error, Path(path).parent.name)
+        raise SerError(f"{path} was written by another version of ser_lib, or edited: {reason}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SerError(f"{path} is damaged, or was edited: it is no whole recipe.") from error
+    except SerError as error:
+        raise SerError(f"{path} is damaged, or was edited: {error}") from error
 
 
 def _override(item: str) -> dict:
@@ -235,8 +248,8 @@ def _override(item: str) -> dict:
     if not equals or not key.strip():
         raise SerError(f"cannot read the override {item!r}: expected key.path=value, such as training.epochs=3.")
     try:
-        fields = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        fields = parse_yaml(value)
+    except SerError as error:
         raise SerError(f"cannot read the value of the override {item!r}: {error}") from error
     for part in reversed(key.strip().split(".")):
         fields = {part: fields}
@@ -249,6 +262,27 @@ def _hash_of(overrides: Iterable[str]) -> str:
     for item in overrides:
         fields = _merged(fields, _override(item))
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _with_variables(fields: dict) -> dict:
+    """An override, which the user has typed, with `$VARIABLES` expanded in the names of files and folders.
+
+    Nothing else is ever expanded: a recipe of somebody else would show what the variables of this machine hold.
+    """
+
+    def expanded(value: Any, name: str) -> Any:
+        if isinstance(value, dict):
+            return {key: expanded(part, f"{name}.{key}".removeprefix(".")) for key, part in value.items()}
+        if isinstance(value, list):
+            return [expanded(part, name) for part in value]
+        if name not in PLACES or not isinstance(value, str):
+            return value
+        place = os.path.expandvars(value)
+        if unset := re.search(r"\$\{?(\w+)", place):
+            raise SerError(f"{name}={value}: the variable {unset[1]} is not set. Set it, or write the path out.")
+        return place
+
+    return expanded(fields, "")
 
 
 def _merged(base: dict, changes: dict) -> dict:

@@ -79,7 +79,7 @@ def make_report(
         print(f"[{number}/{len(NOTEBOOKS)}] {name} ({recipe.folder_name}, {protocol})", flush=True)
         executed[name] = execute_notebook(_notebook(name), parameters, folder / f"{name}.failed.ipynb")
     run = load_run(run_folder(recipe, protocol, seed, runs_dir))
-    names = public_names(recipe.corpora, parameters)
+    names = public_names(recipe.corpora, parameters | {"encoder": recipe.input.encoder})
     for name, notebook in executed.items():
         write_page(replace_paths(notebook, names), page_context(run, name, _seconds(notebook)), folder / f"{name}.html")
     add_runs([run], reports)
@@ -158,6 +158,7 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     """
     import nbformat
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     if not notebook.is_file():
         raise SerError(f"{notebook} is missing: expected a checkout of the repository with its notebooks folder.")
@@ -177,6 +178,10 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     try:
         with mock.patch.dict(os.environ, {ONE_PLACE: "1"}):
             papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
+    except DeadKernelError as error:
+        reason = "its process was ended from outside: by a signal, or by the system for want of memory"
+        advice = "Finished folds are kept: the same command goes on with the others"
+        raise SerError(f"{notebook.stem} did not end: {reason}. {advice}.") from error
     except papermill.PapermillExecutionError as error:
         first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
         raise SerError(

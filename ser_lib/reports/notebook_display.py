@@ -30,11 +30,15 @@ class Html(str):
         return str(self)
 
 
-def stated_recipe(recipe: Recipe) -> str:
+def stated_recipe(recipe: Recipe) -> Html:
     """The recipe as YAML, as its file and the overrides state it: fields left at their default are not listed."""
     fields = recipe.model_dump(mode="json", exclude_unset=True, exclude={"name", "variant", "overrides"})
+    # A page is for others: it names an encoder without the folder where it lies.
+    if recipe.reads_encoder and "encoder" in fields.get("input", {}):
+        fields["input"]["encoder"] = recipe.features_label
     text = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, default_flow_style=None, width=80)
-    return f"# {recipe.name}: {recipe.variant_label}\n{text}"
+    whole = f"# {recipe.name}: {recipe.variant_label}\n{text}"
+    return Html(f"<pre>{html.escape(whole)}</pre>")
 
 
 def audit_verdict(table: pd.DataFrame) -> Html:

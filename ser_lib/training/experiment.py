@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ser_lib.common import distributed
+from ser_lib.common import distributed, manifest
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import move_into_place
+from ser_lib.common.files import move_into_place, restore
+from ser_lib.common.parsing import read_json, read_table
 from ser_lib.corpora import get_corpus
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics
 from ser_lib.inference.model_card import model_card
-from ser_lib.inference.run import Run, environment, load_run, read_table, run_folder
+from ser_lib.inference.run import Run, environment, load_run, read_run, run_folder, write_manifest
 from ser_lib.models.base import Inputs, Model, take
 from ser_lib.models.settings import Training
 from ser_lib.protocols.leak_audit import audit
@@ -88,6 +89,7 @@ def train(
     identity = resume.identity(recipe, split, inputs)
     if distributed.is_first():
         final.parent.mkdir(parents=True, exist_ok=True)
+        restore(final)
         resume.resume_or_start(partial, identity, alone=folds is None)
     distributed.wait()
     shared = _Run(recipe, get_protocol(protocol), clips, inputs, emotions, seed, partial, progress)
@@ -255,7 +257,7 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     predictions = pd.concat(by_fold, ignore_index=True)
     is_final = resume.all_trained(partial, [FINAL])
     trained = [*folds, *([partial / f"fold-{FINAL}"] if is_final else [])]
-    sizes = [json.loads((folder / "about.json").read_text()) for folder in trained]
+    sizes = [read_json(folder / "about.json") for folder in trained]
     seconds = prepared_seconds + sum(size["seconds"] for size in sizes)
     shortfall = clips.attrs.get("shortfall", {})
     counts = {name: shortfall.get(name, (get_corpus(name).clips,) * 2) for name in clips["corpus"].unique()}
@@ -278,7 +280,10 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     predictions.to_csv(partial / "predictions.csv", index=False, float_format="%.8f")
     (partial / "metrics.json").write_text(json.dumps(scores, indent=2) + "\n")
     (partial / "environment.json").write_text(json.dumps(about, indent=2) + "\n")
-    (partial / "README.md").write_text(model_card(load_run(partial)), encoding="utf-8")
+    # One may be left by an interrupted assembly, of other files.
+    (partial / manifest.NAME).unlink(missing_ok=True)
+    (partial / "README.md").write_text(model_card(read_run(partial)), encoding="utf-8")
+    write_manifest(partial)
 
 
 def _link(source, target) -> None:

@@ -22,6 +22,7 @@ from ser_lib.common import distributed
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import code_of, replacing
+from ser_lib.common.parsing import read_json
 from ser_lib.models import encoder_weights
 from ser_lib.models.base import Inputs
 from ser_lib.recipes import Recipe, dump_recipe
@@ -71,9 +72,10 @@ def identity(recipe: Recipe, split: pd.DataFrame, inputs: Inputs) -> dict:
 def identity_of(partial: Path) -> dict:
     """The identity of the folds in a folder; {} where there is none."""
     try:
-        return json.loads((partial / IDENTITY).read_text())
-    except (OSError, ValueError):
+        identity = read_json(partial / IDENTITY)
+    except SerError:
         return {}
+    return identity if isinstance(identity, dict) else {}
 
 
 def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:

@@ -5,6 +5,7 @@ import stat
 import struct
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ class TestPlaces:
     def test_a_name_in_another_encoding_is_one_line(self, tmp_path):
         name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
         try:
-            with open(name, "wb") as file:
+            with open(name, "wb") as file:  # noqa: PTH123 -- a name in bytes
                 file.write(encoded(voice(), RATE, "WAV", "PCM_16"))
         except OSError:
             pytest.skip("this file system takes UTF-8 names alone")

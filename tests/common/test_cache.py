@@ -7,11 +7,13 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -266,3 +268,52 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_entry():
     assert [path.stem for path in entries()] == [table(1)["audio_hash"][0]]
     assert not list(cache.cache_dir().glob("store/*/*/*/.*"))
     assert is_right(collect(table(2)), table(2))
+
+
+WORKERS = """
+import os, sys, time, logging
+import numpy as np, pandas as pd
+from ser_lib.common import cache
+def slow(path):
+    pathlib = __import__("pathlib")
+    pathlib.Path(sys.argv[1], f"worker-{os.getpid()}").touch()
+    time.sleep(0.3)
+    return np.zeros(1)
+clips = pd.DataFrame({"audio_hash": [f"{i:04}" for i in range(200)], "path": [str(i) for i in range(200)]})
+try:
+    cache.collect(clips, "slow", {}, slow, progress=False, n_jobs=2)
+except Exception as error:
+    print(type(error).__name__, error, flush=True)
+"""
+
+
+@pytest.fixture
+def working(tmp_path):
+    """A process that computes for minutes with two workers, and the ids of the workers."""
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", WORKERS, str(folder)], stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while len(list(folder.iterdir())) < 2:
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.05)
+    yield process, [int(path.name.split("-")[1]) for path in folder.iterdir()]
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+class TestAKill:
+    def test_of_a_worker_is_an_error_that_says_what_to_do(self, working):
+        process, workers = working
+        os.kill(workers[0], signal.SIGKILL)
+        assert "SerError slow: one of the processes that compute it was ended" in process.communicate(timeout=120)[0]
+
+    def test_of_the_process_ends_its_workers(self, working):
+        process, workers = working
+        process.kill()
+        process.wait()
+        until = time.monotonic() + 60
+        while any(psutil.pid_exists(worker) and psutil.Process(worker).status() != "zombie" for worker in workers):
+            assert time.monotonic() < until, "a worker is still there"
+            time.sleep(0.1)

@@ -11,11 +11,13 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 from conftest import tone_clips
+from filelock import FileLock
 
 from ser_lib import cli
 from ser_lib.common.errors import SerError
@@ -87,8 +89,7 @@ class TestAboutTheModel:
 
     def test_emotions_without_training_clips_are_named(self, run):
         assert "It never answers calm, angry, fear, disgust, surprise :" in about(run)
-        all_emotions = pd.DataFrame(columns=["clip_id", "truth", *EMOTIONS])
-        assert demo.about_run(dataclasses.replace(run, predictions=all_emotions))["missing_emotions"] == []
+        assert demo.about_run(dataclasses.replace(run, emotions=list(EMOTIONS)))["missing_emotions"] == []
 
     def test_score_stands_beside_its_protocol_and_interval(self, run):
         overall = run.metrics["overall"]
@@ -209,6 +210,52 @@ class TestServing:
         assert tmp_path in seen and not list(tmp_path.glob("ser-demo-*"))
         assert not [place for place in seen if str(place).startswith("http")]  # no browser was opened
         assert dict(os.environ) == before
+
+    def test_answers_no_other_page_and_under_no_other_name(self, run):
+        """A foreign form may send without asking; a name that leads to 127.0.0.1 makes a foreign page the same origin."""
+        with demo.serving(run) as address:
+            upload = {"url": f"{address}gradio_api/upload", "files": {"files": ("a.wav", b"x" * 10)}}
+            host = address.split("/")[2]
+            port = host.rpartition(":")[2]
+            assert httpx.post(**upload).status_code == 200
+            assert httpx.post(**upload, headers={"Origin": f"http://{host}"}).status_code == 200
+            for origin in (
+                "https://evil.example",
+                "null",
+                "http://127.0.0.1",
+                f"https://{host}",
+                f"http://localhost:{port}",
+            ):
+                assert httpx.post(**upload, headers={"Origin": origin}).status_code == 403, origin
+            for name in ("evil.example", f"evil.example:{port}", f"127.0.0.1.evil.example:{port}", ""):
+                assert httpx.get(address, headers={"Host": name}).status_code == 400, name
+            assert httpx.get(address, headers={"Host": f"localhost:{port}"}).status_code == 200
+
+    def test_equal_uploads_have_a_file_each(self, run, predictor, tmp_path):
+        content = tone(tmp_path / "voice.wav").read_bytes()
+        with demo.serving(run) as address:
+            upload = {"url": f"{address}gradio_api/upload", "files": {"files": ("voice.wav", content)}}
+            first, second = (Path(httpx.post(**upload).json()[0]) for _ in range(2))
+            assert first != second and first.read_bytes() == second.read_bytes() == content
+            for path in (first, second):
+                assert "ser-answer" in demo.answer_and_delete(predictor, path)
+                assert not path.parent.exists()
+
+    def test_recordings_of_a_page_that_was_killed_are_deleted_at_the_next_start(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        for name in ("ser-demo-killed", "ser-demo-serving", "ser-demo-starting", "other"):
+            (tmp_path / name / "uploads").mkdir(parents=True)
+            (tmp_path / name / "uploads" / "voice.wav").write_bytes(b"a voice")
+        (tmp_path / "ser-demo-trap").symlink_to(tmp_path / "other")
+        (tmp_path / "ser-demo-killed" / demo.LOCK).touch()
+        with FileLock(tmp_path / "ser-demo-serving" / demo.LOCK):
+            demo.delete_leftovers()
+        kept = ["other", "ser-demo-serving", "ser-demo-starting", "ser-demo-trap"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == kept
+        assert (tmp_path / "other" / "uploads" / "voice.wav").exists()
+        os.utime(tmp_path / "ser-demo-starting", (0, 0))
+        demo.delete_leftovers()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "ser-demo-trap"]
 
     def test_a_taken_port_is_an_error_that_says_so(self, run, capsys):
         with socket.socket() as taken:

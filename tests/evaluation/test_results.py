@@ -47,6 +47,7 @@ def made_run(clips, seed=0, accuracy=0.7, overrides=(), expected=None, name="dem
         history=pd.DataFrame(),
         predictions=table,
         metrics={},
+        emotions=emotions,
         environment={
             "seconds": 10.0,
             "device": "cpu",

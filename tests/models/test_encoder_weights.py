@@ -1,6 +1,8 @@
 """Where pretrained weights come from, what is refused, and that nothing is unpickled. No network is asked."""
 
+import contextlib
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import errors
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny import KINDS, tiny_checkpoint
 from transformers import AutoModel, AutoModelForAudioClassification, Wav2Vec2Model
@@ -37,10 +40,9 @@ def configure(folder, **changes):
 
 
 class TestFolder:
-    def test_is_found_by_its_path_a_variable_or_the_home(self, folder, monkeypatch):
-        monkeypatch.setenv("SPEECH_FOLDER", str(folder))
+    def test_is_found_by_its_path_or_the_home(self, folder, monkeypatch):
         monkeypatch.setenv("HOME", str(folder.parent))
-        for encoder in (str(folder), f"{folder}/", "$SPEECH_FOLDER", "${SPEECH_FOLDER}", "~/speech"):
+        for encoder in (str(folder), f"{folder}/", "~/speech"):
             found = encoder_weights.locate(encoder)
             assert found.folder == folder and found.name == "speech" == encoder_weights.label(encoder)
             assert found.config["model_type"] == "wav2vec2" and found.n_layers == 3
@@ -84,7 +86,10 @@ class TestFolder:
         "spoil, message",
         [
             (lambda folder: shutil.rmtree(folder), "no folder: expected one with config.json"),
-            (lambda folder: (folder / "config.json").unlink(), "expected config.json"),
+            (
+                lambda folder: (folder / "config.json").unlink(),
+                "cannot be read: No such file.*Expected the config.json",
+            ),
             (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
             (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights"),
             (lambda folder: configure(folder, model_type="bert"), "architecture 'bert'; expected one of wav2vec2"),
@@ -110,10 +115,88 @@ class TestFolder:
             encoder_weights.locate(str(folder))
         assert not (folder / "exploded").exists()
 
-    def test_behind_a_variable_that_is_not_set(self, monkeypatch):
-        monkeypatch.delenv("SPEECH_FOLDER", raising=False)
-        with pytest.raises(SerError, match=r"\$SPEECH_FOLDER.*variable SPEECH_FOLDER is not set"):
+    def test_behind_a_variable_is_not_looked_up(self, folder, monkeypatch):
+        monkeypatch.setenv("SPEECH_FOLDER", str(folder))
+        with pytest.raises(SerError, match=r"=\$SPEECH_FOLDER stands in a file, where no variable is expanded"):
             encoder_weights.locate("$SPEECH_FOLDER")
+        assert encoder_weights.label("$SPEECH_FOLDER") == "$SPEECH_FOLDER"
+
+
+class TestAProgramOfTheModels:
+    """transformers would import it after one `y`, or without a question where a caller trusts it."""
+
+    @pytest.fixture
+    def armed(self, folder, tmp_path, monkeypatch):
+        ran = tmp_path / "ran"
+        monkeypatch.setattr("builtins.input", lambda *_: "y")
+        (folder / "mine.py").write_text(f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass Mine: pass\n")
+        yield folder
+        assert not ran.exists()
+
+    @pytest.mark.parametrize("kind", ["AutoFeatureExtractor", "AutoProcessor", "AutoConfig", "AutoModel"])
+    @pytest.mark.parametrize("unknown", [False, True])
+    def test_is_never_run(self, armed, kind, unknown):
+        for name in ("config.json", "preprocessor_config.json"):
+            fields = json.loads((armed / name).read_text()) | {"auto_map": {kind: "mine.Mine"}}
+            if unknown:
+                fields |= {"feature_extractor_type": "Mine", "architectures": ["Mine"]}
+            (armed / name).write_text(json.dumps(fields))
+        with contextlib.suppress(SerError):
+            checkpoint = encoder_weights.locate(str(armed))
+            encoder_weights.load_model(checkpoint, AutoModel)
+            encoder_weights.load_feature_extractor(checkpoint)
+
+    def test_as_the_only_feature_extractor_is_refused(self, armed):
+        path = armed / "preprocessor_config.json"
+        path.write_text(json.dumps({"auto_map": {"AutoFeatureExtractor": "mine.Mine"}}))
+        with pytest.raises(SerError, match="No program that comes with a model is ever run"):
+            encoder_weights.load_feature_extractor(encoder_weights.locate(str(armed)))
+
+    def test_in_an_adapter_is_refused(self, armed):
+        (armed / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/other"}))
+        with pytest.raises(SerError, match="holds an adapter"):
+            encoder_weights.load_model(encoder_weights.locate(str(armed)), AutoModel)
+
+    def test_is_trusted_nowhere_in_the_package(self):
+        """Every class that could import a program is told not to."""
+        for source in Path(encoder_weights.__file__).parents[1].rglob("*.py"):
+            text = source.read_text(encoding="utf-8")
+            assert not re.search(r"trust_remote_code[\"']?\s*[=:]\s*True", text), source
+            for call in re.findall(r"Auto\w+\.from_pretrained\(([^)]*)\)", text, re.DOTALL):
+                # The docstring of the checkpoint shows how others load it.
+                assert "trust_remote_code=False" in call or call == "folder", source
+
+
+def test_the_weights_that_are_loaded_are_those_that_are_hashed(originals, tmp_path):
+    """An index with shards beside model.safetensors: transformers loads the latter."""
+    folder = Path(shutil.copytree(originals["wav2vec2"], tmp_path / "both"))
+    other = Wav2Vec2Model.from_pretrained(tiny_checkpoint(tmp_path / "other", "wav2vec2", seed=1))
+    other.save_pretrained(tmp_path / "shards", max_shard_size="80KB")
+    for path in (tmp_path / "shards").glob("*safetensors*"):
+        shutil.copy(path, folder)
+    before = encoder_weights.locate(str(folder)).identity
+    shutil.copy(tmp_path / "other" / "model.safetensors", folder)
+    found = encoder_weights.locate(str(folder))
+    assert found.identity != before
+    loaded = encoder_weights.load_model(found, AutoModel).state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in other.state_dict().items())
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    for content in ("{}", "[]", '{"weight_map": 1}', "{"):
+        index.write_text(content)
+        with pytest.raises(SerError, match="index.json cannot be read"):
+            encoder_weights.locate(str(folder))
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path):
+    for error in (
+        SafetensorError("I/O error: No space left"),
+        RuntimeError("[enforce fail] PytorchStreamWriter failed"),
+    ):
+        with pytest.raises(OSError, match="cannot be written.*is the disk full"), encoder_weights.disk_errors(tmp_path):
+            raise error
+    with pytest.raises(RuntimeError, match="another"), encoder_weights.disk_errors(tmp_path):
+        raise RuntimeError("another reason")
 
 
 class TestLoadModel:

@@ -21,7 +21,7 @@ BEST_LAYERS = ["input.layers=[1, 2, 3, 4, 5]", "input.pooling=mean+std", "input.
 def whisper():
     if not os.environ.get("SER_WHISPER_BASE"):
         pytest.skip("SER_WHISPER_BASE does not name a folder with Whisper-base's encoder")
-    return "$SER_WHISPER_BASE"
+    return os.environ["SER_WHISPER_BASE"]
 
 
 @pytest.mark.real

@@ -7,6 +7,7 @@ import soundfile
 import soxr
 
 from ser_lib.corpora import find_corpus
+from ser_lib.protocols import near_duplicates
 from ser_lib.protocols.near_duplicates import THRESHOLD, fingerprint, near_duplicate_groups, similarity
 
 RATE = 16000
@@ -195,3 +196,23 @@ def test_altered_copies_of_real_speech_are_found(real, tmp_path, corpus, pattern
         expected.append({row.clip_id, f"{row.clip_id} copy"})
         assert similarity([fingerprint(row.path)], [fingerprint(str(path))])[0] > THRESHOLD + 0.1
     assert together(pd.concat([clips, pd.DataFrame(copies)], ignore_index=True)) == expected
+
+
+def test_neighbours_are_those_of_an_exhaustive_search():
+    rng = np.random.default_rng(0)
+    # Spectra as those of speech: few directions hold most of the variance.
+    spectra = np.abs(rng.normal(size=(600, 6)) @ rng.normal(size=(6, 45)) + 0.3 * rng.normal(size=(600, 45)))
+    spectra = (spectra / np.linalg.norm(spectra, axis=1, keepdims=True)).astype(np.float32)
+    found = near_duplicates._neighbours(spectra)
+    distances = np.linalg.norm(spectra[:, None] - spectra, axis=2)
+    exact = np.argsort(distances, axis=1)[:, : near_duplicates.NEIGHBOURS + 1]
+    shared = [len(set(a) & set(b)) for a, b in zip(found, exact, strict=True)]
+    assert found.shape == exact.shape and np.mean(shared) > 0.98 * exact.shape[1]
+    # The nearest, which a copy is, is never missed.
+    assert all(nearest in row for nearest, row in zip(exact[:, 1], found, strict=True))
+
+
+@pytest.mark.parametrize("n_clips", [2, 3, 8, 12])
+def test_neighbours_of_few_clips_are_all_of_them(n_clips):
+    found = near_duplicates._neighbours(np.random.default_rng(0).random((n_clips, 45), dtype=np.float32))
+    assert all(len(set(row)) == min(n_clips, near_duplicates.NEIGHBOURS + 1) for row in found)

@@ -363,3 +363,20 @@ def test_a_protocol_is_added_by_one_function_and_one_line(monkeypatch):
         make_split(clips, "women-to-men", select_on_test=True)
     with pytest.raises(SerError, match="did you mean 'women-to-men'"):
         make_split(clips, "women_to_men")
+
+
+@pytest.mark.parametrize("protocol", ["leave-one-speaker-out", "speaker", "published"])
+def test_a_split_of_very_many_rows_says_the_same_in_less_memory(protocol, monkeypatch, tmp_path):
+    clips = make_clips(speakers=40, takes=10)
+    few = splits.make_split(clips, protocol)
+    monkeypatch.setattr(splits, "MANY_ROWS", 10)
+    many = splits.make_split(clips, protocol)
+    for split, name in ((few, "few.csv"), (many, "many.csv")):
+        save_split(split, tmp_path / name)
+    assert (tmp_path / "few.csv").read_bytes() == (tmp_path / "many.csv").read_bytes()
+    pd.testing.assert_frame_equal(few, many, check_dtype=False, check_categorical=False)
+    pd.testing.assert_frame_equal(audit(few, near_duplicates=False), audit(many, near_duplicates=False))
+    assert str(many["clip_id"].dtype) == "category" != str(few["clip_id"].dtype)
+    if many["fold"].nunique() > 10:
+        # Numbers in place of texts.
+        assert many.memory_usage(deep=True, index=False).sum() < 0.3 * few.memory_usage(deep=True, index=False).sum()

@@ -1,4 +1,6 @@
+import html
 import inspect
+import re
 
 import pytest
 import yaml
@@ -8,11 +10,13 @@ from hypothesis import strategies as st
 from ser_lib.audio import augmentation, features, reading
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
+from ser_lib.corpora.clips import load_clips
+from ser_lib.models import encoder_weights, settings
 from ser_lib.models import networks as models
-from ser_lib.models import settings
 from ser_lib.protocols import splits
 from ser_lib.recipes import dump_recipe, load_recipe, read_resolved, recipe_names
 from ser_lib.recipes import recipe as recipe_module
+from ser_lib.reports.notebook_display import stated_recipe
 
 TESS = ["tess-mfcc-bilstm", "tess-mfcc-cnn", "tess-mfcc-gru", "tess-mfcc-lstm"]
 
@@ -223,3 +227,53 @@ def test_a_recipe_of_ones_own_is_read_from_its_file(tmp_path):
     path.write_text("a: [")
     with pytest.raises(SerError, match="is not YAML"):
         load_recipe(path)
+
+
+class TestARecipeOfSomebodyElse:
+    """What its file says is never more than text: no variable, no program, no markup."""
+
+    @pytest.fixture
+    def foreign(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("SECRET_TOKEN", "hf_secret")
+        monkeypatch.setenv("SPEECH", str(tmp_path / "speech"))
+
+        def write(**changes):
+            fields = yaml.safe_load((recipe_module.FOLDER / "ravdess-whisper-logistic.yaml").read_text())
+            fields["input"]["encoder"] = "$SECRET_TOKEN"
+            (tmp_path / "foreign.yaml").write_text(yaml.safe_dump(fields | changes))
+            return tmp_path / "foreign.yaml"
+
+        return write
+
+    def test_never_shows_what_a_variable_holds(self, foreign):
+        recipe = load_recipe(str(foreign(title="$SECRET_TOKEN", corpora=["$SECRET_TOKEN.csv"])))
+        shown = [recipe.features_label, recipe.variant_label, dump_recipe(recipe), str(recipe.notices)]
+        shown += [stated_recipe(recipe), recipe.folder_name]
+        with pytest.raises(SerError) as refused:
+            encoder_weights.locate(recipe.input.encoder)
+        with pytest.raises(SerError) as unknown:
+            load_clips(list(recipe.corpora))
+        assert "hf_secret" not in " ".join([*shown, str(refused.value), str(unknown.value)])
+
+    def test_is_expanded_where_the_user_types(self, foreign, tmp_path):
+        recipe = load_recipe(str(foreign()), overrides=["input.encoder=$SPEECH", "corpora=[$SPEECH/my.csv]"])
+        assert recipe.input.encoder == str(tmp_path / "speech") and recipe.features_label == "speech"
+        assert recipe.corpora == (f"{tmp_path}/speech/my.csv",)
+        with pytest.raises(SerError, match="the variable NOT_THERE is not set"):
+            load_recipe(str(foreign()), overrides=["input={encoder: $NOT_THERE}"])
+
+    def test_cannot_leave_the_place_where_a_page_shows_it(self, foreign):
+        text = '```\n\n# Fake\n</pre><script>alert(1)</script><meta http-equiv="refresh" content="0">'
+        recipe = load_recipe(str(foreign(as_run_notes=text, emotions=["happy", "sad"])))
+        page = str(stated_recipe(recipe))
+        assert re.findall("<[^>]*>", page) == ["<pre>", "</pre>"]
+        assert "<script>" in html.unescape(page)
+        with pytest.raises(SerError, match="title"):
+            load_recipe(str(foreign(title="one\n# two")))
+
+    @pytest.mark.parametrize(
+        "value", [".inf", "-.inf", ".nan", "2020-13-45", "!!int ''", "[" * 3000, "&a [*a]", "1e999"]
+    )
+    def test_is_refused_in_a_sentence(self, value):
+        with pytest.raises(SerError):
+            load_recipe("demo", overrides=[f"training.learning_rate={value}"])

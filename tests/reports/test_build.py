@@ -486,3 +486,10 @@ def test_the_set_up_cell_installs_in_colab_and_says_what_to_do_where_the_project
     clone, install = in_colab(name, reachable=True)
     assert "pip install" in install and sys.path[0] == str(tmp_path / "ser-lib")
     assert len(in_colab(name, reachable=True)) == 1  # it is not cloned twice
+
+
+def test_a_kernel_that_is_killed_is_an_error_that_says_so(tmp_path):
+    killed = notebook("alpha = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    nbformat.write(killed, tmp_path / "Killed.ipynb")
+    with pytest.raises(SerError, match="Killed did not end: its process was ended from outside"):
+        execute_notebook(tmp_path / "Killed.ipynb", {"alpha": 5}, tmp_path / "failed.ipynb")

@@ -68,7 +68,7 @@ class TestARunFolder:
         run = train(tmp_path)
         assert run.folder == run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, tmp_path / "runs")
         assert re.fullmatch(r"demo-[0-9a-f]{8}/speaker/0", run.folder.relative_to(tmp_path / "runs").as_posix())
-        assert {*FILES, "README.md", "model"} == {path.name for path in run.folder.iterdir()}
+        assert {*FILES, "README.md", "manifest.json", "model"} == {path.name for path in run.folder.iterdir()}
         assert list(run.predictions.columns) == ["clip_id", "truth", *EMOTIONS]
         assert sorted(run.predictions["clip_id"]) == sorted(tones["clip_id"])
         assert set(run.history["fold"]) == {0, 1, 2}

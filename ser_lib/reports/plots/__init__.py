@@ -15,6 +15,7 @@ from ser_lib.reports.plots.data import (
     speaker_counts,
     split_sizes,
 )
+from ser_lib.reports.plots.growth import growth
 from ser_lib.reports.plots.predictions import (
     confused_pairs,
     confusion_matrices,

@@ -1,0 +1,12 @@
+"""Whatever others wrote is answered or refused in a sentence: names, `--set`, recipes, CSV and files of runs."""
+
+import foreign_input
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+
+@pytest.mark.parametrize("kind", foreign_input.PROPERTIES)
+def test_any_input_is_answered_or_refused(kind):
+    executed, inputs = foreign_input.PROPERTIES[kind]
+    quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    quick(given(inputs)(executed))()
