@@ -5,6 +5,7 @@ import stat
 import struct
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,20 +157,19 @@ class TestPlaces:
         assert reading.files_in(tmp_path) == []
 
     def test_a_device_is_refused(self):
-        if not os.path.exists("/dev/zero"):
+        if not Path("/dev/zero").exists():
             pytest.skip("no such device here")
         with pytest.raises(SerError, match="expected a file or a pipe"):
             reading.decode("/dev/zero")
 
     def test_a_name_in_another_encoding_is_one_line(self, tmp_path):
-        name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+        path = tmp_path / os.fsdecode(b"caf\xe9.wav")
         try:
-            with open(name, "wb") as file:
-                file.write(encoded(voice(), RATE, "WAV", "PCM_16"))
+            path.write_bytes(encoded(voice(), RATE, "WAV", "PCM_16"))
         except OSError:
             pytest.skip("this file system takes UTF-8 names alone")
         with pytest.raises(SerError, match=r"caf\\udce9.wav: the name of the file is not UTF-8. Rename"):
-            reading.decode(os.fsdecode(name))
+            reading.decode(path)
 
     def test_a_folder_holds_what_can_be_read_by_name(self, tmp_path, caplog):
         for name in ("a.oga", "b.opus", "c.wave", "d.CAF", "e.mp4", "f.webm", "notes.txt", "cover.jpg", ".hidden"):

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from hostile_audio import mp3_without_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hostile_audio import mp3_without_length
 from invented_tables import EMOTIONS, RATE, babble, timeline_table
 from tqdm import tqdm as tqdm_now
 
