@@ -335,7 +335,7 @@ def _length_field(path: Path, view: _View, head: bytes) -> tuple[int, str, int]:
     size, large = struct.calcsize(form), 0
     # More chunks have been seen in no file: a damaged one may have millions of empty ones.
     for _ in range(10000):
-        chunk = _bytes(view.file, place, size)
+        chunk = _bytes(view.file, place, size) if place < view.size else b""
         if len(chunk) < size:
             break
         name, length = struct.unpack(form, chunk)

@@ -11,6 +11,8 @@ import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -102,8 +104,41 @@ def read_text(path: Path) -> str:
 def locate(name: str, folder: Path) -> Path:
     """The absolute path of a file that a list in `folder` names; names written on Windows may have backslashes."""
     spellings = (name, name.strip(), name.strip().replace("\\", "/"))
-    path = next((folder / spelling for spelling in spellings if (folder / spelling).is_file()), folder / name)
+    paths = [folder / spelling for spelling in spellings]
+    path = next(filter(Path.is_file, paths), None) or _in_other_letters(paths[-1]) or folder / name
     return Path(os.path.abspath(path))  # noqa: PTH100 -- without "..", so that one file has one name
+
+
+def _in_other_letters(path: Path) -> Path | None:
+    """The one file whose path differs only in how its letters are written: é as one character or two, `.WAV` or `.wav`.
+
+    Archives from a Mac hold an accent as a character of its own, and its disks do not tell large letters from small ones.
+    """
+    missing = []
+    while not path.exists() and path != path.parent:
+        missing.append(path.name)
+        path = path.parent
+    for name in reversed(missing):
+        names = _names_in(path, path.stat().st_mtime_ns).get(_letters(name), []) if path.is_dir() else []
+        if len(names) != 1:
+            return None
+        path = path / names[0]
+    return path if path.is_file() else None
+
+
+def _letters(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+@lru_cache(maxsize=100)
+def _names_in(folder: Path, changed: int) -> dict[str, list[str]]:
+    """The names in a folder by their letters; `changed`, its time, makes an entry invalid when a name was added."""
+    names: dict[str, list[str]] = {}
+    # A folder that may not be listed.
+    with suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208 -- names alone
+            names.setdefault(_letters(name), []).append(name)
+    return names
 
 
 def _on_this_computer(files: list[Path], source: Path) -> list[Path]:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import importlib
 import io
+import logging
 import sys
 import uuid
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora.clips import load_clips
 from ser_lib.inference.run import Run
 from ser_lib.reports.rendering import render
+
+logger = logging.getLogger(__name__)
 
 SAMPLING_RATE = 32000  # Hz, of recordings: no recipe reads more
 MAX_SECONDS = 30
@@ -59,11 +62,21 @@ def read_source(source: str | Path | None) -> list[Recording] | None:
         if not names:
             raise SerError("no file was chosen. Run the cell again, and choose at least one.")
         return [decode_audible(name) for name in names]
-    path = Path(source).expanduser()
-    files = reading.files_in(path) if path.is_dir() else [path]
+    files = reading.expand(Path(source).expanduser())
     if not files:
-        raise SerError(f"{path}: no audio in this folder. Expected {' '.join(reading.SUFFIXES)}.")
-    return [decode_audible(file)._replace(name=file.name) for file in files]
+        raise SerError(f"{source}: no audio in this folder. Expected {' '.join(reading.SUFFIXES)}.")
+    if len(files) == 1:
+        return [decode_audible(files[0])._replace(name=files[0].name)]
+    recordings, problems = [], []
+    for file in files:
+        try:
+            recordings.append(decode_audible(file)._replace(name=file.name))
+        except SerError as error:
+            problems.append(str(error))
+            logger.warning("%s", error)
+    if not recordings:
+        raise SerError(f"none of {len(files)} files can be read, such as {problems[0]}")
+    return recordings
 
 
 def recorder(max_seconds: float = MAX_SECONDS) -> str:

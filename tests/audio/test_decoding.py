@@ -163,14 +163,13 @@ class TestPlaces:
             reading.decode("/dev/zero")
 
     def test_a_name_in_another_encoding_is_one_line(self, tmp_path):
-        name = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+        path = tmp_path / os.fsdecode(b"caf\xe9.wav")
         try:
-            with open(name, "wb") as file:  # noqa: PTH123 -- a name in bytes
-                file.write(encoded(voice(), RATE, "WAV", "PCM_16"))
+            path.write_bytes(encoded(voice(), RATE, "WAV", "PCM_16"))
         except OSError:
             pytest.skip("this file system takes UTF-8 names alone")
         with pytest.raises(SerError, match=r"caf\\udce9.wav: the name of the file is not UTF-8. Rename"):
-            reading.decode(os.fsdecode(name))
+            reading.decode(path)
 
     def test_a_folder_holds_what_can_be_read_by_name(self, tmp_path, caplog):
         for name in ("a.oga", "b.opus", "c.wave", "d.CAF", "e.mp4", "f.webm", "notes.txt", "cover.jpg", ".hidden"):

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from ser_lib import corpora
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA, crema_d, find_corpus, get_corpus, ravdess, savee, tess
+from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.protocols.leak_audit import audit
 from ser_lib.protocols.splits import make_split
+from ser_lib.protocols.user_split import read_split
 
 MODULES = Path(ravdess.__file__).parent
 every_corpus = pytest.mark.parametrize("corpus", CORPORA.values(), ids=list(CORPORA))
@@ -345,3 +347,35 @@ def test_savee_is_read_in_its_authors_layout_with_the_same_ids():
     assert theirs == {**ours, "name": "DC_su07"}
     for name in ("DC/su16.wav", "XX/a01.wav", "DC/x01.wav", "a01.wav"):
         assert savee.parse(Path(name)) is None
+
+
+class TestAStrangersParse:
+    """`parse` is anybody's code, and may raise."""
+
+    @pytest.fixture
+    def stranger(self, monkeypatch):
+        def parse(path):
+            raise SerError("unknown emotion 'meow'")
+
+        facts = {"licence": "none", "citation": "none", "clips": 1, "speakers": 1, "example": "meow.wav"}
+        corpus = Corpus(name="stranger", title="Stranger", parse=parse, **facts)
+        monkeypatch.setitem(CORPORA, "stranger", corpus)
+        return corpus
+
+    def test_stops_no_other_corpus(self, stranger, tmp_path):
+        assert stranger.facts_of(tmp_path / "a.wav", strict=False) is None
+        for name in ("train/a.wav", "test/b.wav"):
+            (tmp_path / name).parent.mkdir()
+            soundfile.write(tmp_path / name, np.random.default_rng(len(name)).standard_normal(4000) / 9, 16000)
+        assert len(read_split(tmp_path, progress=False)) == 2
+
+    def test_is_named_with_the_file(self, stranger, tmp_path):
+        (tmp_path / "stranger").mkdir()
+        soundfile.write(tmp_path / "stranger" / "a.wav", np.random.default_rng(0).standard_normal(4000) / 9, 16000)
+        with pytest.raises(SerError, match=r"`parse` of the corpus stranger fails on the name of .*a\.wav: .*'meow'"):
+            load_clips("stranger", tmp_path, progress=False)
+
+    def test_a_corpus_that_cannot_be_downloaded_names_no_repository(self, stranger):
+        with pytest.raises(SerError, match="Put its files") as caught:
+            find_corpus("stranger")
+        assert "git checkout" not in str(caught.value) and "None" not in str(caught.value)

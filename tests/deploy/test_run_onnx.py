@@ -91,12 +91,13 @@ def test_the_script_answers_files_as_the_run_does(tmp_path, monkeypatch, recipe,
     assert main(["export", str(run.folder), "--to", "onnx", "--output", str(export)]) == 0
     for path in export.rglob("*"):
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path
-    long, stereo, silent, short, truncated = files = [tmp_path / f"{number}.wav" for number in range(5)]
+    long, stereo, silent, short, truncated, muted = files = [tmp_path / f"{number}.wav" for number in range(6)]
     soundfile.write(long, sound(2.4), 16000)
     soundfile.write(stereo, np.stack([sound(0.7, 1), sound(0.7, 2)], axis=1), 44100)
     soundfile.write(silent, np.zeros(8000), 16000)
     soundfile.write(short, sound(0.01), 16000)
     truncated.write_bytes(long.read_bytes()[:-1000])
+    soundfile.write(muted, np.random.default_rng(0).integers(-1, 2, 8000).astype(np.int16), 16000)
     status, answers, errors = run_script(export, *files)
     expected = run.predict(files)
     assert status == 1 and errors.splitlines() == expected["error"].tolist()[2:]
@@ -104,6 +105,8 @@ def test_the_script_answers_files_as_the_run_does(tmp_path, monkeypatch, recipe,
     assert [answer["emotion"] for answer in answers] == expected["emotion"].tolist()[:2]
     probabilities = [list(answer["probabilities"].values()) for answer in answers]
     np.testing.assert_allclose(probabilities, expected[run.emotions][:2], atol=1e-3)
+    for column in ("seconds", "heard"):
+        np.testing.assert_allclose([answer[column] for answer in answers], expected[column][:2], atol=1e-5)
 
 
 def test_the_script_reads_the_smaller_model(tmp_path, monkeypatch):

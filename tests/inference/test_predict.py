@@ -19,6 +19,7 @@ from ser_lib.audio.reading import Recording
 from ser_lib.common import cache
 from ser_lib.common.errors import SerError
 from ser_lib.inference import predict
+from ser_lib.inference.streaming import timeline
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.training import experiment
@@ -233,6 +234,57 @@ class TestSources:
         path.write_bytes(content)
         assert reading.seconds_of(path) > 39
         pd.testing.assert_frame_equal(run.predict(path), whole)
+
+    def test_a_mapping_as_datasets_returns_audio(self, run, files):
+        samples, rate = soundfile.read(files[0])
+        mappings = [{"array": samples, "sampling_rate": rate, "path": f"x/{name}"} for name in ("a.wav", "b.wav")]
+        table = run.predict([*mappings, {"array": samples.tolist(), "sampling_rate": rate, "path": None}, files[0]])
+        assert table["path"].tolist() == ["a.wav", "b.wav", "recording 2", files[0]]
+        assert np.ptp(table[run.emotions].to_numpy(), axis=0).max() < 1e-6
+        with pytest.raises(SerError, match="source 0: expected a path, .* a mapping of array and sampling_rate"):
+            run.predict({"array": samples})
+
+    def test_two_rows_of_samples_are_told_to_be_transposed(self, run):
+        table = run.predict(np.zeros((2, 16000)), sampling_rate=16000)
+        assert "array.T" in table["error"][0]
+
+    @pytest.mark.parametrize("first", ["neutral", "sad"])
+    def test_what_the_recipe_would_cut_is_heard_as_well(self, first, clips, tmp_path, monkeypatch):
+        run = trained(clips, tmp_path, monkeypatch, "input.audio.max_seconds=1.0")
+        rng = np.random.default_rng(0)
+        quiet, loud = (gain * rng.standard_normal(16000 * 4).astype("f4") for gain in (0.01, 0.3))
+        parts = [loud * np.repeat(rng.random(40) > 0.5, 1600), quiet * np.repeat(rng.random(40) > 0.5, 1600)]
+        whole = np.concatenate(parts if first == "sad" else parts[::-1])
+        table = run.predict([whole, whole[:16000]], sampling_rate=16000)
+        assert table["seconds"].tolist() == [8.0, 1.0] and table["heard"][0] > 4 and table["heard"][1] == 1.0
+        cut = run.predict(whole, sampling_rate=16000, as_clips=True)
+        assert cut["heard"][0] == 1.0
+        np.testing.assert_allclose(cut[run.emotions], table.loc[1:, run.emotions], atol=1e-6)
+        assert np.abs(table.loc[0, run.emotions].to_numpy(float) - cut[run.emotions].to_numpy()[0]).max() > 1e-5
+
+    def test_probabilities_that_are_no_numbers_are_an_error_and_no_answer(self, run, files):
+        predictor = run.predictor()
+        for weight in predictor.models[0].module.parameters():
+            weight.data[:] = np.nan
+        table = predict.predict(predictor, files[:2])
+        assert table["emotion"].isna().all() and table[run.emotions].isna().all(axis=None)
+        for error, file in zip(table["error"], files, strict=False):
+            assert error.startswith(f"{file}: expected probabilities that sum to 1") and "weights are damaged" in error
+
+    @pytest.mark.parametrize("seconds", [1, 4, 29, 31])
+    def test_a_muted_microphone_has_no_emotion_at_any_length(self, seconds, run, tmp_path):
+        dither = np.random.default_rng(0).integers(-1, 2, 16000 * seconds).astype(np.int16)
+        soundfile.write(tmp_path / "muted.wav", dither, 16000)
+        assert "muted.wav: silent, no part is louder" in run.predict(tmp_path / "muted.wav")["error"][0]
+        over_time = timeline(run.predictor(), tmp_path / "muted.wav", progress=False)
+        assert over_time["emotion"].isna().all()
+
+    def test_a_constant_offset_changes_no_answer(self, clips, tmp_path, monkeypatch):
+        run = trained(clips, tmp_path, monkeypatch, "input.audio.trim_below_db=40", "input.audio.max_seconds=0.5")
+        samples, rate = soundfile.read(clips["path"][0], dtype="float32")
+        samples = np.concatenate([np.zeros(rate), samples, np.zeros(rate)]).astype("f4")
+        offsets = [samples + np.float32(offset) for offset in (0.0, 0.01, 0.1, -0.2)]
+        assert np.ptp(run.predict(offsets, sampling_rate=rate)[run.emotions].to_numpy(), axis=0).max() < 1e-3
 
     def test_a_run_that_needs_a_speakers_other_clips(self, clips, tmp_path, monkeypatch):
         run = trained(clips, tmp_path, monkeypatch, protocol="speaker-adapted")
