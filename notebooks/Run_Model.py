@@ -185,7 +185,7 @@ recordings = notebook_recorder.read_source(source) or notebook_recorder.bundled_
 show.Html(f'<div class="players">{"".join(show.audio_player(*recording) for recording in recordings)}</div>')
 
 # %% [markdown]
-# The first fold's model predicts each recording. It always names one of its emotions, for a cough or music too, and it
+# The run's model predicts each recording. It always names one of its emotions, for a cough or music too, and it
 # was not trained on your microphone or room.
 
 # %%

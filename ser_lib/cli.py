@@ -30,7 +30,7 @@ def option(flag: str, help: str, parameter: str | None = None, **settings) -> No
 
 CSV_COLUMNS = "a CSV with the columns path, emotion, speaker"
 TIMELINE = "emotion over time"
-FOLD: dict[str, Any] = {"default": 0, "metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
+FOLD: dict[str, Any] = {"metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
 DETECTORS = ["energy", "silero", "none"]
 OWN_SPLIT = """a split of your own
 In place of a recipe: a folder that holds train/ and test/, or a CSV with the columns path and
@@ -54,7 +54,9 @@ option("model", "a run folder, or the name of one on the Hugging Face Hub", meta
 option("runs", "two or more run folders: each pair is compared", nargs="+", metavar="RUN")
 option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
 option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
-option("--fold", 'the fold of the model: a number, or "all" for the mean of all (default: 0)', **FOLD)
+option(
+    "--fold", 'the fold of the model: a number, or "all" for the mean of all (default: the one that answers)', **FOLD
+)
 option("--json", "print one line of JSON a file in place of the table", action="store_true")
 option("--csv", "write the table to this file as well", metavar="FILE")
 option("--timeline", "write FILE-timeline.csv and .png, and print the emotions", action="store_true", group=TIMELINE)

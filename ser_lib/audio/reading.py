@@ -208,6 +208,11 @@ def mix_down(samples: np.ndarray) -> np.ndarray:
     return samples.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
+def without_offset(waveform: np.ndarray) -> np.ndarray:
+    """The waveform minus its mean: a constant offset of the recording device hides silence from every level."""
+    return (waveform - waveform.mean(dtype=np.float64)).astype(np.float32)
+
+
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     """Resample to `to_rate` Hz with soxr's high-quality filter; n_samples * to_rate / from_rate samples, rounded."""
     return waveform if from_rate == to_rate else soxr.resample(waveform, from_rate, to_rate)
@@ -250,6 +255,7 @@ def prepare(
     source: AudioSource,
     *,
     sampling_rate: int = 16000,
+    remove_offset: bool = True,
     offset_seconds: float = 0.0,
     max_seconds: float | None = None,
     trim_below_db: float | None = None,
@@ -261,13 +267,17 @@ def prepare(
     """Read a recording as a model expects it, in one channel: trim silence, skip, normalise, crop or pad.
 
     Args:
+        remove_offset: subtract the mean of the waveform, before anything is measured.
         trim_below_db: cut both ends where the level stays so many dB (> 0) under the loudest frame of the clip, by
             `librosa.effects.trim`; a silent clip stays.
         offset_seconds: always leaves at least `MIN_SECONDS`.
         max_seconds: None: the whole clip is kept, and `pad` has no effect.
     """
     samples, file_rate = decode(source)
-    waveform = resample(mix_down(samples), file_rate, sampling_rate)
+    waveform = mix_down(samples)
+    if remove_offset:
+        waveform = without_offset(waveform)
+    waveform = resample(waveform, file_rate, sampling_rate)
     if trim_below_db is not None:
         if not trim_below_db > 0:
             raise SerError(

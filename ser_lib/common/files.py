@@ -1,5 +1,6 @@
 """Files and folders that are written completely or not at all; the folders of the cache and of the project."""
 
+import ast
 import hashlib
 import os
 import shutil
@@ -23,8 +24,24 @@ def project_dir() -> Path:
 
 
 def source_hash(*modules) -> str:
-    """A short hash of modules' source code, for cache keys: an edit of the code makes old entries invalid."""
-    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in modules)).hexdigest()[:12]
+    """A short hash of modules' code, for cache keys: an edit of the code makes old entries invalid."""
+    code = "".join(code_of(Path(module.__file__)) for module in modules)
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
+def code_of(source: Path) -> str:
+    """The code of a Python file without comments, docstrings and layout, which change no result."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [line for line in body if not _is_text(line)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(line: ast.stmt) -> bool:
+    """Whether a statement is a docstring, or another constant that nothing uses."""
+    return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
 def about_run(run: Run) -> dict[str, Any]:
     """Collect what the page states about its model: training data, scores and limits."""
     corpora, notices, leaks = [], list(run.recipe.notices), red_leaks(run.audit)
-    for name, clips in run.split.query("fold == 0 and subset == 'train'").groupby("corpus", sort=False):
+    for name, clips in run.learned_from().drop_duplicates("clip_id").groupby("corpus", sort=False):
         corpus = known_corpus(name)
         corpora.append((corpus, label(name), len(clips), clips["speaker"].nunique()))
         notices += [corpus.notice] if corpus and corpus.notice else []

@@ -4,7 +4,7 @@
     # then, with an account of the Hub: hf upload USER/NAME demo-hub
     load_run("USER/NAME").predict("my-voice.wav")
 
-The folder holds the files of the run folder and the model of the first fold, whose files lie beside the others: there
+The folder holds the files of the run folder and the model that answers, whose files lie beside the others: there
 `pipeline("audio-classification", model="USER/NAME")` looks for them.
 """
 
@@ -35,9 +35,9 @@ def to_hub(run: Run, folder: str | Path) -> Path:
     """Write and return a folder for the Hub, which `ser_lib.load_run` reads from there or from disk.
 
     Raises:
-        SerError: the model of the first fold is missing, or the folder holds other files.
+        SerError: the model is missing, or the folder holds other files.
     """
-    model = model_folder(run.folder, 0)
+    model = model_folder(run.folder)
     files = [name for name in MODEL_FILES if (model / name).is_file()]
     if missing := {"config.json", "model.safetensors"}.difference(files):
         raise SerError(f"{model} holds no saved model: {min(missing)} is missing. Train the run again.")

@@ -16,6 +16,7 @@ import shutil
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -40,12 +41,12 @@ PROTOBUF_BYTES = 2**31 - 2**24  # what is larger cannot be one file
 
 
 def to_onnx(
-    run: Run, folder: str | Path, int8: bool = False, fold: int = 0, data_dir: str | Path | None = None
+    run: Run, folder: str | Path, int8: bool = False, fold: int | None = None, data_dir: str | Path | None = None
 ) -> Path:
-    """Write the model of one fold as ONNX, with a script that needs no PyTorch, and return the folder.
+    """Write the model that answers, or that of one fold, as ONNX, with a script that needs no PyTorch, and return the folder.
 
     Args:
-        int8: also write a smaller model, and measure on the fold's test clips what that costs.
+        int8: also write a smaller model, and measure on the test clips of the fold, or of fold 0, what that costs.
         data_dir: as of `ser_lib.load_clips`, for the test clips.
 
     Raises:
@@ -85,10 +86,20 @@ def to_onnx(
         if int8:
             onnx_int8.write(part)
             size = {"megabytes": _megabytes(part, "model.int8.onnx")}
-            settings["int8"] = size | onnx_int8.compare_scores(run, fold, part, data_dir)
+            settings["int8"] = size | _int8_scores(run, fold, part, data_dir)
         _write_settings(settings, part)
         (part / "README.md").write_text(_readme(shareable(run), settings), encoding="utf-8")
     return Path(folder)
+
+
+def _int8_scores(run: Run, fold: int | None, folder: Path, data_dir: str | Path | None) -> dict:
+    """What int8 costs on test clips: of a model that has learned from all clips, by the model of fold 0 in its place."""
+    if fold is not None or not run.answers_for_all:
+        return onnx_int8.compare_scores(run, fold or 0, folder, data_dir)
+    with TemporaryDirectory() as other:
+        to_onnx(run, Path(other) / "fold-0", int8=True, fold=0, data_dir=data_dir)
+        scores = json.loads((Path(other) / "fold-0" / "preprocessor.json").read_text(encoding="utf-8"))["int8"]
+    return {name: value for name, value in scores.items() if name != "megabytes"}
 
 
 def _export(graph: OnnxGraph, path: Path) -> None:
@@ -145,6 +156,7 @@ def _readme(run: Run, settings: dict) -> str:
     """The run's model card, and how its ONNX files are used."""
     librosa = " librosa" if settings["features"] or settings["audio"]["trim_below_db"] else ""
     int8_option, further_lines = "", ""
+    of_fold = "the run's model" if settings["fold"] is None else f"the model of fold {settings['fold']}"
     if "int8" in settings:
         int8_option, further_lines = "--int8 ", f"- **int8** `model.int8.onnx`: {onnx_int8.describe(settings)}\n"
     if "precision" in run.recipe.create_model().used_settings()["input"] and run.recipe.input.precision == "auto":
@@ -158,7 +170,7 @@ pip install numpy soundfile soxr onnxruntime{librosa}
 python run_onnx.py {int8_option}my-voice.wav
 ```
 
-- **float32** `model.onnx`: {settings["megabytes"]} MB, the model of fold {settings["fold"]}, opset {OPSET}; at \
+- **float32** `model.onnx`: {settings["megabytes"]} MB, {of_fold}, opset {OPSET}; at \
 most {settings["largest_difference"]:.0e} away from PyTorch's probabilities
 {further_lines}- **Input** `{settings["input"]}`, **output** `probabilities` of {", ".join(settings["emotions"])}; \
 batch and time may have any size

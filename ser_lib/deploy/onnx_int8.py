@@ -71,7 +71,12 @@ def compare_scores(run: Run, fold: int, folder: Path, data_dir: str | Path | Non
     about = clips.set_index("clip_id")
     difference = compare(tables["int8"], tables["float32"], about["speaker"], about["corpus"])
     answers = {name: table[run.emotions].idxmax(axis=1) for name, table in tables.items()}
-    scores = {"clips": len(clips), "uar": difference["uar_first"], "uar_float32": difference["uar_second"]}
+    scores = {
+        "fold": fold,
+        "clips": len(clips),
+        "uar": difference["uar_first"],
+        "uar_float32": difference["uar_second"],
+    }
     for name in ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over"):
         # JSON knows no NaN.
         scores[name] = None if difference[name] != difference[name] else difference[name]
@@ -89,7 +94,7 @@ def describe(settings: dict) -> str:
     if low is not None:
         interval = f"95 % CI {low:+.3f} to {high:+.3f}, over {int8['interval_over']}"
     return (
-        f"{sizes}. On the {int8['clips']} test clips of fold {settings['fold']} UAR is {int8['uar']:.3f}, and "
+        f"{sizes}. On the {int8['clips']} test clips of fold {int8['fold']} UAR is {int8['uar']:.3f}, and "
         f"{int8['uar_float32']:.3f} with float32: a difference of {int8['uar_difference']:+.3f} "
         f"({interval}). "
         f"{int8['same_answer']:.1%} of the answers are the same. Measured on one processor: older ones without 8-bit "

@@ -23,7 +23,7 @@ COLUMNS = [
 ]
 
 
-def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
+def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None, progress: bool = True) -> pd.DataFrame:
     """The run's predictions of clips: a table of clip_id, truth and one probability an emotion.
 
     Left out, with a warning: clips with the audio or the speaker of a training or validation clip, clips of emotions
@@ -32,8 +32,7 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
     Raises:
         SerError: no clip is left.
     """
-    learned = run.split if fold == "all" else run.split[run.split["fold"] == fold]
-    learned = learned[learned["subset"] != "test"]
+    learned = run.learned_from(fold)
     if "audio_hash" not in learned:
         text = "%s has no audio hashes: whether it learned from these clips under other names cannot be checked"
         logger.warning(text, run.folder)
@@ -56,7 +55,7 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress:
     return predictions[(answers["error"] == "").to_numpy()].reset_index(drop=True)
 
 
-def score_on(run: Run, clips: pd.DataFrame, fold: int | str = 0, progress: bool = True) -> pd.DataFrame:
+def score_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None, progress: bool = True) -> pd.DataFrame:
     """UAR and recall of each emotion with intervals: first of the run's own test clips, then of each corpus of `clips`.
 
     Returns:

@@ -44,6 +44,8 @@ def model_card(run: Run) -> str:
         f"- **Reads** {recipe.features_label}, {recipe.input_label}; **model** {recipe.model_label}, "
         f"{size['trained_parameters']:,} trained of {size['parameters']:,} parameters",
         f"- **Audio** prepared by `ser_lib.audio.reading.prepare(path, {audio})` before the model hears it",
+        f"- **Answers** with a model that learned from {environment['model'].get('fitted_on', 'the training clips of fold 0')}"
+        "; the scores are those of the folds' models, on clips that these did not learn from",
         f"- **Accuracy** {describe_score(overall, 'accuracy')}",
         f"- **UAR** {describe_score(overall, 'uar')}",
         f"- **Macro F1** {describe_score(overall, 'macro_f1')}",

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Predictor:
 
     def for_prepared_audio(self) -> Self:
         """The same models for waveforms that were trimmed, normalised and cut before."""
-        raw = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0}
+        raw: dict[str, Any] = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0, "remove_offset": False}
         other = copy.copy(self)
         other.models = [copy.copy(model) for model in self.models]
         for model in other.models:

@@ -7,12 +7,13 @@ runs/<recipe>/<protocol>/<seed>/
     history.csv       one row a fold and epoch
     predictions.csv   clip_id, truth, one probability column an emotion: every test clip of every fold
     metrics.json      scores with intervals: overall, by fold, by corpus, by emotion
-    model/            config.json and model.safetensors of the first fold, which `AutoModelForAudioClassification`
-                      loads if it has an encoder; model/fold-1/ … of the others, of a frozen encoder only the head
+    model/            config.json and model.safetensors of the model that answers, which
+                      `AutoModelForAudioClassification` loads if it has an encoder: fitted on all clips, or, where the
+                      recipe does not refit, that of fold 0; model/fold-0/ … of the folds, of a frozen encoder only the head
     environment.json  versions, device, commit, seconds, clips found of each corpus, the size of the model
     README.md         a model card
 
-On the Hub, and in a folder that `ser_lib.deploy.to_hub` makes, the files of the first fold's model are beside the others.
+On the Hub, and in a folder that `ser_lib.deploy.to_hub` makes, the files of the model that answers are beside the others.
 """
 
 import importlib.metadata
@@ -36,7 +37,7 @@ from ser_lib.protocols.splits import get_protocol, load_split
 from ser_lib.recipes import Recipe, read_resolved
 
 FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.csv", "metrics.json", "environment.json")
-# Of the first fold, in a flat folder; a network on acoustic features has no preprocessor_config.json.
+# Of the model that answers, in a flat folder; a network on acoustic features has no preprocessor_config.json.
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "librosa", "soundfile", "soxr", "torch", "transformers", "accelerate")
@@ -80,12 +81,24 @@ class Run:
         tested = self.split[self.split["subset"] == "test"].set_index("clip_id")
         return tested.loc[self.predictions["clip_id"]].reset_index()
 
-    def model(self, fold: int = 0) -> Model:
-        """The model of one fold, on the CPU."""
-        return self.recipe.create_model().load(model_folder(self.folder, fold), model_folder(self.folder, 0))
+    def learned_from(self, fold: int | str | None = None) -> pd.DataFrame:
+        """The rows of the split whose clips a model has learned from; `fold` is as of `predictor`."""
+        if fold is None and self.answers_for_all:
+            return self.split
+        of_fold = self.split["fold"] == (fold or 0)
+        return self.split[(of_fold | (fold == "all")) & (self.split["subset"] != "test")]
 
-    def predictor(self, fold: int | str = 0, device: str = "auto") -> Predictor:
-        """The model of a fold in memory, to answer for any audio; "all": the mean of all folds' probabilities.
+    @property
+    def answers_for_all(self) -> bool:
+        """Whether the model that answers was fitted on all clips; else it is that of fold 0."""
+        return self.environment["model"].get("fitted_on") == "all clips"
+
+    def model(self, fold: int | None = None) -> Model:
+        """The model that answers, or that of one fold, on the CPU."""
+        return self.recipe.create_model().load(model_folder(self.folder, fold), model_folder(self.folder))
+
+    def predictor(self, fold: int | str | None = None, device: str = "auto") -> Predictor:
+        """The model that answers in memory, for any audio; or that of a fold; "all": the mean of all folds' probabilities.
 
         Raises:
             SerError: the run has no such fold, a file of the model is damaged, or the protocol is transductive.
@@ -94,13 +107,14 @@ class Run:
             problem = "was trained on features standardised by speaker, which one recording does not tell"
             raise SerError(f"{self.folder} {problem}: use a run under another protocol, such as speaker.")
         every = sorted(set(map(int, self.split["fold"])))
-        folders = [model_folder(self.folder, number) for number in every if fold in (number, "all")]
+        numbers = [None] if fold is None else [number for number in every if fold in (number, "all")]
+        folders = [model_folder(self.folder, number) for number in numbers]
         if not folders:
             raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
-        return Predictor(self.recipe, folders, model_folder(self.folder, 0), device)
+        return Predictor(self.recipe, folders, model_folder(self.folder), device)
 
     def predict(
-        self, sources, sampling_rate: int | None = None, fold: int | str = 0, progress: bool = True
+        self, sources, sampling_rate: int | None = None, fold: int | str | None = None, progress: bool = True
     ) -> pd.DataFrame:
         """Predict the emotions of files, folders, recordings or arrays: see `ser_lib.inference.predict.predict`."""
         return predict(self.predictor(fold), sources, sampling_rate, progress)
@@ -172,13 +186,17 @@ def runs_root(runs_dir: str | Path | None = None) -> Path:
     return Path(runs_dir) if runs_dir else project_dir() / "runs"
 
 
-def model_folder(run: Path, fold: int) -> Path:
-    """The folder of a fold's model; the first fold's is `model/` itself, and in an export to the Hub the run folder."""
+def model_folder(run: Path, fold: int | None = None) -> Path:
+    """The folder of a fold's model; None: of the model that answers, which in an export to the Hub is the run folder."""
     if (run / "config.json").is_file():
-        if fold == 0:
+        if fold is None:
             return run
-        raise SerError(f"{run} holds the model of fold 0 alone, as every export to the Hub: use fold 0.")
-    return run / "model" if fold == 0 else run / "model" / f"fold-{fold}"
+        raise SerError(
+            f"{run} holds one model alone, as every export to the Hub, and none of fold {fold}: name no fold."
+        )
+    of_fold = run / "model" / f"fold-{fold}"
+    # Where no model is fitted on all clips, that of fold 0 answers.
+    return run / "model" if fold is None or (fold == 0 and not of_fold.is_dir()) else of_fold
 
 
 def environment(device: torch.device, seconds: float, corpora: dict) -> dict:

@@ -32,7 +32,14 @@ from ser_lib.common.hashing import hash_of
 from ser_lib.models import audio_classifier, encoder_weights
 from ser_lib.models.base import Model
 from ser_lib.models.hidden_states import batching_mode, samples_of
-from ser_lib.models.network_training import COLUMNS, VALIDATION, balanced_weights, private_randomness
+from ser_lib.models.network_training import (
+    COLUMNS,
+    VALIDATION,
+    balanced_weights,
+    best_row,
+    private_randomness,
+    summed_loss,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -186,15 +193,14 @@ class Finetuning:
         logger.warning(text, clips, self.clips_a_process, self.accumulation)
 
     def best_epoch(self, history: list[dict]) -> int:
-        """The epoch, from 1, whose weights are kept: the highest UAR, then the lower loss; or the last."""
-        if not self.training.keep_best or math.isnan(history[-1]["validation_uar"]):
-            return history[-1]["epoch"]
-        return max(history, key=lambda row: (row["validation_uar"], -row["validation_loss"]))["epoch"]
+        """The epoch, from 1, whose weights are kept: that of `best_row`; without `keep_best` the last."""
+        return history[best_row(history) if self.training.keep_best else -1]["epoch"]
 
     def is_finished(self, history: list[dict]) -> bool:
         """Whether all epochs are trained, or `patience` is used up."""
         epoch, patience = history[-1]["epoch"], self.training.patience
-        return epoch >= self.training.epochs or (patience is not None and epoch - self.best_epoch(history) >= patience)
+        used_up = patience is not None and len(history) - 1 - best_row(history) >= patience
+        return epoch >= self.training.epochs or used_up
 
 
 class _Batches:
@@ -277,8 +283,7 @@ class _Tuner(Trainer):
         return self.optimizer
 
     def _loss(self, outputs, truth: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-        sums = {"ignore_index": NO_LABEL, "reduction": "sum"}
-        loss = nn.functional.cross_entropy(outputs.logits, truth, self.class_weights, **sums)
+        loss = summed_loss(outputs.logits, truth, self.class_weights, ignore_index=NO_LABEL)
         # Before the schedule changes it.
         self.rate = self.optimizer.param_groups[0]["lr"]
         if not torch.isfinite(loss):

@@ -136,7 +136,7 @@ def fit(
             order = train_rows[torch.randperm(len(train)).to(target)]
             for number, batch in enumerate(order.split(training.batch_size), start=1):
                 logits = network(inputs[batch])
-                loss = nn.functional.cross_entropy(logits, truth[batch], weight)
+                loss = summed_loss(logits, truth[batch], weight) / len(batch)
                 if not torch.isfinite(loss):
                     raise SerError(
                         f"the training loss became {loss.item()} in epoch {epoch}, batch {number}, at learning rate "
@@ -161,29 +161,46 @@ def fit(
             bar.set_postfix(scores, refresh=False)
             yield {"epoch": epoch, "learning_rate": rate} | row
 
-    return _keep_best(network, rows(), training.keep_best and len(validation) > 0, training.patience)
+    return _keep_best(network, rows(), training.keep_best, training.patience)
+
+
+def summed_loss(logits: torch.Tensor, truth: torch.Tensor, class_weights: torch.Tensor | None, **options):
+    """The sum of the clips' weighted cross-entropies: divided by the number of clips, it is what training minimises.
+
+    The mean that PyTorch takes by itself would divide by the weights of the clips that a batch happens to hold.
+    """
+    return nn.functional.cross_entropy(logits, truth, class_weights, reduction="sum", **options)
+
+
+def best_row(history: list[dict[str, float]]) -> int:
+    """The position of the row with the highest UAR on validation clips, then the lowest loss; without them the last."""
+    if math.isnan(history[-1]["validation_uar"]):
+        return len(history) - 1
+    return max(range(len(history)), key=lambda n: (history[n]["validation_uar"], -history[n]["validation_loss"]))
 
 
 def _keep_best(
-    network: nn.Module, rows: Iterable[dict[str, float]], by_validation: bool, patience: int | None = None
+    network: nn.Module, rows: Iterable[dict[str, float]], keep_best: bool = True, patience: int | None = None
 ) -> pd.DataFrame:
-    """Compute row after row, until `patience` rows bring no better one, and load the weights of the best.
+    """Compute row after row, until `patience` rows bring no better one, and load the weights of `best_row`.
 
-    The best row has the highest UAR on validation clips, then the lowest loss; without `by_validation` it is the last.
+    Without `keep_best` the weights are those of the last row.
     """
     history: list[dict[str, float]] = []
-    best: tuple[float, float] | None = None
     for row in rows:
         history.append(row)
-        rank = (row["validation_uar"], -row["validation_loss"]) if by_validation else (row["epoch"], 0.0)
-        if best is None or rank > best:
-            best, best_epoch, weights = rank, row["epoch"], copy.deepcopy(network.state_dict())
-        if patience is not None and row["epoch"] - best_epoch >= patience:
+        best = best_row(history)
+        if best == len(history) - 1:
+            weights = copy.deepcopy(network.state_dict())
+        if patience is not None and len(history) - 1 - best >= patience:
             break
-    network.load_state_dict(weights)
+    if not keep_best:
+        best = len(history) - 1
+    else:
+        network.load_state_dict(weights)
     network.eval()
     table = pd.DataFrame(history)
-    table["best"] = table["epoch"] == best_epoch
+    table["best"] = np.arange(len(table)) == best
     return table[[*COLUMNS, *table.columns.difference(COLUMNS)]]
 
 
@@ -251,7 +268,7 @@ def fit_logistic(
             row["train_loss"], row["train_accuracy"], _ = _scores(network, inputs, truth, train)
             yield row | dict(zip(VALIDATION, _scores(network, inputs, truth, validation), strict=True))
 
-    return _keep_best(network, rows(), len(validation) > 0)
+    return _keep_best(network, rows())
 
 
 def _scores(network, inputs, truth, rows, batch_size=256) -> tuple[float, float, float]:

@@ -1,7 +1,9 @@
 """The sections of a recipe that describe a model: what it reads, its sizes, and how it is trained."""
 
-from typing import Annotated, Any, Literal
+from statistics import median_low
+from typing import Annotated, Any, Literal, Self
 
+import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ser_lib.audio.features import settings_of
@@ -21,6 +23,8 @@ class Audio(Section):
     """How a file becomes a waveform: the arguments of `ser_lib.audio.reading.prepare`."""
 
     sampling_rate: int = Field(16000, gt=0)
+    # The constant part of the signal, which a recording device adds.
+    remove_offset: bool = True
     offset_seconds: float = Field(0.0, ge=0)
     max_seconds: float | None = Field(None, gt=0)
     trim_below_db: float | None = Field(None, gt=0)
@@ -99,6 +103,9 @@ class Training(Section):
     clip_norm: float | None = Field(None, gt=0)
     class_weights: bool = False
     device: str = "auto"
+    # Fit again on training and validation clips together, with what validation chose; the model that answers is then
+    # fitted on all clips. Not where a recipe repeats a source that did not.
+    refit: bool = True
     # Logistic regression only: candidates for scikit-learn's C; validation clips choose.
     inverse_regularisation: Numbers = (0.001, 0.003, 0.01, 0.03, 0.1)
     # Fine-tuning only. None: the head learns at the encoder's rate.
@@ -110,3 +117,15 @@ class Training(Section):
     # None: as the checkpoint's own configuration says.
     spec_augment: bool | None = None
     augmentation: Augmentation | None = None
+
+    def settled(self, history: pd.DataFrame) -> Self:
+        """The settings to fit again without validation clips: with what validation clips chose.
+
+        Args:
+            history: of one training or several, as `Model.fit` returns it; of several choices the lower median is taken.
+        """
+        best = history[history["best"]]
+        chosen: dict[str, Any] = {"epochs": int(median_low(best["epoch"])), "patience": None, "keep_best": False}
+        if "inverse_regularisation" in best:
+            chosen["inverse_regularisation"] = (float(median_low(best["inverse_regularisation"])),)
+        return self.model_copy(update=chosen)

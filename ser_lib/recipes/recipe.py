@@ -199,8 +199,12 @@ def dump_recipe(recipe: Recipe) -> str:
 def read_resolved(path: Path) -> Recipe:
     """Read what `dump_recipe` wrote."""
     try:
-        return Recipe(**yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-    except (ValidationError, TypeError, yaml.YAMLError) as error:
+        fields = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        # A run from before these fields did neither.
+        fields["training"].setdefault("refit", False)
+        fields["input"]["audio"].setdefault("remove_offset", False)
+        return Recipe(**fields)
+    except (ValidationError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         raise SerError(f"{path} was written by another version of ser_lib, or edited: {error}") from error
 
 

@@ -102,11 +102,10 @@ def recording_of(answer: dict) -> Recording:
 def example_clips(run: Run) -> pd.DataFrame:
     """Pick one clip of the bundled corpus, whose voices are synthetic, for each emotion of the run.
 
-    Where possible the clip, and best its speaker as well, is unknown to the model of the first fold, which
-    `Run.predictor` loads.
+    Where possible the clip, and best its speaker as well, is unknown to the model that answers.
     """
     clips = load_clips("sample", progress=False)
-    known = run.split.query("fold == 0 and subset != 'test'")
+    known = run.learned_from()
     clips = clips[clips["emotion"].isin(run.emotions)].assign(
         known_speaker=clips["speaker"].isin(known["speaker"]), known_clip=clips["clip_id"].isin(known["clip_id"])
     )

@@ -10,7 +10,9 @@ import os
 import shutil
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,19 @@ from ser_lib.corpora import get_corpus
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics
 from ser_lib.inference.model_card import model_card
-from ser_lib.inference.run import Run, environment, load_run, model_folder, read_table, run_folder
-from ser_lib.models.base import Inputs, take
+from ser_lib.inference.run import Run, environment, load_run, read_table, run_folder
+from ser_lib.models.base import Inputs, Model, take
+from ser_lib.models.settings import Training
 from ser_lib.protocols.leak_audit import audit
-from ser_lib.protocols.splits import get_protocol, save_split
+from ser_lib.protocols.splits import Protocol, get_protocol, save_split
 from ser_lib.recipes import Recipe, dump_recipe, keys_of, read_resolved
 from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
 from ser_lib.training import resume
 
 logger = logging.getLogger(__name__)
+
+# The folder of the final model among those of the folds.
+FINAL = "final"
 
 
 def train(
@@ -84,26 +90,35 @@ def train(
         final.parent.mkdir(parents=True, exist_ok=True)
         resume.resume_or_start(partial, identity, alone=folds is None)
     distributed.wait()
+    shared = _Run(recipe, get_protocol(protocol), clips, inputs, emotions, seed, partial, progress)
     for fold in every if folds is None else sorted(set(folds)):
         with resume.locked(partial.with_name(f"{partial.stem}.fold-{fold}.lock"), f"fold {fold} of {final}"):
             # One process asks for all, since the first is about to make the folder.
             if not distributed.from_first(distributed.is_first() and resume.is_trained(partial, fold, identity)):
-                rows = split[split["fold"] == fold]
-                _train_fold(recipe, clips, rows, inputs, emotions, seed, partial, progress)
+                _train_fold(shared, split[split["fold"] == fold])
+    distributed.wait()
+    # The job that finds all folds trained; where two do, the second waits, and finds the work done.
+    if shared.has_final and distributed.from_first(resume.all_trained(partial, every)):
+        with resume.locked(partial.with_name(f"{partial.stem}.final.lock"), f"the final model of {final}", wait=True):
+            is_missing = resume.all_trained(partial, every) and not resume.all_trained(partial, [FINAL])
+            if distributed.from_first(is_missing):
+                _train_final(shared, every)
     distributed.wait()
     joined = False
     if distributed.is_first():
         with resume.locked(partial.with_suffix(".lock"), str(final), wait=True):
             # Else another job has assembled the folds.
             unassembled = partial.is_dir()
-            joined = not unassembled or all(resume.is_trained(partial, fold, identity) for fold in every)
+            needed: list[int | str] = [*every, FINAL] if shared.has_final else [*every]
+            joined = not unassembled or all(resume.is_trained(partial, fold, identity) for fold in needed)
             if unassembled and joined:
                 _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
                 move_into_place(partial, final)
                 # Only now, so that a kill anywhere above leaves the finished folds for resuming.
-                for fold in every:
-                    shutil.rmtree(final / f"fold-{fold}")
-                    partial.with_name(f"{partial.stem}.fold-{fold}.lock").unlink(missing_ok=True)
+                for trained in final.glob("fold-*"):
+                    shutil.rmtree(trained)
+                for lock in partial.parent.glob(f"{partial.stem}.*.lock"):
+                    lock.unlink(missing_ok=True)
                 (final / resume.IDENTITY).unlink()
     return load_run(final) if distributed.from_first(joined) else None
 
@@ -111,6 +126,7 @@ def train(
 def refuse_idle_overrides(recipe: Recipe) -> None:
     """Raise SerError for an override of a field that the recipe's model never reads: it is a mistake of the user."""
     used = recipe.create_model().used_settings()
+    used["training"].add("refit")
     for key in (key for item in recipe.overrides for key in keys_of(item)):
         section, _, name = key.partition(".")
         if name and section in used and name.split(".")[0] not in used[section]:
@@ -119,54 +135,116 @@ def refuse_idle_overrides(recipe: Recipe) -> None:
             raise SerError(f"{key} has no effect on {model}, where {section} has {known}. Leave it out.")
 
 
-def _train_fold(
-    recipe: Recipe, clips, fold_split, inputs: Inputs, emotions, seed: int, partial: Path, progress
-) -> None:
+@dataclass
+class _Run:
+    """What all folds of a run share, and how one model is fitted to some of its clips."""
+
+    recipe: Recipe
+    protocol: Protocol
+    clips: pd.DataFrame
+    inputs: Inputs
+    emotions: list[str]
+    seed: int
+    partial: Path
+    progress: bool
+
+    @property
+    def has_final(self) -> bool:
+        """Whether one more model, fitted on all clips, answers for the run: the folds' models are for its scores."""
+        is_control = self.recipe.split.permute_labels
+        return self.recipe.training.refit and not self.protocol.is_transductive and not is_control
+
+    def labels(self) -> np.ndarray:
+        """The position of each clip's emotion."""
+        return self.clips["emotion"].map(self.emotions.index).to_numpy(copy=True)
+
+    def fit(
+        self, name: str, seed: int, labels: np.ndarray, train: np.ndarray, validation: np.ndarray, training: Training
+    ) -> tuple[Model, pd.DataFrame]:
+        """A new model that has learned from rows of the clip table, and its history."""
+        model = self.recipe.model_copy(update={"training": training}).create_model()
+        checkpoints = self.partial / f"{name}.checkpoints"
+        reporting: dict[str, Any] = {"folder": checkpoints, "progress": self.progress}
+        reporting["description"] = name.replace("-", " ")
+        return model, model.fit(self.inputs, labels, train, validation, emotions=self.emotions, seed=seed, **reporting)
+
+    @contextmanager
+    def written_whole(self, name: str) -> Iterator[Path]:
+        """A folder that gets its name when the block has ended; then the checkpoints of its model are deleted."""
+        for leftover in self.partial.glob(f"{name}.*.unfinished"):
+            shutil.rmtree(leftover)
+        folder = self.partial / f"{name}.{uuid.uuid4().hex[:8]}.unfinished"
+        folder.mkdir()
+        yield folder
+        folder.rename(self.partial / name)
+        for fitted in (name, f"{name}-again"):
+            shutil.rmtree(self.partial / f"{fitted}.checkpoints", ignore_errors=True)
+
+
+def _train_fold(run: _Run, fold_split: pd.DataFrame) -> None:
     """Fit and test one fold, and write `fold-<k>/` completely or not at all.
 
     Several processes fine-tune an encoder together; a network, which is small, is fitted by the first process alone.
     """
-    started, model = time.monotonic(), recipe.create_model()
-    if not model.trains_encoder and not distributed.is_first():
+    recipe, started = run.recipe, time.monotonic()
+    if not recipe.trains_encoder and not distributed.is_first():
         return
     fold = int(fold_split["fold"].iloc[0])
-    row_of = pd.Series(np.arange(len(clips)), index=clips["clip_id"])
+    row_of = pd.Series(np.arange(len(run.clips)), index=run.clips["clip_id"])
     rows = {subset: row_of[ids].to_numpy(copy=True) for subset, ids in fold_split.groupby("subset")["clip_id"]}
     rows.setdefault("validation", np.array([], dtype=int))
-    labels = clips["emotion"].map(emotions.index).to_numpy(copy=True)
+    labels = run.labels()
     if recipe.split.permute_labels:
         for shuffled in (rows["train"], rows["validation"]):
-            labels[shuffled] = np.random.default_rng([seed, fold]).permutation(labels[shuffled])
-    checkpoints = partial / f"fold-{fold}.checkpoints"
+            labels[shuffled] = np.random.default_rng([run.seed, fold]).permutation(labels[shuffled])
     # Each fold has its own seed, so that its result does not depend on the folds before it.
-    reporting: dict[str, Any] = {"folder": checkpoints, "progress": progress, "description": f"fold {fold}"}
-    chosen_by = rows["train"], rows["validation"]
-    history = model.fit(inputs, labels, *chosen_by, emotions=emotions, seed=1000 * seed + fold, **reporting)
-    probabilities = model.probabilities_shared(take(inputs, rows["test"]))
+    name, seed = f"fold-{fold}", 1000 * run.seed + fold
+    model, history = run.fit(name, seed, labels, rows["train"], rows["validation"], recipe.training)
+    n_trained = len(rows["train"]) * len(history)
+    # A source that validates on its test clips is repeated as it is.
+    if recipe.training.refit and len(rows["validation"]) and not np.isin(rows["validation"], rows["test"]).any():
+        both = np.sort(np.concatenate([rows["train"], rows["validation"]]))
+        settled = recipe.training.settled(history)
+        model, again = run.fit(f"{name}-again", seed, labels, both, np.array([], dtype=int), settled)
+        n_trained += len(both) * len(again)
+    probabilities = model.probabilities_shared(take(run.inputs, rows["test"]))
     if not distributed.is_first():
         return
-    sizes = {
-        "trained_parameters": model.trained_parameters,
-        "parameters": model.parameters,
-        "clips_trained": len(rows["train"]) * len(history),
-        "seconds": time.monotonic() - started + history.attrs.get("seconds_before", 0.0),
-    }
-    tested = clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
-    predictions = tested.reset_index(drop=True).join(pd.DataFrame(probabilities, columns=emotions))
-
-    for leftover in partial.glob(f"fold-{fold}.*.unfinished"):
-        shutil.rmtree(leftover)
-    half_written = partial / f"fold-{fold}.{uuid.uuid4().hex[:8]}.unfinished"
-    # The first fold's model is a complete checkpoint, and the others share its encoder. A head that was trained on
-    # features standardised by speaker needs them, and the encoder alone does not give them.
-    protocol = get_protocol(fold_split["protocol"].iloc[0])
-    model.save(half_written / "model", complete=fold == 0 and not protocol.is_transductive)
+    tested = run.clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
+    predictions = tested.reset_index(drop=True).join(pd.DataFrame(probabilities, columns=run.emotions))
+    about = _about(model, n_trained, started, history)
     history.insert(0, "fold", fold)
-    history.to_csv(half_written / "history.csv", index=False)
-    predictions.to_csv(half_written / "predictions.csv", index=False, float_format="%.8f")
-    (half_written / "about.json").write_text(json.dumps(sizes))
-    half_written.rename(partial / f"fold-{fold}")
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    with run.written_whole(name) as folder:
+        # The model that answers is a complete checkpoint, and the folds share its encoder. A head that was trained on
+        # features standardised by speaker needs them, and the encoder alone does not give them.
+        model.save(folder / "model", complete=fold == 0 and not run.has_final and not run.protocol.is_transductive)
+        history.to_csv(folder / "history.csv", index=False)
+        predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.8f")
+        (folder / "about.json").write_text(json.dumps(about))
+
+
+def _train_final(run: _Run, folds: list[int]) -> None:
+    """Fit the model that answers on all clips, with what the folds' validation clips chose, into `fold-final/`."""
+    started = time.monotonic()
+    if not run.recipe.trains_encoder and not distributed.is_first():
+        return
+    history = pd.concat([read_table(run.partial / f"fold-{fold}" / "history.csv") for fold in folds])
+    everything, nothing = np.arange(len(run.clips)), np.array([], dtype=int)
+    settled, name = run.recipe.training.settled(history), f"fold-{FINAL}"
+    # No fold has this number.
+    model, history = run.fit(name, 1000 * run.seed + 999, run.labels(), everything, nothing, settled)
+    if distributed.is_first():
+        with run.written_whole(name) as folder:
+            model.save(folder / "model")
+            about = _about(model, len(everything) * len(history), started, history)
+            (folder / "about.json").write_text(json.dumps(about))
+
+
+def _about(model: Model, n_trained: int, started: float, history: pd.DataFrame) -> dict:
+    """Size and time of a model that was trained just now."""
+    seconds = time.monotonic() - started + history.attrs.get("seconds_before", 0.0)
+    sizes = {"trained_parameters": model.trained_parameters, "parameters": model.parameters}
+    return sizes | {"clips_trained": n_trained, "seconds": seconds}
 
 
 def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial: Path) -> None:
@@ -175,7 +253,9 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     history = pd.concat([read_table(fold / "history.csv") for fold in folds], ignore_index=True)
     by_fold = [read_table(fold / "predictions.csv") for fold in folds]
     predictions = pd.concat(by_fold, ignore_index=True)
-    sizes = [json.loads((fold / "about.json").read_text()) for fold in folds]
+    is_final = resume.all_trained(partial, [FINAL])
+    trained = [*folds, *([partial / f"fold-{FINAL}"] if is_final else [])]
+    sizes = [json.loads((folder / "about.json").read_text()) for folder in trained]
     seconds = prepared_seconds + sum(size["seconds"] for size in sizes)
     shortfall = clips.attrs.get("shortfall", {})
     counts = {name: shortfall.get(name, (get_corpus(name).clips,) * 2) for name in clips["corpus"].unique()}
@@ -183,10 +263,13 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     about = environment(pick_device(recipe.training.device), seconds, corpora)
     first = sizes[0]
     about["model"] = first | {"clips_per_second": round(first["clips_trained"] / first["seconds"], 1)}
+    about["model"]["fitted_on"] = "all clips" if is_final else "the training clips of fold 0"
     scores = score_run(predictions, clips, by_fold)
 
-    for fold, folder in enumerate(folds):
-        target = model_folder(partial, fold)
+    for number, folder in enumerate(trained):
+        # `model/` is the model that answers: the final one, else that of fold 0.
+        answers = folder == trained[-1] if is_final else number == 0
+        target = partial / "model" if answers else partial / "model" / f"fold-{number}"
         shutil.copytree(folder / "model", target, dirs_exist_ok=True, copy_function=_link)
     (partial / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     save_split(split, partial / "split.csv")

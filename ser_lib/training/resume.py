@@ -8,8 +8,9 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from filelock import FileLock, Timeout
 from ser_lib.common import distributed
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing
+from ser_lib.common.files import code_of, replacing
 from ser_lib.models import encoder_weights
 from ser_lib.models.base import Inputs
 from ser_lib.recipes import Recipe, dump_recipe
@@ -28,6 +29,8 @@ from ser_lib.recipes import Recipe, dump_recipe
 logger = logging.getLogger(__name__)
 
 IDENTITY = "identity.json"
+# Where an edit may change what a fold learns; inputs and split are compared as they are.
+TRAINING_CODE = ("common", "audio", "models", "training")
 
 
 def unfinished_folds(run: Path) -> list[int]:
@@ -47,8 +50,9 @@ def identity(recipe: Recipe, split: pd.DataFrame, inputs: Inputs) -> dict:
     of_inputs, of_code = hashlib.sha256(), hashlib.sha256()
     for array in inputs:
         of_inputs.update(np.ascontiguousarray(array).tobytes())
-    for source in sorted(Path(__file__).parents[1].rglob("*.py")):
-        of_code.update(source.read_bytes())
+    package = Path(__file__).parents[1]
+    for source in sorted(source for name in TRAINING_CODE for source in (package / name).rglob("*.py")):
+        of_code.update(code_of(source).encode())
     settings = recipe.input
     encoder = encoder_weights.locate(settings.encoder, settings.revision).identity if recipe.reads_encoder else None
     return {
@@ -56,7 +60,7 @@ def identity(recipe: Recipe, split: pd.DataFrame, inputs: Inputs) -> dict:
         "clips or split": hashlib.sha256(used.encode()).hexdigest(),
         "encoder": encoder,
         "input of the model": of_inputs.hexdigest(),
-        "code of ser_lib": of_code.hexdigest(),
+        "training code of ser_lib": of_code.hexdigest(),
         "version of PyTorch": torch.__version__,
         "device": str(pick_device(recipe.training.device)),
         "number of processes": distributed.world_size(),
@@ -91,16 +95,24 @@ def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
                 for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
                     what = f"{partial.stem[1:]} in {partial.parent}, with another {changed}"
                     locks.enter_context(locked(lock, what))
-                if trained:
-                    text = "%s of an interrupted run cannot be used, because of another %s: training starts anew"
-                    logger.warning(text, ", ".join(trained), changed)
-                shutil.rmtree(partial)
+                if not trained:
+                    shutil.rmtree(partial)
+                else:
+                    aside = partial.with_name(f"{partial.name}-{datetime.now():%Y%m%d-%H%M%S-%f}")
+                    partial.rename(aside)
+                    text = "%s of an interrupted run cannot be used, because of another %s: training starts anew, and "
+                    logger.warning(text + "they are kept in %s", ", ".join(trained), changed, aside)
         partial.mkdir(parents=True, exist_ok=True)
         with replacing(partial / IDENTITY) as part:
             part.write_text(json.dumps(identity, indent=1))
 
 
-def is_trained(partial: Path, fold: int, identity: dict) -> bool:
+def all_trained(partial: Path, folds: Sequence[int | str]) -> bool:
+    """Whether each of these folds of an unfinished run is trained."""
+    return all((partial / f"fold-{fold}").is_dir() for fold in folds)
+
+
+def is_trained(partial: Path, fold: int | str, identity: dict) -> bool:
     """Whether a fold is finished; the caller holds its lock. SerError where another job has started the run anew."""
     if identity_of(partial) != identity:
         job = f"another job has started {partial.stem[1:]} in {partial.parent} anew, or finished it, meanwhile"

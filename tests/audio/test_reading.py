@@ -285,9 +285,23 @@ def test_an_offset_beyond_the_end_leaves_the_shortest_clip(tmp_path):
     assert len(reading.prepare(tmp_path / "a.wav", offset_seconds=60)) == reading.MIN_SECONDS * RATE
 
 
-def test_without_options_a_clip_is_as_loaded(tmp_path):
+def test_without_options_a_clip_is_as_loaded_without_its_mean(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(), RATE)
-    assert np.array_equal(reading.prepare(tmp_path / "a.wav"), reading.decode(tmp_path / "a.wav")[0][:, 0])
+    loaded = reading.decode(tmp_path / "a.wav")[0][:, 0]
+    assert np.allclose(reading.prepare(tmp_path / "a.wav"), loaded - loaded.mean(), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("offset", [0.001, 0.01, 0.1, -0.3])
+def test_a_constant_offset_changes_nothing_that_is_measured_after_it(offset):
+    # Half a second of silence on both sides, which trimming must find.
+    waveform = np.concatenate([np.zeros(4000), 0.2 * tone(220, RATE), np.zeros(4000)]).astype(np.float32)
+    settings = {"trim_below_db": 30, "normalise": "peak", "sampling_rate": RATE}
+    clean, shifted = (
+        reading.prepare(reading.Recording(w, RATE), **settings) for w in (waveform, waveform + np.float32(offset))
+    )
+    assert len(clean) < len(waveform) - 4000
+    assert len(shifted) == len(clean)
+    assert np.allclose(shifted, clean, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,17 @@ def about(run) -> str:
 
 
 class TestAboutTheModel:
-    def test_training_data_are_those_of_the_fold_that_answers(self, run):
-        trained = run.split.query("fold == 0 and subset == 'train'")
+    @pytest.mark.parametrize("refit", [True, False])
+    def test_training_data_are_those_of_the_model_that_answers(self, run, refit):
+        if not refit:
+            run = dataclasses.replace(run, environment=run.environment | {"model": {}})
+        trained = (
+            run.split.query("fold == 0 and subset != 'test'")
+            if not refit
+            else run.predictions.join(run.test_clips()["speaker"])
+        )
         clips, speakers = len(trained), trained["speaker"].nunique()
-        assert 0 < clips < len(run.predictions)
+        assert (clips == len(run.predictions)) == refit
         assert f"Sample (bundled, synthetic) : {clips} clips of {speakers} speaker" in about(run)
         assert "Licence: CC0 1.0" in about(run) and "These voices are synthetic" in about(run)
 

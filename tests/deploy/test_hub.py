@@ -40,7 +40,7 @@ class TestToHub:
         assert loaded.recipe.input.encoder == "my-encoder" and "input.encoder=my-encoder" in loaded.recipe.overrides
         for path in folder.iterdir():
             assert str(tmp_path).encode() not in path.read_bytes(), path.name
-        with pytest.raises(SerError, match="the model of fold 0 alone"):
+        with pytest.raises(SerError, match="holds one model alone"):
             loaded.predict(waveforms, 16000, fold=1)
         assert to_hub(loaded, folder) == folder and load_run(folder).metrics == frozen.metrics
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_lib.audio.reading import Recording, prepare
+from ser_lib.audio.reading import Recording, prepare, without_offset
 from ser_lib.common.errors import SerError
 from ser_lib.inference import explain
 from ser_lib.inference.predictor import Predictor
@@ -31,7 +31,7 @@ class LoudnessOf:
         self.batches = []
 
     def for_prepared_audio(self):
-        raw = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0}
+        raw = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0, "remove_offset": False}
         audio = self.recipe.input.audio.model_copy(update=raw)
         other = copy.copy(self)
         other.recipe = self.recipe.model_copy(update={"input": self.recipe.input.model_copy(update={"audio": audio})})
@@ -100,7 +100,9 @@ def test_all_of_a_clip_covered_is_answered_as_its_pause(seconds, over, seed, pau
     model = LoudnessOf(lambda waveform: waveform)
     recording = voice(seconds, seed, pause)
     table = explain.occlusion(model, recording, over, width=100.0, emotion="angry")
-    expected = model.probabilities([Recording(explain.pause_of(recording.samples, RATE), RATE)])[0, 1]
+    expected = model.for_prepared_audio().probabilities(
+        [Recording(explain.pause_of(without_offset(recording.samples), RATE), RATE)]
+    )[0, 1]
     assert len(table) == 1 and table["probability"].item() == pytest.approx(expected, abs=1e-3)
 
 

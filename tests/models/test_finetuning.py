@@ -284,7 +284,7 @@ class TestTheTraining:
 
     @pytest.mark.parametrize(
         ("changes", "kept", "epochs"),
-        [({}, 3, 6), ({"patience": 2}, 3, 5), ({"patience": 1}, 1, 2), ({"keep_best": False, "patience": 1}, 6, 6)],
+        [({}, 3, 6), ({"patience": 2}, 3, 5), ({"patience": 1}, 1, 2), ({"keep_best": False, "patience": 1}, 2, 2)],
     )
     def test_keeps_the_best_epoch_and_stops_when_patience_is_spent(self, tmp_path, monkeypatch, changes, kept, epochs):
         uars = iter([0.5, 0.4, 0.7, 0.7, 0.6, 0.7])

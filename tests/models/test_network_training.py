@@ -77,10 +77,25 @@ def test_the_weights_of_the_best_epoch_are_kept():
     assert accuracy == pytest.approx(best["validation_accuracy"].iloc[0])
 
 
-@pytest.mark.parametrize("changes", [{"keep_best": False}, {"keep_best": False, "patience": 2}])
-def test_the_last_epoch_is_kept_where_asked(changes):
-    _, history, _ = fitted(**changes)
+def test_the_last_epoch_is_kept_where_asked():
+    _, history, _ = fitted(keep_best=False)
     assert history["best"].tolist() == [False] * 11 + [True]
+
+
+def test_the_last_epoch_is_kept_where_patience_ends_the_training():
+    _, stopped, _ = fitted(epochs=200, patience=3, learning_rate=0.05)
+    network, history, _ = fitted(epochs=200, patience=3, learning_rate=0.05, keep_best=False)
+    assert len(history) == len(stopped) < 200
+    assert history["best"].tolist() == [False] * (len(history) - 1) + [True]
+
+
+@pytest.mark.parametrize("class_weights", [True, False])
+def test_the_loss_of_a_batch_does_not_depend_on_the_weights_of_its_own_clips(class_weights):
+    logits, truth = torch.randn(5, 3), torch.tensor([0, 0, 0, 1, 2])
+    weights = torch.tensor([0.5, 1.0, 2.0]) if class_weights else None
+    each = torch.nn.functional.cross_entropy(logits, truth, reduction="none")
+    expected = (each * weights[truth]).sum() if class_weights else each.sum()
+    assert network_training.summed_loss(logits, truth, weights).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_without_validation_the_last_epoch_is_kept():

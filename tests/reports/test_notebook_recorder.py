@@ -129,11 +129,13 @@ class TestInColab:
 
 class TestInPlaceOfIt:
     def clips_of_a_run(self, test_clips, emotions, n_speakers):
-        """The bundled clips for a run whose first fold is trained on the first speakers, but not on `test_clips`."""
+        """The bundled clips for a run whose model is trained on the first speakers, but not on `test_clips`."""
         clips = load_clips("sample", progress=False)
         split = clips[clips["speaker"] <= f"sample-{n_speakers:02d}"].assign(fold=0, subset="train")
         split.loc[split["clip_id"].isin(test_clips), "subset"] = "test"
-        return [str(one) for one in notebook_recorder.bundled_clips(SimpleNamespace(split=split, emotions=emotions))]
+        learned = split[split["subset"] != "test"]
+        run = SimpleNamespace(learned_from=lambda: learned, emotions=emotions)
+        return [str(one) for one in notebook_recorder.bundled_clips(run)]
 
     def test_bundled_clips_stand_that_the_model_never_heard(self):
         assert self.clips_of_a_run([], ["happy", "sad"], 6) == ["happy, sample-07", "sad, sample-07"]

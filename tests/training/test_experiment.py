@@ -116,14 +116,72 @@ class TestARunFolder:
             load_run(run.folder)
 
 
+class TestFittingAgain:
+    def test_uses_the_validation_clips_too_with_what_they_chose(self, tones, tmp_path, monkeypatch):
+        fit, calls = network_training.fit, []
+
+        @functools.wraps(fit)
+        def watched(network, inputs, labels, train, validation, training, **settings):
+            calls.append((settings["description"], len(train), len(validation), training))
+            return fit(network, inputs, labels, train, validation, training, **settings)
+
+        monkeypatch.setattr(Head, "fit", staticmethod(watched))
+        run = train(tmp_path)
+        for fold in range(3):
+            (_, n_train, n_validation, _), (_, n_both, none, settled) = calls[2 * fold : 2 * fold + 2]
+            history = run.history[run.history["fold"] == fold]
+            assert (n_both, none, settled.patience) == (n_train + n_validation, 0, None)
+            assert settled.epochs == history.loc[history["best"], "epoch"].item()
+        name, n_all, none, settled = calls[-1]
+        assert (name, n_all, none) == ("fold final", len(tones), 0)
+        assert settled.epochs == sorted(run.history.loc[run.history["best"], "epoch"])[1]
+
+    def test_changes_the_scores_and_can_be_left_out(self, tones, tmp_path):
+        again, once = train(tmp_path), train(tmp_path, "training.refit=false")
+        pd.testing.assert_frame_equal(again.history, once.history)
+        assert not np.allclose(again.predictions[list(EMOTIONS)], once.predictions[list(EMOTIONS)])
+        assert again.answers_for_all and not once.answers_for_all
+        assert set(again.learned_from()["clip_id"]) == set(tones["clip_id"])
+        assert set(once.learned_from()["clip_id"]) == set(once.learned_from(0)["clip_id"])
+
+    def test_is_left_out_where_validation_clips_are_test_clips(self, tones, tmp_path):
+        settings = ["split.select_on_test=true", "training.refit=true"]
+        again = train(tmp_path, *settings, protocol="published")
+        once = train(tmp_path, *settings[:1], "training.refit=false", protocol="published")
+        pd.testing.assert_frame_equal(again.predictions, once.predictions)
+
+    def test_of_a_regression_keeps_the_chosen_strength(self):
+        training = load_recipe("ravdess-whisper-logistic").training
+        history = pd.DataFrame(
+            {"epoch": [1, 2, 1, 2], "inverse_regularisation": [0.1, 0.3, 0.1, 0.3], "best": [0, 1, 1, 0]}
+        )
+        settled = training.settled(history.astype({"best": bool}))
+        assert settled.inverse_regularisation == (0.1,)
+
+
+def test_a_run_of_before_answers_with_the_model_of_fold_0(tones, tmp_path):
+    run = train(tmp_path, "training.refit=false")
+    recipe = (
+        (run.folder / "recipe.yaml")
+        .read_text()
+        .replace("  refit: false\n", "")
+        .replace("    remove_offset: true\n", "")
+    )
+    (run.folder / "recipe.yaml").write_text(recipe)
+    before = load_run(run.folder)
+    assert not before.recipe.training.refit and not before.recipe.input.audio.remove_offset
+    clips = [str(path) for path in tones["path"][:3]]
+    pd.testing.assert_frame_equal(before.predict(clips), before.predict(clips, fold=0))
+
+
 class TestTheSameNumbers:
     def test_come_from_the_same_seed_and_others_from_another(self, tones, tmp_path):
         first = numbers(train(tmp_path))
         assert numbers(train(tmp_path)) == first
         assert numbers(train(tmp_path, seed=1)) != first
 
-    @pytest.mark.parametrize("stopped_in", [0, 1, 2])
-    def test_come_after_ctrl_c_in_any_fold(self, tones, tmp_path, monkeypatch, stopped_in):
+    @pytest.mark.parametrize("stopped_in", [0, 1, 4, 6])
+    def test_come_after_ctrl_c_in_any_training(self, tones, tmp_path, monkeypatch, stopped_in):
         undisturbed = numbers(train(tmp_path / "undisturbed"))
         fit, calls = network_training.fit, []
 
@@ -141,7 +199,9 @@ class TestTheSameNumbers:
         calls[:] = ["not again"] * 10
         resumed = train(tmp_path)
         assert numbers(resumed) == undisturbed
-        assert calls[10:] == [f"fold {fold}" for fold in range(stopped_in, 3)]  # finished folds are not fitted again
+        trainings = [f"fold {fold}{again}" for fold in range(3) for again in ("", " again")] + ["fold final"]
+        # Finished folds are not fitted again.
+        assert calls[10:] == trainings[stopped_in - stopped_in % 2 :]
 
     def test_come_after_kill_9(self, tmp_path):
         """The whole chain in a process of its own, killed in the middle of writing, more than once."""
@@ -171,9 +231,9 @@ class TestTheSameNumbers:
             return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True).returncode
 
         assert run("whole", 0) == 0
-        # The first kill comes as fold 0 is about to be put in place, the next as fold 1 is, the last as the
-        # finished folder is moved.
-        assert [run("killed", 1), run("killed", 2), run("killed", 2)] == [-signal.SIGKILL] * 3
+        # The first kill comes as fold 0 is about to be put in place, then as fold 1 is, as the final model is, and as
+        # the finished folder is moved.
+        assert [run("killed", kill_at) for kill_at in (1, 2, 2, 2)] == [-signal.SIGKILL] * 4
         assert not (tmp_path / "killed/demo/speaker/0").exists()
         assert run("killed", 0) == 0
         whole, killed = (load_run(tmp_path / runs / "demo/speaker/0") for runs in ("whole", "killed"))
@@ -201,6 +261,8 @@ class TestTheSameNumbers:
             train(tmp_path, "training.learning_rate=0.1")
         monkeypatch.setattr(Head, "fit", staticmethod(fit))
         assert numbers(train(tmp_path)) == numbers(train(tmp_path / "clean"))
+        # What was trained is set aside, not deleted.
+        assert len(list(tmp_path.glob("runs/**/.0.partial-*/fold-0"))) == 1
 
 
 def test_a_second_process_is_told_that_the_run_is_being_trained(tones, tmp_path):
@@ -231,7 +293,8 @@ def test_every_protocol_of_one_corpus_runs_to_its_end(tones, tmp_path, protocol)
     run = train(tmp_path, "training.epochs=1", protocol=protocol)
     assert run.protocol == protocol
     assert np.isfinite(run.metrics["overall"]["uar"])
-    assert len(list(run.folder.rglob("model.safetensors"))) == run.split["fold"].nunique()
+    n_final = 0 if protocol == "speaker-adapted" else 1
+    assert len(list(run.folder.rglob("model.safetensors"))) == run.split["fold"].nunique() + n_final
     last = run.split["fold"].max()
     assert (model_folder(run.folder, last) / "config.json").is_file()
 
