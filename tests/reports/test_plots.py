@@ -25,6 +25,7 @@ from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.evaluation import calibration, comparison, metrics
 from ser_lib.evaluation.calibration import coverage_curve, reliability_table, scaled
 from ser_lib.evaluation.comparison import compare_all, confused_pairs
+from ser_lib.evaluation.listeners import beside_listeners
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import plots
 from ser_lib.reports.plots.style import text
@@ -142,6 +143,23 @@ def occlusion_table(over):
     return table
 
 
+def coverage_table():
+    rows = itertools.product(["4 of RAVDESS", "8 of RAVDESS + 8 of SAVEE"], ["uar", "accuracy"], [0.3, 0.9, 0.99])
+    return pd.DataFrame(rows, columns=["test", "score", "aim"]).assign(coverage=0.951)
+
+
+def people_table():
+    predictions = drawn_predictions(60)
+    votes = pd.DataFrame(1, index=pd.Index(predictions["clip_id"]), columns=["neutral", "sad"])
+    return beside_listeners(predictions, votes, speakers_of(predictions))
+
+
+def without_ends(table):
+    """As with too few speakers."""
+    ends = [name for name in table if name.endswith(("_low", "_high"))]
+    return table.assign(**dict.fromkeys(ends, np.nan))
+
+
 PICTURES = {
     "class_counts": lambda: plots.class_counts(make_clips(4, EMOTIONS, corpora=("ravdess", "tess"))),
     "class_counts, hostile names, one emotion": lambda: plots.class_counts(hostile_clips()),
@@ -201,6 +219,12 @@ PICTURES = {
     "cross_corpus_heatmap": lambda: plots.cross_corpus_heatmap(matrix_table(["ravdess", "tess", "savee"])),
     "noise_curves": lambda: plots.noise_curves(conditions_table()),
     "condition_points": lambda: plots.condition_points(conditions_table()),
+    "coverage_of_intervals": lambda: plots.coverage_of_intervals(coverage_table()),
+    "model_and_people": lambda: plots.model_and_people(people_table()),
+    "paired_differences, no intervals": lambda: plots.paired_differences(without_ends(comparison_table())),
+    "worth_of_mechanisms, no intervals": lambda: plots.worth_of_mechanisms(
+        without_ends(leaks.worth(mechanism_table()))
+    ),
     "temperature_reliability": lambda: plots.temperature_reliability(
         *[calibration.reliability_table(predictions_table(n=60))] * 2
     ),
