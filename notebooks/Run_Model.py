@@ -175,7 +175,7 @@ show.doubtful_labels(run, data_dir)
 #   beside this notebook, and set `source = "recording.wav"`. Some editors, such as VS Code, do not let a page record;
 #   there, use a path.
 # - `"upload"`: files from your computer, in Colab.
-# - a path: a file (WAV, FLAC, OGG or MP3), or a folder of them.
+# - a path: an audio file, or a folder of them.
 #
 # While `source` is `None`, one clip of the bundled corpus for each emotion is shown. **These voices are synthetic**,
 # made from rules by a speech synthesiser: they show how to read the pictures, not how well people are recognised.
