@@ -64,6 +64,8 @@ from ser_lib.reports import notebook_chain, plots
 from ser_lib.reports import notebook_display as show
 
 pd.set_option("display.max_colwidth", None)
+
+# %%
 notebook_chain.agreement("Data_Preparation", globals())
 
 # %% [markdown]

@@ -261,8 +261,6 @@ def runs(runs_dir):
     ser runs
     ser runs --runs-dir my-runs
     """
-    import pandas as pd
-
     from ser_lib.inference.model_card import describe_score
     from ser_lib.inference.run import runs_below, runs_root
 
@@ -274,10 +272,13 @@ def runs(runs_dir):
             print_error(str(error))
             continue
         uar = describe_score(run.metrics["overall"], "uar")
-        rows.append({"run": folder, "settings": run.recipe.variant_label, "UAR": uar})
+        rows.append((str(folder), uar, run.recipe.variant_label))
     if not rows:
         raise SerError(f"{runs_root(runs_dir)} holds no run yet: `ser train demo` makes one.")
-    print(pd.DataFrame(rows).to_string(index=False, max_colwidth=None, justify="left"))
+    rows.insert(0, ("run", "UAR", "settings"))
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for name, uar, settings in rows:
+        print(f"{name:{widths[0]}}  {uar:{widths[1]}}  {settings}")
 
 
 def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):

@@ -49,7 +49,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None, is_path: bool = Fa
     candidates = _candidates(Path(name).expanduser(), ".", data_dir)
     path = next((path for path in candidates if path.is_file() if is_file_list(name)), None)
     path = path or next((path for path in candidates if path.is_dir()), None)
-    if path is None and (is_file_list(name) or len(Path(name).parts) > 1):
+    if path is None and (is_file_list(name) or "/" in name):
         raise SerError(f"there is no corpus {name}: looked for {', '.join(map(str, candidates))}.")
     if path is None:
         nearest, names = did_you_mean(name, known), ", ".join(known)
