@@ -326,27 +326,21 @@ def inputs(count: int, chance: random.Random) -> Iterator[Row]:
     # Hypothesis remembers what it has tried, which fills the memory in long runs.
     at_once = 5000
     for kind, (executed, of) in foreign_input.PROPERTIES.items():
-        executions: Counter = Counter()
-
-        def counted(value, executed=executed, executions=executions):
-            executions["all"] += 1
-            executed(value)
-
         found: Counter = Counter()
+        executions = 0
         part = max(1, count // len(foreign_input.PROPERTIES))
-        while executions["all"] < part:
+        while executions < part and not found["tracebacks"]:
+            examples = min(at_once, part - executions)
             quick = settings(
-                max_examples=min(at_once, part - executions["all"]),
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),
+                max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
             )
             try:
-                seed(chance.randrange(2**32))(quick(given(of)(counted)))()
+                seed(chance.randrange(2**32))(quick(given(of)(executed)))()
             except Exception as error:
                 found["tracebacks"] += 1
-                print(kind, error, file=sys.stderr)
-        yield f"invented input: {kind}", executions["all"], found
+                print(kind, repr(error)[:2000], file=sys.stderr)
+            executions += examples
+        yield f"invented input: {kind}", executions, found
     logging.disable(logging.NOTSET)
 
 
