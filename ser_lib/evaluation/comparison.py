@@ -45,7 +45,7 @@ def compare(
 
     The difference is taken within each speaker, so that a speaker who is hard for both does not widen the interval.
     McNemar's exact test takes the clips of a speaker for independent: its p value is too small where models suit some
-    speakers better than others (docs/numbers.md shows by how much).
+    speakers better than others.
 
     Returns:
         n_test (clips), test_speakers (None where unknown), interval_over and no_interval as of `metrics.score`; for uar
