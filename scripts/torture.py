@@ -380,10 +380,13 @@ def main() -> int:
             options.disks and disks(options.disks, place / "disks", chance),
             options.kills and kills(options.kills, place / "kills", chance),
         ]
-        for part in filter(None, parts):
-            for row in part:
-                rows.append(row)
-                print(f"{row[0]}: {row[1]}, {dict(row[2])}", flush=True)
+        # What was measured until then is kept.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            for part in filter(None, parts):
+                for row in part:
+                    rows.append(row)
+                    print(f"{row[0]}: {row[1]}, {dict(row[2])}", flush=True)
     print(write_page(rows, time.monotonic() - started))
     bad = (
         "results lost",

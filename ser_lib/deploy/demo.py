@@ -97,8 +97,6 @@ def serving(run: Run, port: int | None = None) -> Iterator[str]:
         try:
             from gradio import route_utils
             from gradio.themes import Default
-            from starlette.middleware import Middleware
-            from starlette.middleware.trustedhost import TrustedHostMiddleware
         except ImportError as error:
             raise SerError(f"the page needs Gradio ({error}): pip install 'gradio>=6,<7'") from error
 
@@ -113,9 +111,8 @@ def serving(run: Run, port: int | None = None) -> Iterator[str]:
         page = build_page(run)
         at_end.callback(page.close, verbose=False)
         options = {"share": False, "inline": False, "quiet": True, "ssr_mode": False, "footer_links": []}
-        # A name that leads to this computer, but is not its own, belongs to a page that has changed its address.
-        hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"], www_redirect=False)
-        options["app_kwargs"] = {"middleware": [hosts, Middleware(refuse_others)]}
+        # In the form of Starlette, on which Gradio is built: a class, its arguments and its settings.
+        options["app_kwargs"] = {"middleware": [(refuse_others, (), {})]}
         # Protects the disk; `answer` explains the limit.
         options["max_file_size"] = f"{10 * MAX_MEGABYTES}mb"
         options["theme"] = Default(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=FIXED_WIDTH_FONTS)
@@ -129,12 +126,17 @@ def serving(run: Run, port: int | None = None) -> Iterator[str]:
 
 
 def refuse_others(app):
-    """The ASGI application without requests from pages of other origins, such as an upload by a foreign form."""
+    """The ASGI application without requests from pages of other origins, such as an upload by a foreign form.
+
+    A name that leads to this computer, but is not its own, belongs to a page that has changed its own address.
+    """
 
     async def checked(scope, receive, send) -> None:
         headers = dict(scope.get("headers", ()))
-        origin = headers.get(b"origin")
-        if origin is None or origin == b"http://" + headers.get(b"host", b""):
+        host, origin = headers.get(b"host", b""), headers.get(b"origin")
+        is_own = host.partition(b":")[0] in (b"127.0.0.1", b"localhost")
+        # The server's own start and end are no requests, and have no headers.
+        if scope["type"] == "lifespan" or (is_own and origin in (None, b"http://" + host)):
             await app(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})

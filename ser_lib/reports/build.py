@@ -158,7 +158,6 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     """
     import nbformat
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     if not notebook.is_file():
         raise SerError(f"{notebook} is missing: expected a checkout of the repository with its notebooks folder.")
@@ -178,7 +177,8 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     try:
         with mock.patch.dict(os.environ, {ONE_PLACE: "1"}):
             papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
-    except DeadKernelError as error:
+    # Of nbclient, when the process of the notebook is gone.
+    except RuntimeError as error:
         reason = "its process was ended from outside: by a signal, or by the system for want of memory"
         advice = "Finished folds are kept: the same command goes on with the others"
         raise SerError(f"{notebook.stem} did not end: {reason}. {advice}.") from error

@@ -217,6 +217,9 @@ PICTURES = {
     "paired_differences, hostile names": lambda: plots.paired_differences(comparison_table(2, HOSTILE)),
     "confused_pairs, one pair": lambda: plots.confused_pairs(pairs_table().head(1)),
     "cross_corpus_heatmap": lambda: plots.cross_corpus_heatmap(matrix_table(["ravdess", "tess", "savee"])),
+    "growth": lambda: plots.growth(
+        pd.DataFrame({"clips": [1e3, 1e5], "step": "audit", "seconds": [1.0, 160.0], "gigabytes": [0.2, 1.8]})
+    ),
     "noise_curves": lambda: plots.noise_curves(conditions_table()),
     "condition_points": lambda: plots.condition_points(conditions_table()),
     "coverage_of_intervals": lambda: plots.coverage_of_intervals(coverage_table()),

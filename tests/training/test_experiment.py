@@ -173,6 +173,7 @@ def test_a_run_of_before_answers_with_the_model_of_fold_0(tones, tmp_path):
         .replace("    remove_offset: true\n", "")
     )
     (run.folder / "recipe.yaml").write_text(recipe)
+    (run.folder / "manifest.json").unlink()
     before = load_run(run.folder)
     assert not before.recipe.training.refit and not before.recipe.input.audio.remove_offset
     clips = [str(path) for path in tones["path"][:3]]
