@@ -263,8 +263,11 @@ class TestTheSameNumbers:
             return fit(*arguments, **settings)
 
         monkeypatch.setattr(Head, "fit", staticmethod(stops_in_fold_1))
+        recipe = load_recipe("demo", overrides=FAST)
+        # As after an edit of the recipe's file: no override tells the two apart.
+        edited = recipe.model_copy(update={"training": recipe.training.model_copy(update={"learning_rate": 0.1})})
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, "training.learning_rate=0.1")
+            experiment.train(edited, runs_dir=tmp_path / "runs", progress=False)
         monkeypatch.setattr(Head, "fit", staticmethod(fit))
         assert numbers(train(tmp_path)) == numbers(train(tmp_path / "clean"))
         # What was trained is set aside, not deleted.
