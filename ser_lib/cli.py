@@ -641,8 +641,8 @@ def bench(bench_encoder, bench_corpus, scale, reports_dir):
     ser bench --scale 1000 10000 100000
     """
     if scale:
-        from ser_lib.bench_scale import measure_all, write_page
         from ser_lib.common.files import project_dir
+        from ser_lib.reports.large_corpora import measure_all, write_page
 
         if min(scale) < 200:
             raise SerError(f"--scale expects numbers of clips from 200 on, not {min(scale)}.")

@@ -27,7 +27,14 @@ from ser_lib.recipes import load_recipe, recipe_names
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *("README.md", "data/README.md", "docs/encoders.md", "docs/protocols.md", "docs/numbers.md", "docs/your-data.md"),
-    *("docs/deploy.md", "docs/claims.md", "docs/atlas.md", "docs/audit-action.md", "docs/reliability.md", "CONTRIBUTING.md"),
+    *(
+        "docs/deploy.md",
+        "docs/claims.md",
+        "docs/atlas.md",
+        "docs/audit-action.md",
+        "docs/reliability.md",
+        "CONTRIBUTING.md",
+    ),
 ]
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 

@@ -15,7 +15,7 @@ def growth(table: pd.DataFrame) -> Figure:
     """Seconds of each step beside a line of n log n, and the largest memory, both over the number of clips.
 
     Args:
-        table: as `ser_lib.bench_scale.measure_all` returns it.
+        table: as `ser_lib.reports.large_corpora.measure_all` returns it.
     """
     sizes = np.array(sorted(table["clips"].unique()), dtype=float)
     figure, (left, right) = new_figure("Time and memory by the number of clips", 3.2, 1, 2)

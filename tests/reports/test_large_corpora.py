@@ -5,13 +5,13 @@ import re
 import pandas as pd
 import pytest
 
-from ser_lib import bench_scale
 from ser_lib.corpora.clips import load_clips
+from ser_lib.reports import large_corpora
 
 
 def test_a_simulated_corpus_is_a_corpus_of_different_clips(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_scale, "SPEAKERS", 4)
-    bench_scale.write_corpus(tmp_path, 40)
+    monkeypatch.setattr(large_corpora, "SPEAKERS", 4)
+    large_corpora.write_corpus(tmp_path, 40)
     clips = load_clips(str(tmp_path / "simulated.csv"), progress=False)
     assert len(clips) == clips["audio_hash"].nunique() == 40 and clips["speaker"].nunique() == 4
     assert clips.groupby("emotion")["sentence"].nunique().min() > 1
@@ -23,10 +23,10 @@ def test_the_page_says_how_fast_time_grows(tmp_path, power, least, most):
         [
             {"clips": size, "step": step, "seconds": (size / 1000) ** power, "gigabytes": size / 1e5}
             for size in (1000, 10_000, 100_000)
-            for step in bench_scale.STEPS
+            for step in large_corpora.STEPS
         ]
     )
-    assert least < bench_scale.growth(table) < most
-    page = bench_scale.write_page(table, tmp_path / "bench.html").read_text()
+    assert least < large_corpora.growth(table) < most
+    page = large_corpora.write_page(table, tmp_path / "bench.html").read_text()
     assert "up to 100,000 clips" in page and "largest memory is 1.00 GB" in page
     assert len(re.findall(r"<tr><td", page)) == len(table) and "data:image/png;base64," in page

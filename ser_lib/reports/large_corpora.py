@@ -5,6 +5,7 @@ every protocol, and the store read again. 100 speakers at every size, since `lea
 clip and speaker.
 """
 
+import base64
 import csv
 import json
 import math
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,7 @@ def measure_all(sizes: Sequence[int], show: Callable[[str], None] = print) -> pd
         with tempfile.TemporaryDirectory(prefix="ser-scale-") as folder:
             write_corpus(Path(folder), size)
             environment = {**os.environ, "SER_CACHE_DIR": str(Path(folder, "cache"))}
-            command = [sys.executable, "-m", "ser_lib.bench_scale", str(Path(folder, "simulated.csv"))]
+            command = [sys.executable, "-m", "ser_lib.reports.large_corpora", str(Path(folder, "simulated.csv"))]
             done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         for row in json.loads(done.stdout.splitlines()[-1]):
             rows.append({"clips": size, **row})
@@ -104,9 +106,7 @@ def growth(table: pd.DataFrame) -> float:
 
 def write_page(table: pd.DataFrame, path: Path) -> Path:
     """Write curve and numbers as a page."""
-    import base64
-    from datetime import UTC, datetime
-
+    # Each size is measured in a process of its own, whose memory holds nothing of this.
     from ser_lib.reports import plots
     from ser_lib.reports.rendering import render, write_html
 
