@@ -4,6 +4,7 @@ Whatever a file holds, the caller gets a value or a SerError that names the file
 over damaged input, and none of them reaches the user as a traceback.
 """
 
+import io
 import json
 import re
 from pathlib import Path
@@ -44,9 +45,10 @@ def read_table(path: Path, advice: str = "") -> pd.DataFrame:
     Raises:
         SerError: the file is missing, or damaged.
     """
-    read_text(path, advice)
+    # Read once: a file that is replaced between two readings would be of two runs, or missing.
+    text = read_text(path, advice)
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
         raise damaged(path, error, advice) from error
 

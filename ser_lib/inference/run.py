@@ -305,7 +305,7 @@ def find_run(name: str | Path) -> Path:
         SerError: there is nothing of that name here or on the Hub, or the folder holds several runs.
     """
     folder = Path(name).expanduser()
-    if not folder.exists():
+    if not folder.exists() and not being_replaced(folder):
         # A mistyped `runs/demo` is no repository of a user called "runs".
         is_local = folder.parts[:1] == (runs_root().name,) or folder.parent.is_dir() and folder.parent != Path()
         if HUB_NAME.fullmatch(str(name)) and not is_local:

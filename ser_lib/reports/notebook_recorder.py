@@ -141,6 +141,10 @@ def joined(recordings: Sequence[Recording], pause_seconds: float = 3.0) -> Recor
     """
     rate = recordings[0].sampling_rate
     pause = np.zeros(round(pause_seconds * rate), np.float32)
-    parts = [part for recording in recordings for part in (reading.prepare(recording, sampling_rate=rate), pause)]
+    parts = [
+        part
+        for recording in recordings
+        for part in (reading.prepare(recording, sampling_rate=rate, remove_offset=False), pause)
+    ]
     name = f"{len(recordings)} recordings" if len(recordings) > 1 else str(recordings[0])
     return Recording(np.concatenate(parts[:-1]), rate, name)

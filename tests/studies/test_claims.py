@@ -11,6 +11,7 @@ from conftest import tone_clips
 
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation.results import read_results
+from ser_lib.inference.run import run_folder
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import clips_of
@@ -259,7 +260,7 @@ def test_mfcc_recipes_do_not_miss_an_encoder_that_others_lack(monkeypatch):
 def test_a_damaged_run_folder_is_reported_and_the_others_are_measured(tones, tmp_path):
     lines = []
     folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
-    (tmp_path / "runs" / NAMES[0] / "published" / "0").mkdir(parents=True)
+    run_folder(load_recipe(NAMES[0], overrides=SMALL), "published", 0, tmp_path / "runs").mkdir(parents=True)
     runs = claims.measure_claims(NAMES[:1], overrides=SMALL, draws=1, say=lines.append, **folders)
     assert set(runs) == {(NAMES[0], key) for key in ("without-copies", "new-speakers", "strictest", "floor")}
     assert "is not a run folder" in lines[-1]

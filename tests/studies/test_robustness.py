@@ -272,14 +272,14 @@ def test_the_matrix_is_drawn_with_its_diagonal_framed_and_all_the_others_last():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["ravdess", "savee", "tess", ALL_OTHERS]
     assert len(axes.patches) == 3
     assert texts(figure).count("0.75") == 3 and texts(figure).count("0.25") == 9
-    assert "chance 0.17" in figure.get_supxlabel()
+    assert "chance 0.167" in figure.get_supxlabel()
 
 
 def test_the_matrix_states_each_chance_where_they_differ_and_leaves_cells_empty():
     table = matrix_table(["a", "b"])
     table.loc[1, "chance"] = 0.25
     figure = plots.cross_corpus_heatmap(table.drop(index=0))
-    assert "0.20 to 0.30\nchance 0.25" in texts(figure) and len(texts(figure)) == 2 * 5
+    assert "0.20 to 0.30\nchance 0.250" in texts(figure) and len(texts(figure)) == 2 * 5
 
 
 def test_noise_is_drawn_over_its_level_and_conditions_as_points():
