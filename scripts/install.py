@@ -4,6 +4,7 @@ On Linux without an NVIDIA driver, torch comes without CUDA, unless pip's own se
 It says first what will come. What is installed already is not fetched again.
 """
 
+import os
 import platform
 import shutil
 import subprocess
@@ -51,7 +52,8 @@ def main() -> None:
         sys.exit(f"Python 3.11 or newer is needed, and this is {platform.python_version()}; name it with {command}.")
     system = platform.system()
     print(announcement(system, has_nvidia_driver()), flush=True)
-    venv.create(FOLDER, with_pip=True)
+    # Links as of `python -m venv`: copies would not replace the links of an environment that is there already.
+    venv.create(FOLDER, with_pip=True, symlinks=os.name != "nt")
     python = FOLDER / ("Scripts/python.exe" if system == "Windows" else "bin/python")
     pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     install = [*pip, "install"]
