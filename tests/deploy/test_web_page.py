@@ -5,6 +5,7 @@ Skipped unless $SER_ORT_WEB names the folder `dist` of the npm package onnxrunti
 
 import functools
 import http.server
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,14 @@ from ser_lib.deploy import to_onnx
 for package in ("onnx", "onnxscript", "onnxruntime", "playwright"):
     pytest.importorskip(package)
 ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_of_the_docs_reads_settings_that_an_export_has(tmp_path, monkeypatch):
+    run, _ = train(tmp_path, monkeypatch, "demo", "input.pooling=mean", "model.name=mlp")
+    settings = json.loads((to_onnx(run, tmp_path / "out") / "preprocessor.json").read_text())
+    text = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"settings\.audio\.(\w+)", text)) <= set(settings["audio"])
+    assert set(re.findall(r"settings\.(\w+)", text)) <= set(settings)
 
 
 def test_the_page_of_the_docs_answers_as_the_run_does(tmp_path, monkeypatch):
