@@ -16,6 +16,7 @@ from typing import Any
 
 import ser_lib
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import with_home
 
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {}
 
@@ -173,7 +174,7 @@ def print_error(message: str) -> int:
 
 def absolute(path: str | Path) -> str:
     """The path as the notebooks need it, which run in another folder."""
-    return str(Path(path).expanduser().absolute())
+    return str(with_home(path).absolute())
 
 
 def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
@@ -616,7 +617,7 @@ def export(model, to, int8, output, data_dir):
     run = ser_lib.load_run(model)
     # A run from the Hub lies in the Hub's cache, where exports do not belong.
     default = run.folder / to if Path(model).exists() else Path(f"{Path(model).name}-{to}")
-    folder = Path(output).expanduser() if output else default
+    folder = with_home(output) if output else default
     if to == "hub":
         if int8:
             raise SerError("--int8 is for --to onnx: transformers reads the model as it is.")

@@ -18,6 +18,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("SER_CACHE_DIR") or Path.home() / ".cache" / "ser_lib")
 
 
+def with_home(path: str | Path) -> Path:
+    """A path with its leading `~` or `~user` replaced by that home folder; as it is where there is no such user."""
+    # `Path.expanduser` raises for a user that does not exist, and such a name is a file's name.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def project_dir() -> Path:
     """The checkout of this package, with `data/`, `runs/` and `reports/`; without a checkout the working folder."""
     checkout = Path(__file__).parents[2]

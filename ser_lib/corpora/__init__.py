@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ser_lib.common.errors import SerError, did_you_mean
-from ser_lib.common.files import project_dir
+from ser_lib.common.files import project_dir, with_home
 from ser_lib.corpora import csv_corpus, folder_corpus
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.csv_files import is_file_list
@@ -46,7 +46,7 @@ def get_corpus(name: str, data_dir: str | Path | None = None, is_path: bool = Fa
     known = CORPORA if is_path else CORPORA | _OWN_CORPORA
     if name in known:
         return known[name]
-    candidates = _candidates(Path(name).expanduser(), ".", data_dir)
+    candidates = _candidates(with_home(name), ".", data_dir)
     path = next((path for path in candidates if path.is_file() if is_file_list(name)), None)
     path = path or next((path for path in candidates if path.is_dir()), None)
     if path is None and (is_file_list(name) or "/" in name):
@@ -134,7 +134,7 @@ def folder_of(corpus: Corpus, data_dir: str | Path | None = None) -> Path:
 def _candidates(name: str | Path, *folders: str | Path | None) -> list[Path]:
     """The absolute paths of `name` in the folders that are set, and in `$SER_DATA_DIR`."""
     # Relative to the working folder, then to the checkout, since notebooks run in a folder of their own.
-    bases = [Path(folder).expanduser() for folder in (*folders, os.environ.get("SER_DATA_DIR")) if folder]
+    bases = [with_home(folder) for folder in (*folders, os.environ.get("SER_DATA_DIR")) if folder]
     return list(dict.fromkeys((place / base / name).absolute() for base in bases for place in (Path(), project_dir())))
 
 

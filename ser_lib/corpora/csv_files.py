@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import with_home
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def _on_this_computer(files: list[Path], source: Path) -> list[Path]:
     by_name: dict[str, list[Path]] = {}
     places = [str(source.parent), os.environ.get("SER_DATA_DIR", "")]
     for place in filter(None, places):
-        found = itertools.islice(Path(place).expanduser().absolute().rglob("*"), MOST_SEARCHED)
+        found = itertools.islice(with_home(place).absolute().rglob("*"), MOST_SEARCHED)
         for file in found:
             by_name.setdefault(file.name, []).append(file)
     moved = [file if file.is_file() else _nearest(file, by_name.get(_parts(file)[-1], [])) for file in files]

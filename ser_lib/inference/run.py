@@ -35,7 +35,7 @@ from pydantic import BaseModel, ValidationError
 
 from ser_lib.common import manifest
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import being_replaced, project_dir
+from ser_lib.common.files import being_replaced, project_dir, with_home
 from ser_lib.common.manifest import Manifest
 from ser_lib.common.parsing import damaged, read_json, read_table
 from ser_lib.inference.predict import predict
@@ -304,7 +304,7 @@ def find_run(name: str | Path) -> Path:
     Raises:
         SerError: there is nothing of that name here or on the Hub, or the folder holds several runs.
     """
-    folder = Path(name).expanduser()
+    folder = with_home(name)
     if not folder.exists() and not being_replaced(folder):
         # A mistyped `runs/demo` is no repository of a user called "runs".
         is_local = folder.parts[:1] == (runs_root().name,) or folder.parent.is_dir() and folder.parent != Path()

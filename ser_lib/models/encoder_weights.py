@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import cache_dir, replacing
+from ser_lib.common.files import cache_dir, replacing, with_home
 from ser_lib.common.parsing import damaged, read_json
 
 ARCHITECTURES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper")
@@ -212,7 +212,7 @@ def _folder(encoder: str) -> Path:
     if "$" in encoder:
         advice = "Variables are expanded only in what you type: --set 'input.encoder=$VARIABLE'"
         raise SerError(f"input.encoder={encoder} stands in a file, where no variable is expanded. {advice}.")
-    folder = Path(encoder).expanduser()
+    folder = with_home(encoder)
     if not folder.is_dir():
         raise SerError(f"{folder} is no folder: expected one with config.json and model.safetensors.")
     if not _weights(folder):

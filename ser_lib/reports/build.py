@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir
+from ser_lib.common.files import project_dir, with_home
 from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
 from ser_lib.evaluation.results import add_runs
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
@@ -137,7 +137,7 @@ def _make_study(
 
 
 def _absolute(path: str | Path) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(with_home(path).absolute())
 
 
 def _notebook(name: str) -> Path:

@@ -17,6 +17,7 @@ import soundfile
 from ser_lib.audio import reading
 from ser_lib.audio.reading import Recording, decode_audible
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import with_home
 from ser_lib.corpora.clips import load_clips
 from ser_lib.inference.run import Run
 from ser_lib.reports.rendering import render
@@ -62,7 +63,7 @@ def read_source(source: str | Path | None) -> list[Recording] | None:
         if not names:
             raise SerError("no file was chosen. Run the cell again, and choose at least one.")
         return [decode_audible(name) for name in names]
-    files = reading.expand(Path(source).expanduser())
+    files = reading.expand(with_home(source))
     if not files:
         raise SerError(f"{source}: no audio in this folder. Expected {' '.join(reading.SUFFIXES)}.")
     if len(files) == 1:

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ser_lib.common import files
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import being_replaced, move_into_place, replacing, restore, whole_folder
+from ser_lib.common.files import being_replaced, move_into_place, replacing, restore, whole_folder, with_home
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
@@ -78,3 +79,9 @@ def test_what_killed_processes_left_is_deleted_once_it_is_old(tmp_path, monkeypa
     with replacing(tmp_path / "other.csv") as part:
         part.write_text("whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".0.partial", "other.csv"]
+
+
+def test_a_home_folder_that_does_not_exist_is_a_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert with_home("~/clips") == tmp_path / "clips"
+    assert with_home("~nobody-of-this-name/clips") == Path("~nobody-of-this-name/clips")
