@@ -17,10 +17,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ser_lib.audio import decoding, reading
+from ser_lib.common.errors import SerError
 
 if TYPE_CHECKING:
     # An exported model runs this module without pandas.
     import pandas as pd
+
+# In Hz: from a low voice to a shout.
+PITCH_RANGE = (60.0, 800.0)
+# Almost four periods of the lowest pitch.
+PITCH_SECONDS = 0.064
+# Voicing from which a frame has a pitch.
+VOICED = 0.5
+# Subtracted for each doubling of the period: two periods fit as well as one.
+OCTAVE_COST = 0.02
 
 
 def mfcc(
@@ -43,14 +53,9 @@ def mfcc(
     """
     import librosa
 
-    if len(waveform) < frame:
-        waveform = np.pad(waveform, (0, frame - len(waveform)))
+    waveform = _one_frame_or_more(waveform, frame)
     spectrum: dict[str, Any] = {"y": waveform, "sr": sampling_rate, "n_fft": frame, "hop_length": hop}
-    coefficients = librosa.feature.mfcc(n_mfcc=n_mfcc, **spectrum)
-    parts = [coefficients]
-    if deltas:
-        # mode="nearest" also serves clips of fewer than 9 frames.
-        parts += [librosa.feature.delta(coefficients, order=order, mode="nearest") for order in (1, 2)]
+    parts = _with_deltas(librosa.feature.mfcc(n_mfcc=n_mfcc, **spectrum), deltas)
     if chroma:
         # A fixed tuning: librosa's estimate from the clip itself moves the bins with the speaker's pitch, and fails on
         # silence.
@@ -58,7 +63,107 @@ def mfcc(
     return np.concatenate(parts).T.astype(np.float32)
 
 
-ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = dict(mfcc=mfcc)
+def mfcc_pitch_spectrum(
+    waveform: np.ndarray, sampling_rate: int, n_mfcc: int = 40, deltas: bool = False, frame: int = 2048, hop: int = 512
+) -> np.ndarray:
+    """MFCC, pitch, voicing and the shape of the spectrum: (1 + n_samples // hop, n_features).
+
+    In order: the coefficients of `mfcc`; the logarithm of `pitch`, in octaves above 100 Hz, interpolated where the voice
+    has none; voicing; of the spectrum its centroid in Hz, the logarithm of its flatness, its contrast in dB within each
+    octave from 200 Hz up and below 200 Hz (Jiang et al. 2002), and its flux, the distance of two frames' spectra of unit
+    length. Only the 0th coefficient, the log energy, follows the level of the recording.
+
+    Args:
+        waveform, n_mfcc, frame, hop: as of `mfcc`; pitch has a frame of its own.
+        deltas: append first and second differences of all these over time (9 frames).
+
+    Raises:
+        SerError: the sampling rate is below 4000 Hz, or a frame is too short to tell the octaves apart.
+    """
+    import librosa
+
+    if sampling_rate < 4000 or frame < sampling_rate / 100:
+        raise SerError(
+            "mfcc-pitch-spectrum needs a sampling rate of 4000 Hz or more, and frames of at least 0.01 s, but got "
+            f"input.audio.sampling_rate={sampling_rate} and input.frame={frame}."
+        )
+    waveform = _one_frame_or_more(waveform, frame)
+    coefficients = mfcc(waveform, sampling_rate, n_mfcc, frame=frame, hop=hop).T
+    frequency, voicing = pitch(waveform, sampling_rate, hop)
+    magnitudes = np.abs(librosa.stft(waveform, n_fft=frame, hop_length=hop))
+    unit = librosa.util.normalize(magnitudes, norm=2)
+    parts = [
+        coefficients,
+        _octaves(frequency)[None],
+        voicing[None],
+        librosa.feature.spectral_centroid(S=magnitudes, sr=sampling_rate),
+        np.log(librosa.feature.spectral_flatness(S=magnitudes)),
+        librosa.feature.spectral_contrast(S=magnitudes, sr=sampling_rate, n_bands=int(np.log2(sampling_rate / 400))),
+        np.linalg.norm(np.diff(unit, prepend=unit[:, :1]), axis=0)[None],
+    ]
+    return np.concatenate(_with_deltas(np.concatenate(parts), deltas)).T.astype(np.float32)
+
+
+def pitch(waveform: np.ndarray, sampling_rate: int, hop: int = 512) -> tuple[np.ndarray, np.ndarray]:
+    """Pitch in Hz and voicing of each frame, by autocorrelation (Boersma 1993): two of shape (1 + n_samples // hop,).
+
+    Returns:
+        Pitch within `PITCH_RANGE`, NaN where voicing is below `VOICED`; and voicing, which is how well the frame repeats
+        itself after one period: from 0, noise or silence, to 1.
+
+    >>> tone = np.sin(2 * np.pi * 220 * np.arange(8000) / 16000)
+    >>> pitch(tone, 16000)[0][5].round(1)
+    220.0
+    """
+    # Not librosa's yin: numba's cache of its compiled parts may crash where several processes compute features at first.
+    half = round(PITCH_SECONDS * sampling_rate / 2)
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(waveform, half), 2 * half)[::hop]
+    window = np.hanning(2 * half + 1)[:-1]
+    shortest, longest = int(sampling_rate / PITCH_RANGE[1]), int(sampling_rate / PITCH_RANGE[0])
+    lags = np.arange(shortest, longest + 1)
+    # Blocks, so that the memory for a long recording stays small.
+    blocks = [_autocorrelation(block, window, longest + 1) for block in np.array_split(frames, 1 + len(frames) // 500)]
+    before, here, behind = (np.concatenate(blocks)[:, lags + step] for step in (-1, 0, 1))
+    peaks = np.where((here >= before) & (here > behind), here, 0)
+    best = (peaks - OCTAVE_COST * np.log2(lags / shortest)).argmax(axis=1)
+    before, here, behind, voicing = (part[np.arange(len(best)), best] for part in (before, here, behind, peaks))
+    voicing = voicing.clip(0, 1)
+    # The vertex of a parabola through the highest value and its neighbours.
+    curvature = before - 2 * here + behind
+    vertex = np.divide(before - behind, 2 * curvature, out=np.zeros_like(curvature), where=curvature < 0)
+    return np.where(voicing < VOICED, np.nan, sampling_rate / (lags[best] + vertex.clip(-0.5, 0.5))), voicing
+
+
+def _autocorrelation(frames: np.ndarray, window: np.ndarray, longest: int) -> np.ndarray:
+    """Autocorrelation of frames at lags from 0 to `longest`, over that of their window; silence has 0 everywhere."""
+    frames = (frames - frames.mean(axis=1, keepdims=True)) * window
+    power = np.abs(np.fft.rfft(np.vstack([window, frames]), 2 * len(window))) ** 2
+    values = np.fft.irfft(power)[:, : longest + 1]
+    values = values / np.maximum(values[:, :1], np.finfo(float).tiny)
+    return values[1:] / values[0]
+
+
+def _octaves(frequency: np.ndarray) -> np.ndarray:
+    """Octaves above 100 Hz, interpolated where the frequency is NaN; 0 where all of it is."""
+    octaves = np.log2(frequency / 100)
+    known = np.flatnonzero(~np.isnan(octaves))
+    return np.interp(np.arange(len(octaves)), known, octaves[known]) if len(known) else np.zeros(len(octaves))
+
+
+def _one_frame_or_more(waveform: np.ndarray, frame: int) -> np.ndarray:
+    """The waveform, padded with zeros where it is shorter than a frame."""
+    return np.pad(waveform, (0, max(0, frame - len(waveform))))
+
+
+def _with_deltas(frames: np.ndarray, deltas: bool) -> list[np.ndarray]:
+    """Features of shape (n_features, n_frames), and with `deltas` their first and second differences over 9 frames."""
+    import librosa
+
+    # mode="nearest" also serves clips of fewer than 9 frames.
+    return [frames, *(librosa.feature.delta(frames, order=order, mode="nearest") for order in (1, 2) if deltas)]
+
+
+ACOUSTIC_FEATURES: dict[str, Callable[..., np.ndarray]] = {"mfcc": mfcc, "mfcc-pitch-spectrum": mfcc_pitch_spectrum}
 
 
 def settings_of(kind: str) -> list[str]:
