@@ -115,32 +115,32 @@ def pitch(waveform: np.ndarray, sampling_rate: int, hop: int = 512) -> tuple[np.
     >>> pitch(tone, 16000)[0][5].round(1)
     220.0
     """
-    # Not librosa's yin: numba's cache of its compiled parts may crash where several processes compute features at first.
+    # Not librosa's yin, which crashes after several processes compiled it at the same time (numba's issue 10128).
     half = round(PITCH_SECONDS * sampling_rate / 2)
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(waveform, half), 2 * half)[::hop]
-    window = np.hanning(2 * half + 1)[:-1]
-    shortest, longest = int(sampling_rate / PITCH_RANGE[1]), int(sampling_rate / PITCH_RANGE[0])
-    lags = np.arange(shortest, longest + 1)
+    lags = np.arange(int(sampling_rate / PITCH_RANGE[1]), int(sampling_rate / PITCH_RANGE[0]) + 1)
     # Blocks, so that the memory for a long recording stays small.
-    blocks = [_autocorrelation(block, window, longest + 1) for block in np.array_split(frames, 1 + len(frames) // 500)]
-    before, here, behind = (np.concatenate(blocks)[:, lags + step] for step in (-1, 0, 1))
-    peaks = np.where((here >= before) & (here > behind), here, 0)
-    best = (peaks - OCTAVE_COST * np.log2(lags / shortest)).argmax(axis=1)
-    before, here, behind, voicing = (part[np.arange(len(best)), best] for part in (before, here, behind, peaks))
-    voicing = voicing.clip(0, 1)
-    # The vertex of a parabola through the highest value and its neighbours.
-    curvature = before - 2 * here + behind
-    vertex = np.divide(before - behind, 2 * curvature, out=np.zeros_like(curvature), where=curvature < 0)
-    return np.where(voicing < VOICED, np.nan, sampling_rate / (lags[best] + vertex.clip(-0.5, 0.5))), voicing
+    blocks = [_periods(block, lags) for block in np.array_split(frames, 1 + len(frames) // 500)]
+    period, voicing = np.concatenate(blocks, axis=1)
+    return np.where(voicing < VOICED, np.nan, sampling_rate / period), voicing
 
 
-def _autocorrelation(frames: np.ndarray, window: np.ndarray, longest: int) -> np.ndarray:
-    """Autocorrelation of frames at lags from 0 to `longest`, over that of their window; silence has 0 everywhere."""
+def _periods(frames: np.ndarray, lags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best period of each frame, within the lags, in samples; and the autocorrelation there, 0 where there is none."""
+    window = np.hanning(frames.shape[1] + 1)[:-1]
     frames = (frames - frames.mean(axis=1, keepdims=True)) * window
     power = np.abs(np.fft.rfft(np.vstack([window, frames]), 2 * len(window))) ** 2
-    values = np.fft.irfft(power)[:, : longest + 1]
+    values = np.fft.irfft(power)[:, : lags[-1] + 2]
     values = values / np.maximum(values[:, :1], np.finfo(float).tiny)
-    return values[1:] / values[0]
+    # What overlaps of a shifted window is less at longer lags.
+    before, here, behind = ((values[1:] / values[0])[:, lags + step] for step in (-1, 0, 1))
+    is_peak = (here >= before) & (here > behind)
+    # The vertex of a parabola through each peak and its neighbours, since few periods are whole numbers of samples.
+    vertex = np.divide(before - behind, 2 * (before - 2 * here + behind), out=np.zeros_like(here), where=is_peak)
+    heights = np.where(is_peak, here - (before - behind) * vertex / 4, 0)
+    best = (heights - OCTAVE_COST * np.log2(lags / lags[0])).argmax(axis=1)
+    rows = np.arange(len(best))
+    return lags[best] + vertex[rows, best], heights[rows, best].clip(0, 1)
 
 
 def _octaves(frequency: np.ndarray) -> np.ndarray:
