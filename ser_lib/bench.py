@@ -65,7 +65,8 @@ def features_and_networks(folder: Path) -> None:
 def fitted(recipe: Recipe, clips: pd.DataFrame, inputs: Inputs, folder: Path) -> Model:
     """The recipe's model, fitted on all clips."""
     model, labels, rows = recipe.create_model(), clips["emotion"].map(EMOTIONS.index).to_numpy(), np.arange(len(clips))
-    model.fit(inputs, labels, rows, rows[:0], emotions=list(EMOTIONS), seed=0, folder=folder, progress=False)
+    settings: dict = {"clips": clips, "emotions": list(EMOTIONS), "seed": 0, "folder": folder, "progress": False}
+    model.fit(inputs, labels, rows, rows[:0], **settings)
     return model
 
 

@@ -118,7 +118,7 @@ class Run:
         if fold is None and self.answers_for_all:
             return self.split
         of_fold = self.split["fold"] == (fold or 0)
-        return self.split[(of_fold | (fold == "all")) & (self.split["subset"] != "test")]
+        return self.split[(of_fold | (fold == "all")) & self.split["subset"].isin(["train", "validation"])]
 
     @property
     def answers_for_all(self) -> bool:

@@ -50,6 +50,35 @@ def take(inputs: Inputs, rows: np.ndarray) -> Inputs:
     return [inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows]
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What a model keeps of a speaker: the mean of its inputs for some clips of that speaker, and how many they are.
+
+    Attributes:
+        mean: float32, the shape of one clip's inputs.
+        count: the clips' weights, summed: see `profile_of`.
+    """
+
+    mean: np.ndarray
+    count: float
+
+
+# Clips of one predicted emotion that count in full: more of them would pull a speaker's mean towards that emotion.
+MOST_OF_AN_EMOTION = 2
+
+
+def profile_of(inputs: np.ndarray, predicted: np.ndarray) -> Profile:
+    """The profile of a speaker from the inputs of unlabelled clips, (n_clips, …), and the emotions predicted for them.
+
+    Of an emotion with more clips than `MOST_OF_AN_EMOTION`, all clips share the weight of so many.
+
+    >>> profile_of(np.array([[0.0], [0.0], [0.0], [0.0], [6.0]]), np.array([0, 0, 0, 0, 1]))
+    Profile(mean=array([2.], dtype=float32), count=3.0)
+    """
+    weights = np.minimum(1, MOST_OF_AN_EMOTION / np.bincount(predicted)[predicted])
+    return Profile(np.average(inputs, axis=0, weights=weights).astype(np.float32), float(weights.sum()))
+
+
 @dataclass
 class OnnxGraph:
     """A model as one module from its input to probabilities, for export to ONNX."""
@@ -75,6 +104,8 @@ class Model(ABC):
     trains_encoder: ClassVar[bool] = False
     # Whether transformers loads what `save` writes without `import ser_lib`.
     is_stock_checkpoint: ClassVar[bool] = False
+    # Whether the profile of a speaker changes the answers.
+    takes_profile: bool = False
     emotions: list[str]
 
     def __init__(self, input: Input, settings: ModelSettings, training: Training):
@@ -128,6 +159,7 @@ class Model(ABC):
         train: np.ndarray,
         validation: np.ndarray,
         *,
+        clips: pd.DataFrame,
         emotions: list[str],
         seed: int,
         folder: Path,
@@ -139,12 +171,27 @@ class Model(ABC):
         Args:
             labels: int, position of each clip's emotion among `emotions`.
             train, validation: row numbers; `validation` may be empty.
+            clips: the clip table, aligned to the inputs: `speaker` and `corpus`, for models that use them.
             folder: for checkpoints, from which an interrupted training is resumed; the caller deletes it.
         """
 
     @abstractmethod
-    def probabilities(self, inputs: Inputs) -> np.ndarray:
-        """Probabilities of the emotions, float64 of shape (n_clips, n_emotions), in the order of `emotions`."""
+    def probabilities(self, inputs: Inputs, profile: Profile | None = None) -> np.ndarray:
+        """Probabilities of the emotions, float64 of shape (n_clips, n_emotions), in the order of `emotions`.
+
+        Args:
+            profile: of the speaker of all these clips, as `profile` made it; only of a model with `takes_profile`.
+        """
+
+    def profile(self, inputs: Inputs) -> Profile:
+        """What the model keeps of a speaker from unlabelled clips; SerError where it cannot use it."""
+        if not self.takes_profile:
+            raise SerError(f"a model {self.label} cannot use clips of a speaker: take a recipe such as speech-emotion.")
+        return profile_of(inputs, self.probabilities(inputs).argmax(axis=1))
+
+    def is_like_speech(self, inputs: Inputs) -> np.ndarray:
+        """Whether each clip is near enough to the training clips to be speech: bool of shape (n_clips,); else all."""
+        return np.ones(len(inputs), dtype=bool)
 
     def probabilities_shared(self, inputs: Inputs) -> np.ndarray:
         """`probabilities`, computed by all processes that train together; every process gets all of them."""

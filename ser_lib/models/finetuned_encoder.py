@@ -14,7 +14,7 @@ from ser_lib.audio.reading import Recording, prepare_all
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.models import audio_classifier, embeddings, encoder_weights
-from ser_lib.models.base import Inputs, Model, OnnxGraph, register
+from ser_lib.models.base import Inputs, Model, OnnxGraph, Profile, register
 
 
 @register("finetune")
@@ -64,7 +64,7 @@ class FinetunedEncoder(Model):
         text = "speaker-adapted standardises features, and a fine-tuned model reads waveforms"
         raise SerError(f"{text}: use another protocol, or a frozen encoder.")
 
-    def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
+    def fit(self, inputs, labels, train, validation, *, clips, emotions, seed, folder, progress=True, description=""):
         from ser_lib.models.finetuning import Finetuning
 
         job = Finetuning(self, inputs, labels, train, validation, emotions, seed, folder, progress, description)
@@ -72,7 +72,7 @@ class FinetunedEncoder(Model):
         self.model.to(pick_device(self.training.device))
         return history
 
-    def probabilities(self, inputs: Inputs) -> np.ndarray:
+    def probabilities(self, inputs: Inputs, profile: Profile | None = None) -> np.ndarray:
         return audio_classifier.probabilities(self.model, self.feature_extractor, inputs)
 
     def probabilities_shared(self, inputs: Inputs) -> np.ndarray:

@@ -28,6 +28,10 @@ class Head(nn.Module):
     # The function that fits the network, and the fields of the recipe's `training` that it uses.
     fit: ClassVar[Callable] = staticmethod(network_training.fit)
     training_fields: ClassVar[tuple[str, ...]] = (*network_training.FIELDS, "class_weights", "device")
+    # Whether `fit` takes the clip table, for speakers and corpora, and the head their number as its fourth argument.
+    reads_corpora: ClassVar[bool] = False
+    # Whether `forward` also takes the mean and count of a speaker's clips, and `is_like_speech` judges a clip.
+    takes_profile: ClassVar[bool] = False
     # Width of the output, (n_clips, n_outputs).
     n_outputs: int
 

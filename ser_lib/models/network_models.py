@@ -14,7 +14,7 @@ from ser_lib.audio.reading import Recording
 from ser_lib.common import distributed
 from ser_lib.common.errors import SerError
 from ser_lib.models import embeddings, encoder_weights, network_training, networks
-from ser_lib.models.base import Inputs, Model, OnnxGraph, registered
+from ser_lib.models.base import Inputs, Model, OnnxGraph, Profile, registered
 from ser_lib.models.heads import Head
 
 
@@ -55,15 +55,27 @@ class NetworkModel(Model):
         flat = inputs.reshape(len(inputs), -1) if self.reads_layers else inputs
         return features.standardise_by_speaker(flat, speakers).reshape(inputs.shape)
 
-    def fit(self, inputs, labels, train, validation, *, emotions, seed, folder, progress=True, description=""):
+    @property
+    def takes_profile(self) -> bool:  # type: ignore[override]  # the head knows
+        return self.head.takes_profile
+
+    def fit(self, inputs, labels, train, validation, *, clips, emotions, seed, folder, progress=True, description=""):
         sizes = self.settings.model_dump(include={"hidden", "dense", "dropout"})
+        if self.head.reads_corpora:
+            # Speakers and corpora of all rows, and as many experts as there are corpora to learn from.
+            sizes["n_corpora"] = clips["corpus"].iloc[train].nunique()
         options = {"standardise": self.input.standardise, "progress": progress, "description": description}
         with network_training.seeded(seed):
             self.network = networks.build(self.settings.name, emotions, inputs.shape[1:], **sizes)
+            if self.head.reads_corpora:
+                options["clips"] = clips
             return self.head.fit(self.network, inputs, labels, train, validation, self.training, **options)
 
-    def probabilities(self, inputs: Inputs) -> np.ndarray:
-        return network_training.probabilities(self.network, inputs)
+    def probabilities(self, inputs: Inputs, profile: Profile | None = None) -> np.ndarray:
+        return network_training.probabilities(self.network, inputs, profile)
+
+    def is_like_speech(self, inputs: Inputs) -> np.ndarray:
+        return self.network.is_like_speech(inputs)
 
     @property
     def emotions(self) -> list[str]:  # type: ignore[override]  # the network knows them

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
+from ser_lib.models.base import Profile
 from ser_lib.models.settings import Training
 
 VALIDATION = ["validation_loss", "validation_accuracy", "validation_uar"]
@@ -161,7 +162,7 @@ def fit(
             bar.set_postfix(scores, refresh=False)
             yield {"epoch": epoch, "learning_rate": rate} | row
 
-    return _keep_best(network, rows(), training.keep_best, training.patience)
+    return keep_best(network, rows(), training.keep_best, training.patience)
 
 
 def summed_loss(logits: torch.Tensor, truth: torch.Tensor, class_weights: torch.Tensor | None, **options):
@@ -179,7 +180,7 @@ def best_row(history: list[dict[str, float]]) -> int:
     return max(range(len(history)), key=lambda n: (history[n]["validation_uar"], -history[n]["validation_loss"]))
 
 
-def _keep_best(
+def keep_best(
     network: nn.Module, rows: Iterable[dict[str, float]], keep_best: bool = True, patience: int | None = None
 ) -> pd.DataFrame:
     """Compute row after row, until `patience` rows bring no better one, and load the weights of `best_row`.
@@ -222,19 +223,9 @@ def fit_logistic(
     from sklearn.linear_model import LogisticRegression
 
     strengths = training.inverse_regularisation
-    if len(strengths) > 1 and len(validation) == 0:
-        text = (
-            f"there are no validation clips to choose one of {len(strengths)} values of training.inverse_regularisation"
-        )
-        raise SerError(f"{text} by: give one value, or a split.validation_fraction above 0.")
-    if len(np.unique(labels[train])) < 2:
-        raise SerError("the training clips are all of one emotion: logistic regression needs two or more.")
+    check_logistic(features, labels, train, validation, strengths)
     network.cpu().eval()
     inputs, truth = torch.from_numpy(features), torch.from_numpy(labels.astype(np.int64))
-    broken = (~torch.isfinite(inputs)).any(dim=1).nonzero()[:, 0].tolist()
-    if broken:
-        text = f"the features of {len(broken)} clips hold NaN or infinite values, first in row {broken[0]}"
-        raise SerError(f"{text}: logistic regression cannot be fitted to them. Look at those clips' audio.")
     if standardise:
         network.standardise.fit(inputs[train])
     standardised = network.standardise(inputs[train]).double().numpy()
@@ -253,22 +244,49 @@ def fit_logistic(
                 regression.fit(standardised, labels[train])
             if regression.n_iter_.max() >= MAX_ITERATIONS:
                 logger.warning(NOT_CONVERGED, strength, MAX_ITERATIONS)
-            coefficients, intercepts = regression.coef_, regression.intercept_
-            # Of two classes scikit-learn keeps the logit of the second against the first.
-            if len(coefficients) == 1:
-                coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
+            coefficients, intercepts = all_classes(regression, len(network.config["emotions"]))
             linear = network.head[-1]
             with torch.no_grad():
-                linear.weight.zero_()
-                # A class without training clips: probability 0, yet a finite loss.
-                linear.bias.fill_(-1e4)
-                linear.weight[regression.classes_] = torch.from_numpy(coefficients).float()
-                linear.bias[regression.classes_] = torch.from_numpy(intercepts).float()
+                linear.weight.copy_(torch.from_numpy(coefficients))
+                linear.bias.copy_(torch.from_numpy(intercepts))
             row = {"epoch": epoch, "learning_rate": math.nan, "inverse_regularisation": strength}
-            row["train_loss"], row["train_accuracy"], _ = _scores(network, inputs, truth, train)
-            yield row | dict(zip(VALIDATION, _scores(network, inputs, truth, validation), strict=True))
+            yield row | scores_of(network, inputs, truth, train, validation)
 
-    return _keep_best(network, rows())
+    return keep_best(network, rows())
+
+
+def check_logistic(features, labels, train, validation, strengths) -> None:
+    """Raise SerError where logistic regression cannot be fitted, or none of several candidates chosen."""
+    if len(strengths) > 1 and len(validation) == 0:
+        text = (
+            f"there are no validation clips to choose one of {len(strengths)} values of training.inverse_regularisation"
+        )
+        raise SerError(f"{text} by: give one value, or a split.validation_fraction above 0.")
+    if len(np.unique(labels[train])) < 2:
+        raise SerError("the training clips are all of one emotion: logistic regression needs two or more.")
+    broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(broken):
+        text = f"the features of {len(broken)} clips hold NaN or infinite values, first in row {broken[0]}"
+        raise SerError(f"{text}: logistic regression cannot be fitted to them. Look at those clips' audio.")
+
+
+def all_classes(regression, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients, (n_classes, n_features), and intercepts of scikit-learn's LogisticRegression, for every class."""
+    coefficients, intercepts = regression.coef_, regression.intercept_
+    # Of two classes scikit-learn keeps the logit of the second against the first.
+    if len(coefficients) == 1:
+        coefficients, intercepts = (np.concatenate([-part, part]) / 2 for part in (coefficients, intercepts))
+    every = np.zeros((n_classes, coefficients.shape[1]))
+    # A class without training clips: probability 0, yet a finite loss.
+    biases = np.full(n_classes, -1e4)
+    every[regression.classes_], biases[regression.classes_] = coefficients, intercepts
+    return every, biases
+
+
+def scores_of(network, inputs, truth, train, validation) -> dict[str, float]:
+    """The columns of a history that are scores."""
+    row = dict(zip(("train_loss", "train_accuracy"), _scores(network, inputs, truth, train), strict=False))
+    return row | dict(zip(VALIDATION, _scores(network, inputs, truth, validation), strict=True))
 
 
 def _scores(network, inputs, truth, rows, batch_size=256) -> tuple[float, float, float]:
@@ -283,14 +301,18 @@ def _scores(network, inputs, truth, rows, batch_size=256) -> tuple[float, float,
 
 
 @torch.inference_mode()
-def _logits(network: nn.Module, inputs: torch.Tensor, batch_size: int = 256) -> torch.Tensor:
+def _logits(network: nn.Module, inputs: torch.Tensor, batch_size: int = 256, known: tuple = ()) -> torch.Tensor:
+    """The logits of all clips; `known` is the mean and count of a profile, as `Network.forward` takes them."""
     network.eval()
-    return torch.cat([network(batch) for batch in inputs.split(batch_size)])
+    return torch.cat([network(batch, *known) for batch in inputs.split(batch_size)])
 
 
-def probabilities(network: nn.Module, features: np.ndarray) -> np.ndarray:
+def probabilities(network: nn.Module, features: np.ndarray, profile: Profile | None = None) -> np.ndarray:
     """Softmax probabilities, float64 of shape (n_clips, n_emotions), on the device where the network is."""
     target = next(network.parameters()).device
+    known: tuple = ()
+    if profile is not None:
+        known = torch.from_numpy(profile.mean)[None].to(target), torch.tensor([[profile.count]]).to(target)
     with one_thread():
-        logits = _logits(network, torch.from_numpy(features).to(target))
+        logits = _logits(network, torch.from_numpy(features).to(target), known=known)
         return torch.softmax(logits.double(), dim=1).cpu().numpy()

@@ -20,6 +20,7 @@ from torch import nn
 
 from ser_lib.common.errors import SerError
 from ser_lib.common.parsing import damaged, read_json
+from ser_lib.models import corpus_experts  # noqa: F401  # enters its class into MODELS
 from ser_lib.models.base import MODELS, registered
 from ser_lib.models.heads import Head, WeightedLayers
 
@@ -72,6 +73,7 @@ class Network(nn.Module):
         n_features: of a frame, a layer, or a clip.
         form: key of `FORMS`; `n_layers` is for the form "layers" alone.
         name, hidden, dense, dropout: of the recipe's `model`; a head takes those sizes that it names in `sizes`.
+        n_corpora: in the training data, for a head that reads them.
 
     Raises:
         SerError: no head has that name, or it does not read that form.
@@ -87,6 +89,7 @@ class Network(nn.Module):
         hidden: int = 128,
         dense: Sequence[int] = (64, 32),
         dropout: float = 0.2,
+        n_corpora: int = 1,
     ):
         super().__init__()
         head = registered(name)
@@ -100,7 +103,11 @@ class Network(nn.Module):
         self.standardise = Standardise(*((n_layers, n_features) if form == "layers" else (n_features,)))
         # A head that reads sequences reads a vector as a sequence of single values.
         as_steps = form == "vector" and "sequence" in head.forms
-        self.body: Head = head(1 if as_steps else n_features, n_layers, hidden)
+        if head.reads_corpora:
+            self.config["n_corpora"] = n_corpora
+            self.body: Head = head(n_features, n_layers, hidden, n_corpora)
+        else:
+            self.body = head(1 if as_steps else n_features, n_layers, hidden)
         layers: list[nn.Module] = []
         width = self.body.n_outputs
         for size in dense:
@@ -108,9 +115,27 @@ class Network(nn.Module):
             width = size
         self.head = nn.Sequential(*layers, nn.Linear(width, len(emotions)))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits of shape (n_clips, n_emotions) from features of the network's form."""
-        return self.head(self.body(self.standardise(features)))
+    def forward(
+        self, features: torch.Tensor, mean: torch.Tensor | None = None, count: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Logits of shape (n_clips, n_emotions) from features of the network's form.
+
+        Args:
+            mean, count: of a speaker's profile, (1 or n_clips, n_features) and (1 or n_clips, 1), for a head that
+                takes one.
+        """
+        standardised = self.standardise(features)
+        if mean is None:
+            return self.head(self.body(standardised))
+        return self.head(self.body(standardised, self.standardise(mean), count))
+
+    def is_like_speech(self, features: np.ndarray) -> np.ndarray:
+        """Whether each clip is as near to the training clips as speech is; always, of a head that does not judge it."""
+        if not self.body.takes_profile:
+            return np.ones(len(features), dtype=bool)
+        with torch.inference_mode():
+            standardised = self.standardise(torch.from_numpy(features).to(self.standardise.mean.device))
+            return self.body.is_like_speech(standardised).cpu().numpy()
 
     def layer_weights(self) -> np.ndarray | None:
         """Weight of each of the encoder's layers, summing to 1; None where the head weighs no layers."""

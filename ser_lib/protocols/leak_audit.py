@@ -47,7 +47,7 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
     if missing:
         raise SerError(f"the audit needs a split, but {missing}; make one with make_split(clips)")
     subsets = set(split["subset"])
-    if not {"train", "test"} <= subsets <= {"train", "validation", "test"}:
+    if not {"train", "test"} <= subsets <= {"train", "validation", "test", "enrolment"}:
         names = ", ".join(sorted(map(repr, subsets))) or "no rows"
         raise SerError(f"the audit compares clips of the subset 'test' with 'train' (and 'validation'), got {names}")
     table = split.assign(fold=split.get("fold", 0)).reset_index(drop=True)

@@ -26,6 +26,8 @@ from ser_lib.corpora.labels import in_order
 logger = logging.getLogger(__name__)
 
 SUBSETS = ("train", "validation", "test")
+# The fourth subset: unlabelled clips of the test speakers, which a model reads before it answers.
+ENROLMENT = "enrolment"
 MANY_ROWS = 1_000_000  # of a split: from here on, each text is stored once, and rows hold its number
 VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the clips) that are not tested
 
@@ -34,6 +36,7 @@ EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24
 
 _PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim, leak and all"
 _DEDUPLICATED = "the same random split after de-duplication: files that an archive holds twice are used once"
+_ENROLLED = "as speaker; first, each test speaker gives some unlabelled clips, which are not tested (split.enrol_clips)"
 _ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
 _FROM_FILES = {"path", "seconds", "sampling_rate"}
 _SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _FROM_FILES), "protocol", "seed"]
@@ -99,6 +102,7 @@ def make_split(
     select_on_test: bool = False,
     train_on_test: bool = False,
     test_corpora: Sequence[str] | None = None,
+    enrol_clips: int | None = None,
 ) -> pd.DataFrame:
     """Split a clip table by one of `PROTOCOLS`; SerError where there is no such one or setting, or it cannot split it.
 
@@ -109,14 +113,17 @@ def make_split(
         select_on_test: use the test clips for validation, as some sources do.
         train_on_test: put the test clips into training too, as one source does.
         test_corpora: the corpora to be tested (`cross-corpus`); None tests each corpus in turn.
+        enrol_clips: clips that each test speaker gives first, at most half of that speaker's (`enrolled`, where None is
+            8, and `cross-corpus`, where None is 0).
 
     Returns:
         The rows of `clips`, once for each fold and subset that they are in, with `fold` (from 0), `subset`
-        (train, validation, test), `protocol` and `seed`. Columns of text are categories where there are very many rows,
+        (train, validation, test, and enrolment where there are such clips), `protocol` and `seed`. Columns of text are categories where there are very many rows,
         as with one fold for each of hundreds of speakers.
     """
     chosen = get_protocol(protocol)
     who_is_used = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
+    who_is_used["enrol_clips"] = enrol_clips
     # A recipe states the sizes for all protocols; the other settings are refused where they would have no effect.
     for name, value in who_is_used.items():
         if value not in (None, False) and not chosen.takes(name):
@@ -134,17 +141,21 @@ def make_split(
                 raise SerError(f"{protocol}: fold {number} has no {empty} clips; add speakers or use fewer folds")
         for emotion in in_order(emotions[np.setdiff1d(numbers_of[fold["test"]], numbers_of[fold["train"]])]):
             logger.warning("%s: fold %d tests %r, which is not in its training set", protocol, number, emotion)
-    n_rows = [len(fold[subset]) for fold in made for subset in SUBSETS]
+    subsets_used = [*SUBSETS, ENROLMENT] if any(ENROLMENT in fold for fold in made) else [*SUBSETS]
+    n_rows = [len(fold.get(subset, ())) for fold in made for subset in subsets_used]
     if sum(n_rows) > MANY_ROWS:
         numbers = dict.fromkeys(clips.select_dtypes("integer").columns, "int32")
         clips = clips.astype(dict.fromkeys(clips.select_dtypes(exclude="number").columns, "category") | numbers)
     # One selection of all rows, since a table of all folds may be large.
-    rows = np.concatenate([np.sort(fold[subset]) for fold in made for subset in SUBSETS])
-    names = sorted(SUBSETS)
-    codes = np.array([names.index(subset) for subset in SUBSETS], dtype="int8")
+    nothing = np.array([], dtype=int)
+    rows = np.concatenate([np.sort(fold.get(subset, nothing)) for fold in made for subset in subsets_used])
+    names = sorted(subsets_used)
+    codes = np.array([names.index(subset) for subset in subsets_used], dtype="int8")
     subsets = pd.Categorical.from_codes(np.tile(codes, len(made)).repeat(n_rows), names)
     split = clips.iloc[rows].reset_index(drop=True)
-    split["fold"] = np.arange(len(made), dtype="int32").repeat(np.add.reduceat(n_rows, np.arange(0, len(n_rows), 3)))
+    split["fold"] = np.arange(len(made), dtype="int32").repeat(
+        np.add.reduceat(n_rows, np.arange(0, len(n_rows), len(subsets_used)))
+    )
     split["subset"] = subsets
     split["protocol"] = pd.Categorical.from_codes(np.zeros(len(split), dtype="int8"), [protocol])
     split["seed"] = np.full(len(split), seed)
@@ -313,7 +324,9 @@ def emobox(clips: pd.DataFrame, seed: int) -> list[Fold]:
 
 
 @protocol("cross-corpus", "train on some corpora, test on another")
-def cross_corpus(clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | None) -> list[Fold]:
+def cross_corpus(
+    clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | None, enrol_clips: int | None
+) -> list[Fold]:
     corpora = sorted(clips["corpus"].unique())
     test_corpora = [test_corpora] if isinstance(test_corpora, str) else test_corpora
     tested = [[corpus] for corpus in corpora] if test_corpora is None else [list(test_corpora)]
@@ -335,8 +348,26 @@ def cross_corpus(clips: pd.DataFrame, seed: int, test_corpora: Sequence[str] | N
             message = "cross-corpus: fold %d (%s) leaves out %d clips of emotions that train and test do not share: %s"
             logger.warning(message, number, ", ".join(group), left_out.sum(), counts)
         train, validation = hold_out(clips, np.flatnonzero(~is_test & is_common), (seed, *sorted(group)))
-        made.append({"train": train, "validation": validation, "test": np.flatnonzero(is_test & is_common)})
+        fold = {"train": train, "validation": validation, "test": np.flatnonzero(is_test & is_common)}
+        made.append(with_enrolment(clips, fold, enrol_clips or 0, seed))
     return made
+
+
+@protocol("enrolled", _ENROLLED)
+def enrolled_speakers(clips: pd.DataFrame, seed: int, folds: int, enrol_clips: int | None) -> list[Fold]:
+    n_enrolled = 8 if enrol_clips is None else enrol_clips
+    return [with_enrolment(clips, fold, n_enrolled, seed) for fold in unseen_speakers(clips, seed, folds)]
+
+
+def with_enrolment(clips: pd.DataFrame, fold: Fold, n_enrolled: int, seed: int) -> Fold:
+    """The fold with some test clips of each speaker in the subset `ENROLMENT` instead, drawn without their labels."""
+    if n_enrolled == 0:
+        return fold
+    drawn: list[str] = []
+    for speaker, ids in clips.iloc[fold["test"]].groupby("speaker")["clip_id"]:
+        drawn += shuffled(ids, seed, speaker, ENROLMENT)[: min(n_enrolled, len(ids) // 2)]
+    is_drawn = clips["clip_id"].iloc[fold["test"]].isin(drawn).to_numpy()
+    return {**fold, "test": fold["test"][~is_drawn], ENROLMENT: fold["test"][is_drawn]}
 
 
 protocol("speaker-adapted", _ADAPTED, is_transductive=True)(unseen_speakers)

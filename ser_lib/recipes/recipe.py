@@ -39,6 +39,8 @@ class Split(Section):
     select_on_test: bool = False
     train_on_test: bool = False
     test_corpora: Names | None = None
+    # Unlabelled clips of each test speaker that the model reads first: under `enrolled` (None: 8) and `cross-corpus`.
+    enrol_clips: int | None = Field(None, ge=0)
     # Under a protocol that repeats the source only, where the source kept duplicates.
     keep_duplicates: bool = False
     # A control: labels of training and validation clips are shuffled, so that nothing can be learned.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.protocols.leak_audit import LEAKS, red_leaks
-from ser_lib.protocols.splits import SUBSETS
+from ser_lib.protocols.splits import ENROLMENT, SUBSETS
 from ser_lib.reports.rendering import render, write_html
 
 WHAT_TO_DO = {
@@ -31,7 +31,7 @@ def subset_counts(split: pd.DataFrame) -> pd.DataFrame:
     numbers = {"speakers": by_subset["speaker"].nunique(), "labels": by_subset["emotion"].nunique()}
     counts = pd.DataFrame({"clips": by_subset.size(), **numbers}).astype("Int64").replace(0, pd.NA)
     counts["minutes"] = by_subset["seconds"].sum(min_count=1).astype(float) / 60
-    return counts.reindex([subset for subset in SUBSETS if subset in counts.index])
+    return counts.reindex([subset for subset in (*SUBSETS, ENROLMENT) if subset in counts.index])
 
 
 def write_page(split: pd.DataFrame, table: pd.DataFrame, title: str, path: str | Path) -> Path:

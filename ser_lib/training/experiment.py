@@ -26,13 +26,13 @@ from ser_lib.common.files import move_into_place, restore
 from ser_lib.common.parsing import read_json, read_table
 from ser_lib.corpora import get_corpus
 from ser_lib.corpora.labels import in_order
-from ser_lib.evaluation import metrics
+from ser_lib.evaluation import certainty, metrics
 from ser_lib.inference.model_card import model_card
 from ser_lib.inference.run import Run, environment, load_run, read_run, run_folder, write_manifest
 from ser_lib.models.base import Inputs, Model, take
 from ser_lib.models.settings import Training
 from ser_lib.protocols.leak_audit import audit
-from ser_lib.protocols.splits import Protocol, get_protocol, save_split
+from ser_lib.protocols.splits import ENROLMENT, Protocol, get_protocol, save_split
 from ser_lib.recipes import Recipe, dump_recipe, keys_of, read_resolved
 from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
 from ser_lib.training import resume
@@ -168,7 +168,8 @@ class _Run:
         checkpoints = self.partial / f"{name}.checkpoints"
         reporting: dict[str, Any] = {"folder": checkpoints, "progress": self.progress}
         reporting["description"] = name.replace("-", " ")
-        return model, model.fit(self.inputs, labels, train, validation, emotions=self.emotions, seed=seed, **reporting)
+        reporting |= {"clips": self.clips, "emotions": self.emotions, "seed": seed}
+        return model, model.fit(self.inputs, labels, train, validation, **reporting)
 
     @contextmanager
     def written_whole(self, name: str) -> Iterator[Path]:
@@ -203,18 +204,21 @@ def _train_fold(run: _Run, fold_split: pd.DataFrame) -> None:
     name, seed = f"fold-{fold}", 1000 * run.seed + fold
     model, history = run.fit(name, seed, labels, rows["train"], rows["validation"], recipe.training)
     n_trained = len(rows["train"]) * len(history)
+    certain_from = None
     # A source that validates on its test clips is repeated as it is.
     if recipe.training.refit and len(rows["validation"]) and not np.isin(rows["validation"], rows["test"]).any():
+        validated = model.probabilities_shared(take(run.inputs, rows["validation"]))
+        certain_from = certainty.threshold(labels[rows["validation"]], validated)
         both = np.sort(np.concatenate([rows["train"], rows["validation"]]))
         settled = recipe.training.settled(history)
         model, again = run.fit(f"{name}-again", seed, labels, both, np.array([], dtype=int), settled)
         n_trained += len(both) * len(again)
-    probabilities = model.probabilities_shared(take(run.inputs, rows["test"]))
+    probabilities = _tested(run, model, rows)
     if not distributed.is_first():
         return
     tested = run.clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
     predictions = tested.reset_index(drop=True).join(pd.DataFrame(probabilities, columns=run.emotions))
-    about = _about(model, n_trained, started, history)
+    about = _about(model, n_trained, started, history) | {"certain_from": certain_from}
     history.insert(0, "fold", fold)
     with run.written_whole(name) as folder:
         # The model that answers is a complete checkpoint, and the folds share its encoder. A head that was trained on
@@ -223,6 +227,19 @@ def _train_fold(run: _Run, fold_split: pd.DataFrame) -> None:
         history.to_csv(folder / "history.csv", index=False)
         predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.8f")
         (folder / "about.json").write_text(json.dumps(about))
+
+
+def _tested(run: _Run, model: Model, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Probabilities of the test clips; where their speakers gave clips for enrolment, with each speaker's profile."""
+    if ENROLMENT not in rows:
+        return model.probabilities_shared(take(run.inputs, rows["test"]))
+    speakers, probabilities = run.clips["speaker"].to_numpy(), np.zeros((len(rows["test"]), len(run.emotions)))
+    for speaker in np.unique(speakers[rows["test"]]):
+        enrolled, tested = (rows[subset][speakers[rows[subset]] == speaker] for subset in (ENROLMENT, "test"))
+        # Half of one clip is none.
+        profile = model.profile(take(run.inputs, enrolled)) if len(enrolled) else None
+        probabilities[np.isin(rows["test"], tested)] = model.probabilities(take(run.inputs, tested), profile)
+    return probabilities
 
 
 def _train_final(run: _Run, folds: list[int]) -> None:
@@ -267,6 +284,7 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     about["model"] = first | {"clips_per_second": round(first["clips_trained"] / first["seconds"], 1)}
     about["model"]["fitted_on"] = "all clips" if is_final else "the training clips of fold 0"
     scores = score_run(predictions, clips, by_fold)
+    scores["certainty"] = certainty.score(by_fold, [size.get("certain_from") for size in sizes[: len(folds)]])
 
     for number, folder in enumerate(trained):
         # `model/` is the model that answers: the final one, else that of fold 0.

@@ -75,14 +75,15 @@ def durations(clips: pd.DataFrame) -> Figure:
 def split_sizes(split: pd.DataFrame) -> Figure:
     """Clips for training, validation and test in each fold, and the number of test speakers."""
     sizes = split.pivot_table(index="fold", columns="subset", values="clip_id", aggfunc="count", fill_value=0)
-    sizes = sizes.reindex(columns=list(SUBSET_COLOURS), fill_value=0)
+    used = [subset for subset in SUBSET_COLOURS if subset in sizes or subset != "enrolment"]
+    sizes = sizes.reindex(columns=used, fill_value=0)
     test = split[split["subset"] == "test"]
     speakers = test.groupby("fold")["speaker"].nunique().reindex(sizes.index, fill_value=0)
     height = 1.5 + (0.26 if len(sizes) <= 10 else 0.19) * len(sizes)
     figure, axes = new_figure("Clips of each subset, by fold", height)
     places, left = np.arange(len(sizes)), np.zeros(len(sizes))
-    for subset, colour in SUBSET_COLOURS.items():
-        bars = axes.barh(places, sizes[subset], 0.74, left, color=colour, label=subset)
+    for subset in used:
+        bars = axes.barh(places, sizes[subset], 0.74, left, color=SUBSET_COLOURS[subset], label=subset)
         # A number only where its part of the bar is wide enough to hold it.
         wide = sizes[subset] > 0.06 * sizes.sum(axis=1).max()
         labels = [f"{count:,}" if fits else "" for count, fits in zip(sizes[subset], wide, strict=True)]
