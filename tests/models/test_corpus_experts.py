@@ -111,7 +111,7 @@ class TestWithoutAProfile:
         read, body = standardised(features), network.body
         gate, bias = (part.detach().numpy().astype(float) for part in (body.gate.weight, body.gate.bias))
         shares = softmax(read @ gate.T + bias)
-        assert shares.shape == (len(clips), 3) and 0.01 < shares.min() and np.ptp(shares) > 0.05
+        assert shares.shape == (len(clips), 3) and shares.min() > 0.01 and np.ptp(shares) > 0.05
         weights = network.head[-1].weight.detach().numpy().astype(float)
         shared, *private = np.split(weights[:, : 4 * N_FEATURES], 4, axis=1)
         logits = read @ shared.T + network.head[-1].bias.detach().numpy()
