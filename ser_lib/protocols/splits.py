@@ -122,8 +122,8 @@ def make_split(
         as with one fold for each of hundreds of speakers.
     """
     chosen = get_protocol(protocol)
-    who_is_used = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
-    who_is_used["enrol_clips"] = enrol_clips
+    who_is_used: dict[str, object] = {"select_on_test": select_on_test, "train_on_test": train_on_test}
+    who_is_used |= {"test_corpora": test_corpora, "enrol_clips": enrol_clips}
     # A recipe states the sizes for all protocols; the other settings are refused where they would have no effect.
     for name, value in who_is_used.items():
         if value not in (None, False) and not chosen.takes(name):
