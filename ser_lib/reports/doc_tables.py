@@ -31,6 +31,26 @@ def unheard_summary(unheard: pd.DataFrame) -> str:
     return f"{own}, and {others}."
 
 
+VOICES = {
+    "own corpora": ("speaker", "stated"),
+    "own corpora, after 8 clips": ("enrolled", "stated"),
+    "another corpus": ("cross-corpus", "stated"),
+    "another corpus, after 8 clips": ("cross-corpus", "stated; split.enrol_clips=8"),
+}
+
+
+def voices(table: pd.DataFrame) -> str:
+    """UAR of `speech-emotion` on each corpus, with and without clips of the speaker, in and outside its training data."""
+    own = table[(table["recipe"] == "speech-emotion") & ~table["corpus"].str.contains("+", regex=False)]
+    scores = {(row.protocol, row.variant, row.corpus): row for row in own.itertuples()}
+    rows = []
+    # CREMA-D's slice has two clips of most speakers, of which none can be enrolled.
+    for corpus in ("ravdess", "savee", "tess"):
+        found = [scores.get((*of, corpus)) for of in VOICES.values()]
+        rows.append([f"`{corpus}`", *("—" if row is None else score_cell(row, "uar", digits=2) for row in found)])
+    return markdown_table(["UAR on", *VOICES], rows)
+
+
 def recipes() -> str:
     """Every recipe of the package: what it trains on which corpora, and the accuracy that its source claims."""
     rows = []
@@ -70,6 +90,7 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "claims-summary": lambda folder: claims.markdown(claims.claims_table(read_results(folder)), heads=SUMMARY_HEADS),
     "unheard": lambda folder: unseen_corpora.markdown(_unheard(folder)),
     "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
+    "voices": lambda folder: voices(read_results(folder)),
     "recipes": lambda _: recipes(),
     "protocols": lambda _: protocols(),
     "models": lambda _: models(),
