@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
-from ser_lib.evaluation import unseen_corpora
+from ser_lib.evaluation import metrics, stored_predictions, unseen_corpora
 from ser_lib.evaluation.results import make_results, markdown_table, read_results, score_cell, write_into_readme
 from ser_lib.models.base import MODELS
 from ser_lib.protocols.splits import PROTOCOLS
@@ -31,6 +31,8 @@ def unheard_summary(unheard: pd.DataFrame) -> str:
     return f"{own}, and {others}."
 
 
+# CREMA-D's slice has one or two clips of most speakers, so that hardly any can be enrolled.
+CORPORA = ("ravdess", "savee", "tess")
 VOICES = {
     "own corpora": ("speaker", "stated"),
     "own corpora, after 8 clips": ("enrolled", "stated"),
@@ -44,11 +46,31 @@ def voices(table: pd.DataFrame) -> str:
     own = table[(table["recipe"] == "speech-emotion") & ~table["corpus"].str.contains("+", regex=False)]
     scores = {(row.protocol, row.variant, row.corpus): row for row in own.itertuples()}
     rows = []
-    # CREMA-D's slice has two clips of most speakers, of which none can be enrolled.
-    for corpus in ("ravdess", "savee", "tess"):
+    for corpus in CORPORA:
         found = [scores.get((*of, corpus)) for of in VOICES.values()]
         rows.append([f"`{corpus}`", *("—" if row is None else score_cell(row, "uar", digits=2) for row in found)])
     return markdown_table(["UAR on", *VOICES], rows)
+
+
+def certainty(folder: Path) -> str:
+    """How many answers of `speech-emotion` are certain, and how many of these are right, on each corpus."""
+    rows = []
+    for stored in stored_predictions.read_all(folder):
+        protocol = (stored.facts.protocol, stored.facts.variant)
+        name = next((name for name, of in VOICES.items() if of == protocol), None)
+        is_certain = stored.certain()
+        if stored.facts.recipe != "speech-emotion" or name is None or is_certain is None:
+            continue
+        is_right = metrics.is_right(metrics.decisions(stored.predictions))
+        for corpus in CORPORA:
+            rows_of = (stored.table["corpus"] == corpus).to_numpy()
+            if rows_of.any():
+                certain = rows_of & is_certain.to_numpy()
+                cells = f"{certain.sum() / rows_of.sum():.0%}", f"{is_right[certain].mean():.0%}"
+                rows.append([f"`{corpus}`", name, *cells, f"{is_right[rows_of].mean():.0%}"])
+    order = list(VOICES)
+    rows.sort(key=lambda row: (row[0], order.index(row[1])))
+    return markdown_table(["clips of", "the model knows", "certain", "of these right", "of all right"], rows)
 
 
 def recipes() -> str:
@@ -90,6 +112,7 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "claims-summary": lambda folder: claims.markdown(claims.claims_table(read_results(folder)), heads=SUMMARY_HEADS),
     "unheard": lambda folder: unseen_corpora.markdown(_unheard(folder)),
     "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
+    "certainty": lambda folder: certainty(stored_predictions.predictions_dir(folder)),
     "voices": lambda folder: voices(read_results(folder)),
     "recipes": lambda _: recipes(),
     "protocols": lambda _: protocols(),
