@@ -9,6 +9,7 @@ import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation import metrics, stored_predictions, unseen_corpora
+from ser_lib.evaluation.comparison import compare
 from ser_lib.evaluation.results import make_results, markdown_table, read_results, score_cell, write_into_readme
 from ser_lib.models.base import MODELS
 from ser_lib.protocols.splits import PROTOCOLS
@@ -73,6 +74,38 @@ def certainty(folder: Path) -> str:
     return markdown_table(["clips of", "the model knows", "certain", "of these right", "of all right"], rows)
 
 
+def ablations(folder: Path) -> str:
+    """Each changed setting of `speech-emotion` under `speaker`: its UAR, and the paired difference from the recipe's own."""
+    stored = [
+        one
+        for one in stored_predictions.read_all(folder)
+        if (one.facts.recipe, one.facts.protocol) == ("speech-emotion", "speaker")
+    ]
+    # With one seed, as all have it; and of the recipe's own corpora.
+    first_seed = [one.part(one.table["seed"] == 0) for one in stored if len(one.facts.corpora) > 1]
+    (own,) = [one for one in first_seed if one.facts.variant == "stated"] or [None]
+    if own is None:
+        return ""
+    rows = []
+    for one in first_seed:
+        cells = [f"`{one.facts.variant.removeprefix('stated; ')}`" if one is not own else "the recipe"]
+        for corpus in CORPORA:
+            changed, unchanged = (each.part(each.table["corpus"] == corpus) for each in (one, own))
+            about = changed.table.set_index("clip_id")
+            found = compare(changed.predictions, unchanged.predictions, about["speaker"], about["corpus"])
+            cells.append(_difference(found) if one is not own else f"{found['uar_second']:.3f}")
+        rows.append(cells)
+    rows.sort(key=lambda row: (row[0] != "the recipe", row[0]))
+    return markdown_table(["changed", *(f"UAR on `{corpus}`" for corpus in CORPORA)], rows)
+
+
+def _difference(found: dict) -> str:
+    """`0.741 (-0.014, -0.030 to 0.002)`: a UAR, and in brackets its difference with its interval, where there is one."""
+    low, high = found["uar_difference_low"], found["uar_difference_high"]
+    interval = "" if low != low else f", {low:+.3f} to {high:+.3f}"
+    return f"{found['uar_first']:.3f} ({found['uar_difference']:+.3f}{interval})"
+
+
 def recipes() -> str:
     """Every recipe of the package: what it trains on which corpora, and the accuracy that its source claims."""
     rows = []
@@ -112,6 +145,7 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "claims-summary": lambda folder: claims.markdown(claims.claims_table(read_results(folder)), heads=SUMMARY_HEADS),
     "unheard": lambda folder: unseen_corpora.markdown(_unheard(folder)),
     "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
+    "ablations": lambda folder: ablations(stored_predictions.predictions_dir(folder)),
     "certainty": lambda folder: certainty(stored_predictions.predictions_dir(folder)),
     "voices": lambda folder: voices(read_results(folder)),
     "recipes": lambda _: recipes(),
