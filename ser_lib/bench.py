@@ -19,8 +19,8 @@ import pandas as pd
 from ser_lib.audio.reading import prepare
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
-from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.streaming import Stream
+from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models.base import Inputs, Model
 from ser_lib.recipes import Input, Recipe, load_recipe
 
@@ -122,7 +122,7 @@ def streaming(recipe: Recipe, folder: Path) -> None:
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=brief)})
     model = fitted(recipe, few, recipe.create_model().inputs(few, progress=False), folder)
     model.save(folder / recipe.name)
-    predictor = Predictor(recipe, [folder / recipe.name], folder / recipe.name)
+    predictor = TrainedPredictor(recipe, [folder / recipe.name], folder / recipe.name)
     rate = predictor.sampling_rate
     waveform = np.concatenate([prepare(path, sampling_rate=rate) for path in clips["path"]])[: STREAM_SECONDS * rate]
     stream = Stream(predictor)

@@ -61,6 +61,19 @@ option("runs", "two or more run folders: each pair is compared", nargs="+", meta
 option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
 option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
 option(
+    "--run",
+    "a run folder, a folder that holds one run, or a run on the Hugging Face Hub (default: the model of the package)",
+    metavar="RUN",
+)
+option("--speaker", "the name of the speaker whose clips these are: see ser enrol", metavar="NAME")
+option(
+    "--speaker",
+    "a name for the speaker, under which ser predict --speaker knows the voice",
+    "name",
+    required=True,
+    metavar="NAME",
+)
+option(
     "--fold", 'the fold of the model: a number, or "all" for the mean of all (default: the one that answers)', **FOLD
 )
 option("--json", "print one line of JSON a file in place of the table", action="store_true")
@@ -69,6 +82,9 @@ option("--timeline", "write FILE-timeline.csv and .png, and print the emotions",
 option("--window", "seconds of a window (default: as the recipe)", type=float, metavar="S", group=TIMELINE)
 option("--hop", "seconds from window to window (default: 1, or a window)", type=float, metavar="S", group=TIMELINE)
 option("--smoothing", "time constant in seconds; 0: none (default: 2)", type=float, metavar="S", group=TIMELINE)
+option(
+    "--learn-speaker", "one person speaks: learn the voice from the windows so far", action="store_true", group=TIMELINE
+)
 option("--speech", "detect speech by loudness (default) or silero-vad", choices=DETECTORS, group=TIMELINE)
 option("--output", "the folder to write (default: the current one; of an export, the run folder)", metavar="DIR")
 option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
@@ -361,44 +377,91 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
     print(f"{markdown(add_runs(runs, reports_dir))}\n{results_path(reports_dir)}")
 
 
-def predict(model, files, json, fold, timeline, window, hop, smoothing, speech, output):
-    """Predict the emotion of recordings with the model of a finished run.
+def predict(files, run, speaker, json, fold, timeline, window, hop, smoothing, learn_speaker, speech, output):
+    """Predict the emotion of recordings, with the model of the package or that of a finished run.
 
-    ser predict runs/demo/speaker/0 my-voice.wav
-    ser predict RUN recordings/ --json > answers.jsonl
-    ser predict RUN meeting.mp3 --timeline --output timelines/
+    ser predict my-voice.wav
+    ser predict recordings/ --speaker me --json > answers.jsonl
+    ser predict --run runs/demo/speaker/0 my-voice.wav
+    ser predict meeting.mp3 --timeline --output timelines/
     """
-    run = ser_lib.load_run(model)
+    from ser_lib.inference.enrolment import for_speaker
+
+    run, files = run_and_files(run, files)
     options = {"window_seconds": window, "hop_seconds": hop, "smoothing_seconds": smoothing, "detector": speech}
     settings = {name: value for name, value in options.items() if value is not None}
+    settings |= {"learn_speaker": True} if learn_speaker else {}
     if (settings or output) and not timeline:
-        raise SerError("--window, --hop, --smoothing, --speech and --output are about a timeline: give --timeline.")
+        raise SerError(
+            "--window, --hop, --smoothing, --learn-speaker, --speech and --output are about a timeline: give --timeline."
+        )
+    predictor = for_speaker(predictor_of(run, fold), speaker)
     n_files = n_failed = 0
     if timeline:
         from ser_lib.inference.streaming import stretches
         from ser_lib.reports.timelines import write_timelines
 
-        for path, table, csv in write_timelines(run.predictor(fold), files, output or ".", **settings):
+        for path, table, csv in write_timelines(predictor, files, output or ".", **settings):
             n_files += 1
             if csv is None or isinstance(table, SerError):
                 n_failed += print_error(str(table))
             elif json:
                 table.insert(0, "path", str(path))
-                print_json(table, run.emotions)
+                print_json(table, predictor.emotions)
             else:
                 short = stretches(table).fillna({"emotion": "(no speech)"}).round(1)
                 print(f"{path}\n{short.to_string(index=False)}\n{csv} {csv.with_suffix('.png')}\n")
     else:
-        table = run.predict(files, fold=fold)
+        from ser_lib.inference import predict as predicting
+
+        table = predicting.predict(predictor, files)
         answers = table[table["error"] == ""].drop(columns="error")
         n_files, n_failed = len(table), len(table) - len(answers)
         if json:
-            print_json(answers, run.emotions)
+            print_json(answers, predictor.emotions)
         elif len(answers):
             print(answers.to_string(index=False, float_format="%.3f"))
     # Each of them has been named already.
     if n_failed:
         raise SerError(f"{n_failed} of {n_files} files could not be answered, see above.")
+
+
+def run_and_files(run: str | None, files: list[str]) -> tuple[str | None, list[str]]:
+    """The run and the files of a command line; without --run, the first argument may be the run."""
+    if run or len(files) < 2:
+        return run, files
+    first, below = Path(files[0]), ("recipe.yaml", "*/recipe.yaml", "*/*/recipe.yaml", "*/*/*/recipe.yaml")
+    # What is not there is a run on the Hub, or a mistyped one: an error about a missing run helps more.
+    is_run = any(next(first.glob(pattern), None) for pattern in below) if first.is_dir() else not first.exists()
+    is_audio = bool(first.suffix) and "/" not in files[0]
+    return (files[0], files[1:]) if is_run and not (is_audio and not first.exists()) else (None, files)
+
+
+def predictor_of(run: str | None, fold=None):
+    """The predictor of a run, or of the model that comes with the package."""
+    if run:
+        return ser_lib.load_run(run).predictor(fold)
+    from ser_lib.inference.packaged import PackagedPredictor
+
+    if fold is not None:
+        raise SerError("--fold is about a run: name it with --run.")
+    return PackagedPredictor()
+
+
+def enrol(files, name, run):
+    """Learn a voice from about eight clips of it, without labels, for ser predict --speaker.
+
+    ser enrol me/*.wav --speaker me
+    ser enrol interview.mp3 --speaker anna --run runs/speech-emotion
+    """
+    from ser_lib.inference.enrolment import FEW, enrol, save
+
+    speaker = enrol(predictor_of(run), files, name=name)
+    for path, reason in speaker.refused:
+        print_error(f"{path} is left out: {reason}")
+    print(f"{name}: {speaker.clips} clips; kept in {save(speaker)}")
+    if speaker.clips < FEW:
+        print(f"Fewer than {FEW} clips tell a voice from a mood badly: add some, each in another mood.")
 
 
 def print_json(table, emotions: list[str]) -> None:
@@ -658,7 +721,7 @@ def bench(bench_encoder, bench_corpus, scale, reports_dir):
 COMMANDS = {
     function.__name__: function
     for function in (
-        *(corpora, recipes, runs, prepare, train, evaluate, predict, score, compare),
+        *(corpora, recipes, runs, prepare, train, evaluate, predict, enrol, score, compare),
         *(audit, atlas, report, claims, results, demo, export, bench),
     )
 }

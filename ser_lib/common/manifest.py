@@ -37,7 +37,7 @@ class ReplacedError(SerError):
 
 def write(folder: Path, files: Iterable[Path]) -> None:
     """Write the manifest of these files, which all lie in the folder."""
-    hashes = {path.relative_to(folder).as_posix(): _hash(path) for path in sorted(files)}
+    hashes = {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(files)}
     with replacing(folder / NAME) as part:
         part.write_text(json.dumps({"sha256": hashes}, indent=1) + "\n", encoding="utf-8")
 
@@ -68,7 +68,7 @@ def check(folder: Path, manifest: Manifest | None, files: Iterable[Path]) -> Non
     for path in files:
         name = path.relative_to(folder).as_posix()
         try:
-            is_same = _hash(path) == manifest.hashes.get(name)
+            is_same = file_hash(path) == manifest.hashes.get(name)
         except OSError:
             is_same = False
         if not is_same:
@@ -89,6 +89,7 @@ def check_current(folder: Path, manifest: Manifest | None) -> None:
         raise ReplacedError(f"{folder} was replaced by another run while it was being read. Try again.")
 
 
-def _hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

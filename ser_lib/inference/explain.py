@@ -69,7 +69,7 @@ def occlusion(
         raise SerError(f"unknown emotion {emotion!r}: the model predicts {', '.join(predictor.emotions)}.")
     column = predictor.emotions.index(emotion)
     rate = predictor.sampling_rate
-    waveform = prepare(recording, **predictor.recipe.input.audio.model_dump() | {"pad": False})
+    waveform = prepare(recording, **predictor.audio.model_dump() | {"pad": False})
     cover = _without_intervals if over == "time" else _without_bands
     parts, versions = cover(waveform, rate, width, step)
     answers = predictor.for_prepared_audio().probabilities([Recording(version, rate) for version in versions])

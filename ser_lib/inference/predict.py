@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # Clips and windows in a batch of the model.
 AT_ONCE = 32
+ADVICE = "Record somebody who speaks, or cut the speech out of it"
 
 # A mapping is audio as the library datasets returns it: array, sampling_rate, and often path.
 Source = str | Path | Recording | np.ndarray | Mapping[str, Any]
@@ -50,29 +51,33 @@ def predict(
 
     Returns:
         one row a recording, in the order of the sources: path (or the recording's name, or "recording 0", …), emotion,
-        one column of probabilities an emotion, seconds (the length of the recording), heard (the seconds of it that the
+        certain (whether its probability is high enough that new speakers' answers were right in nine of ten; None: not
+        known of this model), one column of probabilities an emotion, seconds (the length of the recording), heard (the seconds of it that the
         model heard), and error ("": none). After an error, emotion is None and the numbers are NaN.
     """
-    named = list(_named(sources, sampling_rate))
-    if not named:
+    listed = list(named(sources, sampling_rate))
+    if not listed:
         raise SerError(f"there is nothing to predict: expected audio files ({' '.join(reading.SUFFIXES)}).")
-    settings = predictor.recipe.input.audio.model_dump()
-    recordings = [Pieces(source, settings, as_clips) for _, source in named]
-    answers = _answers(predictor, recordings, progress)
+    settings = predictor.audio.model_dump()
+    recordings = [Pieces(source, settings, as_clips) for _, source in listed]
+    answers = _answers(predictor, recordings, [name for name, _ in listed], progress)
     rows = []
-    for (name, _), pieces, answer in zip(named, recordings, answers, strict=True):
+    for (name, _), pieces, answer in zip(listed, recordings, answers, strict=True):
         if isinstance(answer, SerError):
             logger.warning("%s", answer)
             numbers = dict.fromkeys([*predictor.emotions, "seconds", "heard"], np.nan)
-            rows.append({"path": name, "emotion": None, **numbers, "error": str(answer)})
+            rows.append({"path": name, "emotion": None, "certain": None, **numbers, "error": str(answer)})
             continue
         row: dict[str, Any] = {"path": name, "emotion": predictor.emotions[int(np.argmax(answer))]}
+        row["certain"] = predictor.is_certain(answer)
         row |= dict(zip(predictor.emotions, answer, strict=True))
         rows.append(row | {"seconds": pieces.seconds, "heard": pieces.heard, "error": ""})
     return pd.DataFrame(rows)
 
 
-def _answers(predictor: Predictor, recordings: Sequence[Pieces], progress: bool) -> list[np.ndarray | SerError]:
+def _answers(
+    predictor: Predictor, recordings: Sequence[Pieces], names: Sequence[str], progress: bool
+) -> list[np.ndarray | SerError]:
     """The mean of the probabilities of each recording's pieces, or its error; the bar moves as each is read."""
     answers: list[Any] = [np.zeros(len(predictor.emotions)) for _ in recordings]
     n_pieces = np.zeros(len(recordings))
@@ -83,8 +88,10 @@ def _answers(predictor: Predictor, recordings: Sequence[Pieces], progress: bool)
         if isinstance(answers[number], SerError) or isinstance(probabilities, SerError):
             answers[number] = answers[number] if isinstance(answers[number], SerError) else probabilities
             return
-        answers[number] += probabilities
-        n_pieces[number] += 1
+        # A piece that is unlike speech.
+        if not np.isnan(probabilities).any():
+            answers[number] += probabilities
+            n_pieces[number] += 1
 
     def answer_batch() -> None:
         numbers, pieces = zip(*batch, strict=True)
@@ -104,12 +111,15 @@ def _answers(predictor: Predictor, recordings: Sequence[Pieces], progress: bool)
                 add(number, error)
         if batch:
             answer_batch()
+    for number in np.flatnonzero(n_pieces == 0).tolist():
+        if not isinstance(answers[number], SerError):
+            answers[number] = SerError(f"{names[number]}: it sounds unlike speech, such as noise or music. {ADVICE}.")
     return [answer if isinstance(answer, SerError) else answer / n for answer, n in zip(answers, n_pieces, strict=True)]
 
 
 def _probabilities(predictor: Predictor, pieces: list[Recording]) -> Sequence[np.ndarray | SerError]:
     try:
-        return list(predictor.probabilities(pieces))
+        return list(predictor.speech_probabilities(pieces))
     except SerError as error:
         if len(pieces) == 1:
             return [error]
@@ -117,7 +127,7 @@ def _probabilities(predictor: Predictor, pieces: list[Recording]) -> Sequence[np
     return [answer for piece in pieces for answer in _probabilities(predictor, [piece])]
 
 
-def _named(
+def named(
     sources: Source | Iterable[Source], sampling_rate: int | None
 ) -> Iterator[tuple[str, str | Path | Recording]]:
     """Each recording with its name in the answer and in messages."""

@@ -1,63 +1,109 @@
-"""A trained model in memory: it reads any audio in the form of the training clips and answers with probabilities."""
+"""What answers in memory: reads any audio in the form of the training clips, and answers with probabilities.
+
+A `Predictor` needs no PyTorch. `ser_lib.inference.trained.TrainedPredictor` is that of a run, and
+`ser_lib.inference.packaged.PackagedPredictor` that of the model that comes with the package.
+"""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from ser_lib.audio.reading import Recording
-from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.recipes import Recipe
+from ser_lib.models.profiles import Profile, profile_of
+from ser_lib.models.settings import Audio
 
 
-class Predictor:
-    """The mean of the models in `folders`; `first` is the first fold's folder, which alone holds a frozen encoder."""
+class Answers(NamedTuple):
+    """Of some recordings: `inputs` are what a profile is the mean of, and `is_speech` says whether it can be speech."""
 
-    def __init__(self, recipe: Recipe, folders: Sequence[Path], first: Path, device: str = "auto"):
-        self.recipe, self.device = recipe, pick_device(device)
-        self.models = [recipe.create_model().load(folder, first).to(self.device) for folder in folders]
-        for folder, model in zip(folders, self.models, strict=True):
-            if model.emotions != self.emotions:
-                raise SerError(f"{folder} answers other emotions than {folders[0]}: they are of two runs.")
+    # float64, (n_recordings, n_emotions)
+    probabilities: np.ndarray
+    inputs: np.ndarray | Sequence
+    # bool, (n_recordings,)
+    is_speech: np.ndarray
 
-    @property
-    def emotions(self) -> list[str]:
-        """The emotions in the order of the model's outputs, from the model's own configuration."""
-        return self.models[0].emotions
+
+class Predictor(ABC):
+    """A model that answers, and the profile of the speaker whom it answers for, if there is one."""
+
+    # Of the recipe.
+    name: str
+    # In the order of the model's outputs.
+    emotions: list[str]
+    audio: Audio
+    # The probability from which on an answer is certain; None: not known of this model.
+    certain_from: float | None
+    # A hash of the model: a profile of one model says nothing to another.
+    identity: str
+    takes_profile: bool
+    profile: Profile | None = None
 
     @property
     def sampling_rate(self) -> int:
         """In Hz: all audio is resampled to it."""
-        return self.recipe.input.audio.sampling_rate
+        return self.audio.sampling_rate
 
-    def probabilities(self, recordings: Sequence[str | Path | Recording]) -> np.ndarray:
-        """Probabilities of the emotions, float64 of shape (n_recordings, n_emotions); nothing is cached.
-
-        Each recording is read as one clip, whatever its length: see `ser_lib.inference.predict` for long ones.
+    @abstractmethod
+    def answers(self, recordings: Sequence[str | Path | Recording], profile: Profile | None = None) -> Answers:
+        """Answer recordings, each as one clip of whatever length; nothing is cached.
 
         Raises:
             SerError: a recording cannot be read, or the probabilities are no numbers that sum to 1.
         """
-        inputs = self.models[0].inputs_of(recordings)
-        probabilities = np.mean([model.probabilities(inputs) for model in self.models], axis=0)
-        # Not above 1e-3: those of a model in bfloat16 are rounded. A NaN is not below it either.
-        if not (np.abs(probabilities.sum(axis=1) - 1) < 1e-3).all() or probabilities.min(initial=0) < 0:
-            names = ", ".join(map(str, recordings[:3])) + ", …" * (len(recordings) > 3)
-            raise SerError(
-                f"{names}: expected probabilities that sum to 1, but the model of {self.recipe.name} answers otherwise. "
-                "If it does so for every recording, its weights are damaged: train or fetch the model again."
-            )
-        return probabilities
 
+    @abstractmethod
     def for_prepared_audio(self) -> Self:
-        """The same models for waveforms that were trimmed, normalised and cut before."""
-        raw: dict[str, Any] = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0, "remove_offset": False}
+        """The same model for waveforms that were trimmed, normalised and cut before."""
+
+    def probabilities(self, recordings: Sequence[str | Path | Recording]) -> np.ndarray:
+        """Probabilities of the emotions, float64 of shape (n_recordings, n_emotions), also of what is no speech.
+
+        Each recording is read as one clip, whatever its length: see `ser_lib.inference.predict` for long ones.
+        """
+        return self.answers(recordings, self.profile).probabilities
+
+    def speech_probabilities(self, recordings: Sequence[str | Path | Recording]) -> np.ndarray:
+        """`probabilities`, NaN in the rows of recordings that are unlike speech."""
+        answers = self.answers(recordings, self.profile)
+        return np.where(answers.is_speech[:, None], answers.probabilities, np.nan)
+
+    def profile_of(self, recordings: Sequence[str | Path | Recording]) -> Profile:
+        """The profile of a speaker from recordings of that speaker, each one clip.
+
+        Raises:
+            SerError: the model cannot use a profile, or none of the recordings is like speech.
+        """
+        if not self.takes_profile:
+            raise SerError(f"the model of {self.name} cannot use clips of a speaker: take one of speech-emotion.")
+        answers = self.answers(recordings)
+        if not answers.is_speech.any():
+            raise SerError("none of the recordings sounds like speech: record a voice alone, near the microphone.")
+        predicted = answers.probabilities.argmax(axis=1)[answers.is_speech]
+        return profile_of(np.asarray(answers.inputs)[answers.is_speech], predicted)
+
+    def with_profile(self, profile: Profile | None) -> Self:
+        """The same model for one speaker; None: for anybody."""
         other = copy.copy(self)
-        other.models = [copy.copy(model) for model in self.models]
-        for model in other.models:
-            audio = model.input.audio.model_copy(update=raw)
-            model.input = model.input.model_copy(update={"audio": audio})
+        other.profile = profile
         return other
+
+    def is_certain(self, probabilities: np.ndarray) -> bool | None:
+        """Whether an answer, probabilities of shape (n_emotions,), is certain; None where no threshold is known."""
+        return None if self.certain_from is None else bool(np.max(probabilities) >= self.certain_from)
+
+
+def checked(probabilities: np.ndarray, recordings: Sequence, name: str, tolerance: float) -> np.ndarray:
+    """The probabilities; SerError where they are negative, or their sum is further from 1 than the tolerance."""
+    # A NaN is not below it either.
+    if not (np.abs(probabilities.sum(axis=1) - 1) < tolerance).all() or probabilities.min(initial=0) < 0:
+        names = ", ".join(map(str, recordings[:3])) + ", …" * (len(recordings) > 3)
+        raise SerError(
+            f"{names}: expected probabilities that sum to 1, but the model of {name} answers otherwise. "
+            "If it does so for every recording, its weights are damaged: train or fetch the model again."
+        )
+    return probabilities

@@ -38,8 +38,9 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import being_replaced, project_dir, with_home
 from ser_lib.common.manifest import Manifest
 from ser_lib.common.parsing import damaged, read_json, read_table
+from ser_lib.inference.enrolment import Speaker, enrol, for_speaker
 from ser_lib.inference.predict import predict
-from ser_lib.inference.predictor import Predictor
+from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models import encoder_weights
 from ser_lib.models.base import Model
 from ser_lib.protocols.splits import PROTOCOLS, get_protocol, load_split
@@ -131,7 +132,7 @@ class Run:
         with self._unchanged([folder]):
             return self.recipe.create_model().load(folder, model_folder(self.folder))
 
-    def predictor(self, fold: int | str | None = None, device: str = "auto") -> Predictor:
+    def predictor(self, fold: int | str | None = None, device: str = "auto") -> TrainedPredictor:
         """The model that answers in memory, for any audio; or that of a fold; "all": the mean of all folds' probabilities.
 
         Raises:
@@ -146,7 +147,20 @@ class Run:
         if not folders:
             raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
         with self._unchanged(folders):
-            return Predictor(self.recipe, folders, model_folder(self.folder), device)
+            known: dict[str, Any] = {
+                "certain_from": self.certain_from,
+                "identity": manifest.file_hash(folders[0] / "model.safetensors"),
+            }
+            return TrainedPredictor(self.recipe, folders, model_folder(self.folder), device, **known)
+
+    @property
+    def certain_from(self) -> float | None:
+        """The probability from which on an answer is certain: see `ser_lib.evaluation.certainty`; None: not known."""
+        return (self.metrics.get("certainty") or {}).get("threshold")
+
+    def enrol(self, sources, sampling_rate: int | None = None, name: str = "") -> Speaker:
+        """What the model keeps of a speaker from unlabelled recordings: see `ser_lib.inference.enrolment.enrol`."""
+        return enrol(self.predictor(), sources, sampling_rate, name)
 
     def predict(
         self,
@@ -155,9 +169,15 @@ class Run:
         fold: int | str | None = None,
         progress: bool = True,
         as_clips: bool = False,
+        speaker: Speaker | str | None = None,
     ) -> pd.DataFrame:
-        """Predict the emotions of files, folders, recordings or arrays: see `ser_lib.inference.predict.predict`."""
-        return predict(self.predictor(fold), sources, sampling_rate, progress, as_clips)
+        """Predict the emotions of files, folders, recordings or arrays: see `ser_lib.inference.predict.predict`.
+
+        Args:
+            speaker: whose recordings they are, as `enrol` returned it, or the name of one that was saved.
+        """
+        predictor = for_speaker(self.predictor(fold), speaker)
+        return predict(predictor, sources, sampling_rate, progress, as_clips)
 
 
 def load_run(folder: str | Path) -> Run:

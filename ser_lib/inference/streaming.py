@@ -22,6 +22,7 @@ from ser_lib.audio.reading import Recording
 from ser_lib.audio.windows import BLOCK_SECONDS, Window, Windows, is_spoken
 from ser_lib.common.errors import SerError
 from ser_lib.inference.predictor import Predictor
+from ser_lib.models.profiles import MOST_OF_AN_EMOTION, Profile
 
 # Windows in a batch of the model.
 AT_ONCE = 32
@@ -40,6 +41,7 @@ class Stream:
         hop_seconds: from the start of a window to that of the next; None: as of `ser_lib.audio.windows.Windows`.
         smoothing_seconds: time constant of the exponential mean over the windows so far, and pauses; 0: none.
         detector: of speech: "energy", "silero" or "none" (see `ser_lib.audio.vad`).
+        learn_speaker: the recording has one speaker, whose profile is that of its windows so far.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Stream:
         hop_seconds: float | None = None,
         smoothing_seconds: float = 2.0,
         detector: str = "energy",
+        learn_speaker: bool = False,
     ):
         if not 0 <= smoothing_seconds < np.inf:
             raise SerError(f"smoothing_seconds must be 0 (none) or more, not {smoothing_seconds}.")
@@ -59,9 +62,14 @@ class Stream:
         self.sampling_rate = self.rate if sampling_rate is None else sampling_rate
         check_form(self.name, self.sampling_rate, 1)
         if window_seconds is None:
-            window_seconds = predictor.recipe.input.audio.longest_seconds
+            window_seconds = predictor.audio.longest_seconds
         self._windows = Windows(self.sampling_rate, self.rate, window_seconds, hop_seconds, detector)
         self._finished = False
+        if learn_speaker and not predictor.takes_profile:
+            raise SerError(f"the model of {predictor.name} learns nothing of a speaker: take one of speech-emotion.")
+        self._learns = learn_speaker
+        # Of the windows so far, by predicted emotion: the sums of the model's inputs, and how many windows they are of.
+        self._sums, self._counts = np.zeros((len(predictor.emotions), 1)), np.zeros((len(predictor.emotions), 1))
         # The smoothed probabilities, and the sample at which they were computed.
         self._mean, self._mean_at = np.zeros(0), 0
 
@@ -69,8 +77,9 @@ class Stream:
         """Add the next samples, as of a `Recording`, and return the windows that are now complete, often none.
 
         Returns:
-            start and end in seconds, speech (the share of the window with speech, 0 to 1), emotion, and one column of
-            probabilities an emotion. With too little speech, emotion is None and the probabilities are NaN.
+            start and end in seconds, speech (the share of the window with speech, 0 to 1), emotion, certain (as of
+            `ser_lib.inference.predict.predict`), and one column of probabilities an emotion. With too little speech, or
+            sound unlike speech, emotion is None and the probabilities are NaN.
         """
         samples = reading.samples_of(Recording(samples, self.sampling_rate, self.name))
         return self._read(reading.mix_down(samples))
@@ -90,29 +99,52 @@ class Stream:
         return self._rows(self._windows.push(waveform, last))
 
     def _rows(self, windows: list[Window]) -> pd.DataFrame:
-        emotions, with_speech = (
-            self.predictor.emotions,
-            [row for row, window in enumerate(windows) if is_spoken(window)],
-        )
+        emotions = self.predictor.emotions
+        with_speech = [row for row, window in enumerate(windows) if is_spoken(window)]
         probabilities = np.full((len(windows), len(emotions)), np.nan)
         for first in range(0, len(with_speech), AT_ONCE):
             batch, recordings = with_speech[first : first + AT_ONCE], []
             for window in (windows[row] for row in batch):
                 name = f"{self.name}, {window.start / self.rate:g} to {window.end / self.rate:g} s"
                 recordings.append(Recording(window.waveform, self.rate, name))
-            probabilities[batch] = self.predictor.probabilities(recordings)
-        names = pd.Series([None] * len(windows), dtype=object)
-        for row in with_speech:
+            probabilities[batch] = self._answers(recordings)
+        names: list[str | None] = [None] * len(windows)
+        certain: list[bool | None] = [None] * len(windows)
+        for row in np.flatnonzero(~np.isnan(probabilities).any(axis=1)).tolist():
             end = windows[row].end
             if len(self._mean) and self.smoothing_seconds > 0:
                 past = np.exp((self._mean_at - end) / self.rate / self.smoothing_seconds)
                 probabilities[row] = past * self._mean + (1 - past) * probabilities[row]
             self._mean, self._mean_at = probabilities[row].copy(), end
             names[row] = emotions[int(np.argmax(self._mean))]
+            certain[row] = self.predictor.is_certain(self._mean)
         seconds = np.array([(window.start, window.end) for window in windows], float).reshape(-1, 2) / self.rate
         table = pd.DataFrame({"start": seconds[:, 0], "end": seconds[:, 1]})
-        table = table.assign(speech=np.array([window.speech for window in windows], float), emotion=names)
+        table = table.assign(speech=np.array([window.speech for window in windows], float))
+        table = table.assign(emotion=pd.Series(names, dtype=object), certain=pd.Series(certain, dtype=object))
         return table.assign(**dict(zip(emotions, probabilities.T, strict=True)))
+
+    def _answers(self, recordings: list[Recording]) -> np.ndarray:
+        """Probabilities of windows, NaN where they are unlike speech; of one speaker, with all windows up to each."""
+        if not self._learns:
+            return self.predictor.speech_probabilities(recordings)
+        answers = self.predictor.answers(recordings)
+        inputs = np.asarray(answers.inputs)
+        means, counts = np.zeros_like(inputs), np.zeros((len(inputs), 1), np.float32)
+        for row in range(len(inputs)):
+            if answers.is_speech[row]:
+                predicted = int(answers.probabilities[row].argmax())
+                # Before the first window, their width is not known.
+                self._sums = self._sums + np.zeros(inputs.shape[1]) if self._sums.shape[1] == 1 else self._sums
+                self._sums[predicted] += inputs[row]
+                self._counts[predicted] += 1
+            if self._counts.any():
+                # As `ser_lib.models.profiles.profile_of`.
+                weights = np.minimum(1, MOST_OF_AN_EMOTION / np.maximum(self._counts, 1))
+                counts[row] = (weights * self._counts).sum()
+                means[row] = (weights * self._sums).sum(axis=0) / counts[row]
+        known = self.predictor.answers(recordings, Profile(means, counts)).probabilities
+        return np.where(answers.is_speech[:, None], known, np.nan)
 
 
 def timeline(
@@ -171,12 +203,16 @@ class Envelope:
 def stretches(table: pd.DataFrame) -> pd.DataFrame:
     """A timeline in short, from, to and emotion (None: no speech): successive windows of one emotion joined to one row.
 
+    An emotion with a question mark, such as "happy?", is that of windows whose answer is not certain.
+
     Windows overlap, so each stands for the time around its middle, half-way to the middles of its neighbours.
     """
     middles = (table["start"] + table["end"]) / 2
     begins = ((middles + middles.shift()) / 2).fillna(table["start"])
-    names = table["emotion"].where(table["emotion"].notna(), "")
+    doubt = table["certain"].map(lambda certain: "?" if certain is False else "") if "certain" in table else ""
+    shown = (table["emotion"] + doubt).astype(object)
+    names = shown.where(shown.notna(), "")
     is_first = names != names.shift()
-    short = pd.DataFrame({"from": begins, "emotion": table["emotion"].astype(object)})[is_first].reset_index(drop=True)
+    short = pd.DataFrame({"from": begins, "emotion": shown})[is_first].reset_index(drop=True)
     short.insert(1, "to", short["from"].shift(-1).fillna(table["end"].iloc[-1]))
     return short

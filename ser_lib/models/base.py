@@ -19,6 +19,7 @@ from torch import nn
 
 from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
+from ser_lib.models.profiles import Profile, profile_of
 from ser_lib.models.settings import Input, ModelSettings, Training
 
 # An array, or a list of waveforms.
@@ -48,35 +49,6 @@ def registered(name: str) -> type[Any]:
 def take(inputs: Inputs, rows: np.ndarray) -> Inputs:
     """Some rows of a model's inputs, which are an array or a list."""
     return [inputs[row] for row in rows] if isinstance(inputs, list) else inputs[rows]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a model keeps of a speaker: the mean of its inputs for some clips of that speaker, and how many they are.
-
-    Attributes:
-        mean: float32, the shape of one clip's inputs.
-        count: the clips' weights, summed: see `profile_of`.
-    """
-
-    mean: np.ndarray
-    count: float
-
-
-# Clips of one predicted emotion that count in full: more of them would pull a speaker's mean towards that emotion.
-MOST_OF_AN_EMOTION = 2
-
-
-def profile_of(inputs: np.ndarray, predicted: np.ndarray) -> Profile:
-    """The profile of a speaker from the inputs of unlabelled clips, (n_clips, …), and the emotions predicted for them.
-
-    Of an emotion with more clips than `MOST_OF_AN_EMOTION`, all clips share the weight of so many.
-
-    >>> profile_of(np.array([[0.0], [0.0], [0.0], [0.0], [6.0]]), np.array([0, 0, 0, 0, 1]))
-    Profile(mean=array([2.], dtype=float32), count=3.0)
-    """
-    weights = np.minimum(1, MOST_OF_AN_EMOTION / np.bincount(predicted)[predicted])
-    return Profile(np.average(inputs, axis=0, weights=weights).astype(np.float32), float(weights.sum()))
 
 
 @dataclass

@@ -14,7 +14,8 @@ from ser_lib.audio.reading import Recording, prepare_all
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
 from ser_lib.models import audio_classifier, embeddings, encoder_weights
-from ser_lib.models.base import Inputs, Model, OnnxGraph, Profile, register
+from ser_lib.models.base import Inputs, Model, OnnxGraph, register
+from ser_lib.models.profiles import Profile
 
 
 @register("finetune")

@@ -14,8 +14,9 @@ from ser_lib.audio.reading import Recording
 from ser_lib.common import distributed
 from ser_lib.common.errors import SerError
 from ser_lib.models import embeddings, encoder_weights, network_training, networks
-from ser_lib.models.base import Inputs, Model, OnnxGraph, Profile, registered
+from ser_lib.models.base import Inputs, Model, OnnxGraph, registered
 from ser_lib.models.heads import Head
+from ser_lib.models.profiles import Profile
 
 
 class NetworkModel(Model):

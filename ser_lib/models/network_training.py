@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.models.base import Profile
+from ser_lib.models.profiles import Profile
 from ser_lib.models.settings import Training
 
 VALIDATION = ["validation_loss", "validation_accuracy", "validation_uar"]
@@ -302,9 +302,10 @@ def _scores(network, inputs, truth, rows, batch_size=256) -> tuple[float, float,
 
 @torch.inference_mode()
 def _logits(network: nn.Module, inputs: torch.Tensor, batch_size: int = 256, known: tuple = ()) -> torch.Tensor:
-    """The logits of all clips; `known` is the mean and count of a profile, as `Network.forward` takes them."""
+    """The logits of all clips; `known` is the mean and count of a profile for each, as `Network.forward` takes them."""
     network.eval()
-    return torch.cat([network(batch, *known) for batch in inputs.split(batch_size)])
+    parts = zip(*(tensor.split(batch_size) for tensor in (inputs, *known)), strict=True)
+    return torch.cat([network(*batch) for batch in parts])
 
 
 def probabilities(network: nn.Module, features: np.ndarray, profile: Profile | None = None) -> np.ndarray:
@@ -312,7 +313,9 @@ def probabilities(network: nn.Module, features: np.ndarray, profile: Profile | N
     target = next(network.parameters()).device
     known: tuple = ()
     if profile is not None:
-        known = torch.from_numpy(profile.mean)[None].to(target), torch.tensor([[profile.count]]).to(target)
+        mean = np.broadcast_to(np.asarray(profile.mean, np.float32), features.shape).copy()
+        count = np.broadcast_to(np.asarray(profile.count, np.float32), (len(features), 1)).copy()
+        known = torch.from_numpy(mean).to(target), torch.from_numpy(count).to(target)
     with one_thread():
         logits = _logits(network, torch.from_numpy(features).to(target), known=known)
         return torch.softmax(logits.double(), dim=1).cpu().numpy()

@@ -121,8 +121,7 @@ class Network(nn.Module):
         """Logits of shape (n_clips, n_emotions) from features of the network's form.
 
         Args:
-            mean, count: of a speaker's profile, (1 or n_clips, n_features) and (1 or n_clips, 1), for a head that
-                takes one.
+            mean, count: of the speakers' profiles, (n_clips, n_features) and (n_clips, 1), for a head that takes them.
         """
         standardised = self.standardise(features)
         if mean is None:

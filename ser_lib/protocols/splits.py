@@ -36,7 +36,7 @@ EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24
 
 _PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim, leak and all"
 _DEDUPLICATED = "the same random split after de-duplication: files that an archive holds twice are used once"
-_ENROLLED = "as speaker; first, each test speaker gives some unlabelled clips, which are not tested (split.enrol_clips)"
+_ENROLLED = "as speaker; first, each test speaker gives 8 unlabelled clips (split.enrol_clips), which are not tested"
 _ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
 _FROM_FILES = {"path", "seconds", "sampling_rate"}
 _SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _FROM_FILES), "protocol", "seed"]
@@ -122,8 +122,8 @@ def make_split(
         categories where there are very many rows, as with one fold for each of hundreds of speakers.
     """
     chosen = get_protocol(protocol)
-    who_is_used = {"select_on_test": select_on_test, "train_on_test": train_on_test, "test_corpora": test_corpora}
-    who_is_used["enrol_clips"] = enrol_clips
+    who_is_used: dict[str, object] = {"select_on_test": select_on_test, "train_on_test": train_on_test}
+    who_is_used |= {"test_corpora": test_corpora, "enrol_clips": enrol_clips}
     # A recipe states the sizes for all protocols; the other settings are refused where they would have no effect.
     for name, value in who_is_used.items():
         if value not in (None, False) and not chosen.takes(name):

@@ -1,0 +1,119 @@
+"""Enrolment: a few recordings of a speaker, without labels, from which a model learns how that voice differs from others.
+
+    me = run.enrol(["clip-1.wav", "clip-2.wav", …])       # about eight clips of a few seconds, each in another mood
+    run.predict("voice.wav", speaker=me)
+    save(me)                                              # for `ser predict --speaker NAME`
+
+What is kept is the mean of the model's inputs, some thousand numbers, how many clips it is of, and which model it is for. The
+audio cannot be had back from it, and none is stored.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from ser_lib.audio.windows import Pieces
+from ser_lib.common.errors import SerError
+from ser_lib.common.files import replacing
+from ser_lib.inference.predict import Source, named
+from ser_lib.inference.predictor import Predictor
+from ser_lib.models.profiles import Profile
+
+SUFFIX = ".safetensors"
+# Fewer clips tell a voice from a mood badly.
+FEW = 4
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A speaker whom a model knows: the profile, of how many clips it is, and the identity of the model."""
+
+    name: str
+    profile: Profile
+    clips: int
+    model: str
+    # Recordings that could not be used, with the reason.
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+def speakers_dir() -> Path:
+    """The folder of all saved speakers: `$SER_SPEAKERS_DIR`, else `~/.ser_lib/speakers`."""
+    return Path(os.environ.get("SER_SPEAKERS_DIR") or Path.home() / ".ser_lib" / "speakers")
+
+
+def enrol(
+    predictor: Predictor, sources: Source | Iterable[Source], sampling_rate: int | None = None, name: str = ""
+) -> Speaker:
+    """What a model keeps of a speaker from recordings of that speaker alone, without labels.
+
+    The clips should differ in mood: of one predicted emotion, two clips count in full. A long recording counts as the
+    windows of it that hold speech.
+
+    Args:
+        sources, sampling_rate: as of `ser_lib.inference.predict.predict`.
+
+    Raises:
+        SerError: the model cannot use a profile, or no recording can be read.
+    """
+    settings, pieces, refused = predictor.audio.model_dump(), [], []
+    for shown_name, source in named(sources, sampling_rate):
+        try:
+            pieces += list(Pieces(source, settings))
+        except SerError as error:
+            refused.append((shown_name, str(error)))
+    if not pieces:
+        reasons = "; ".join(reason for _, reason in refused) or "no audio file was given"
+        raise SerError(f"there is no recording to enrol: {reasons}")
+    return Speaker(name, predictor.profile_of(pieces), len(pieces), predictor.identity, tuple(refused))
+
+
+def save(speaker: Speaker) -> Path:
+    """Keep a speaker under its name, for `load`; one of the same name is replaced."""
+    path = _path(speaker.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"count": str(speaker.profile.count), "clips": str(speaker.clips), "model": speaker.model}
+    with replacing(path) as part:
+        part.write_bytes(safetensors.numpy.save({"mean": speaker.profile.mean}, about))
+    return path
+
+
+def load(name: str) -> Speaker:
+    """The saved speaker of that name; SerError where there is none, or its file is damaged."""
+    path = _path(name)
+    if not path.is_file():
+        others = ", ".join(sorted(file.stem for file in path.parent.glob(f"*{SUFFIX}"))) or "nobody yet"
+        raise SerError(
+            f"no speaker {name!r} is enrolled (known: {others}): `ser enrol clip-1.wav clip-2.wav … --speaker {name}` "
+            "takes about eight clips of that voice, each in another mood."
+        )
+    try:
+        with safe_open(path, "np") as file:
+            about, mean = file.metadata(), file.get_tensor("mean")
+        profile = Profile(np.asarray(mean, np.float32), float(about["count"]))
+        return Speaker(name, profile, int(about["clips"]), about["model"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise SerError(f"{path} is damaged ({error}): enrol {name} again.") from error
+
+
+def for_speaker(predictor: Predictor, speaker: Speaker | str | None) -> Predictor:
+    """The predictor for a speaker, or for the saved one of a name; SerError where it was enrolled with another model."""
+    if speaker is None:
+        return predictor
+    if isinstance(speaker, str):
+        speaker = load(speaker)
+    if speaker.model != predictor.identity:
+        who = f"speaker {speaker.name}" if speaker.name else "the speaker"
+        raise SerError(f"{who} was enrolled with another model than that of {predictor.name}: enrol the voice again.")
+    return predictor.with_profile(speaker.profile)
+
+
+def _path(name: str) -> Path:
+    if not re.fullmatch(r"[\w][\w .-]{0,63}", name):
+        raise SerError(f"a speaker's name has letters, digits, spaces, dots and dashes, at most 64, not {name!r}.")
+    return speakers_dir() / f"{name}{SUFFIX}"
