@@ -38,8 +38,8 @@ def validation_predictions(
     """Predict the validation clips of each fold with its saved model, as a run stores predictions of test clips only.
 
     Some test clips are predicted too and compared with the stored predictions, to check that corpora and encoder are
-    those of the run (not where the test speakers gave clips for enrolment). Scores of validation clips are too high, as the model was chosen on them; they suffice to fit a
-    temperature, which is one number.
+    those of the run (not where the test speakers gave clips for enrolment). Scores of validation clips are too high, as
+    the model was chosen on them; they suffice to fit a temperature, which is one number.
 
     Args:
         clips: the run's clips, as of `clips_of`; None: load them.

@@ -77,6 +77,7 @@ class TestScore:
         assert result == {
             "target": TARGET,
             "threshold": 0.8,
+            "by_fold": [0.8, 0.55, 2.0],
             "share": 5 / 10,
             "accuracy": 4 / 5,
             "accuracy_of_all": 6 / 10,

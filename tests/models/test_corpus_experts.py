@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from ser_lib.common.errors import SerError
-from ser_lib.models import base, corpus_experts, network_training, networks
-from ser_lib.models.base import Profile, profile_of
+from ser_lib.models import corpus_experts, network_training, networks, profiles
 from ser_lib.models.corpus_experts import PRIOR_CLIPS, balanced, fit_experts
+from ser_lib.models.profiles import Profile, profile_of
 from ser_lib.models.settings import Training
 from ser_lib.recipes import load_recipe
 
@@ -273,6 +273,21 @@ class TestWithAProfile:
         }
         np.testing.assert_allclose(logits[2], (logits[0] + logits[1e7]) / 2, atol=1e-2)
 
+    def test_each_clip_may_have_its_own(self):
+        """More clips than a batch, so that clips and profiles are divided alike."""
+        features, labels, clips = voices(speakers=10, takes=5, offset=2.0)
+        assert len(features) > 256
+        network, _ = fitted(features, labels, clips)
+        rng = np.random.default_rng(0)
+        means = features[rng.permutation(len(features))]
+        counts = rng.integers(0, 9, (len(features), 1)).astype(float)
+        together = network_training.probabilities(network, features, Profile(means, counts))
+        for row in (0, 100, 255, 256, len(features) - 1):
+            alone = network_training.probabilities(
+                network, features[row : row + 1], profile(means[row], float(counts[row, 0]))
+            )
+            np.testing.assert_allclose(together[row], alone[0], atol=1e-5)
+
     @pytest.mark.parametrize("corpora", [("savee",), ("savee", "tess")])
     def test_helps_where_speakers_differ(self, corpora):
         features, labels, clips = voices(corpora=corpora, speakers=12, offset=1.5, takes=8)
@@ -383,7 +398,7 @@ class TestProfileOf:
     def test_counts_at_most_the_clips_in_whatever_order(self, clips, seed):
         inputs, predicted = clips
         known = profile_of(inputs, predicted)
-        per_emotion = np.minimum(np.bincount(predicted), base.MOST_OF_AN_EMOTION)
+        per_emotion = np.minimum(np.bincount(predicted), profiles.MOST_OF_AN_EMOTION)
         assert known.count == pytest.approx(per_emotion.sum()) and known.count <= len(inputs) + 1e-9
         assert known.mean.dtype == np.float32 and known.mean.shape == (2,)
         assert (known.mean >= inputs.min(axis=0) - 1e-4).all() and (known.mean <= inputs.max(axis=0) + 1e-4).all()
