@@ -256,6 +256,32 @@ class TestWithAProfile:
         np.testing.assert_allclose(answers, wanted, atol=5e-3)
         assert np.abs(answers - network_training.probabilities(network, features[speaker])).max() > 0.1
 
+    @pytest.mark.parametrize("count", [1.0, 6.0])
+    def test_mixes_both_regressions_and_the_clip_as_it_is_chooses_the_experts(self, count):
+        features, labels, clips = voices(corpora=("crema_d", "savee"), distance=6.0, offset=1.0)
+        # Unequal corpora and speakers: the mean over all speakers is not the mean over all clips.
+        kept = np.flatnonzero((clips["corpus"] == "savee") | (np.arange(len(clips)) % 3 == 0))
+        features, labels, clips = features[kept], labels[kept], clips.iloc[kept].reset_index(drop=True)
+        network, _ = fitted(features, labels, clips)
+        read, body = standardised(features), network.body
+        of_speakers = pd.DataFrame(read).groupby([clips["corpus"], clips["speaker"]]).mean()
+        prior = of_speakers.groupby("corpus").mean().mean().to_numpy()
+        assert np.abs(prior).max() > 0.1
+        speaker = clips["speaker"] == "savee-02"
+        mean = read[speaker].mean(axis=0)
+        centred = read - (count * mean + PRIOR_CLIPS * prior) / (count + PRIOR_CLIPS)
+        gate = softmax(read @ body.gate.weight.detach().numpy().T + body.gate.bias.detach().numpy())
+        design = [
+            np.concatenate([part, *(gate[:, [number]] * part for number in range(2))], axis=1)
+            for part in (read, centred)
+        ]
+        linear, share = network.head[-1], count / (count + PRIOR_CLIPS)
+        weights, bias = (part.detach().numpy().astype(float) for part in (linear.weight, linear.bias))
+        logits = (1 - share) * design[0] @ weights[:, : 3 * N_FEATURES].T + share * weights[:, -1] + bias
+        logits += share * design[1] @ weights[:, 3 * N_FEATURES : -1].T
+        answers = network_training.probabilities(network, features, profile(features[speaker].mean(axis=0), count))
+        np.testing.assert_allclose(answers, softmax(logits), atol=1e-3)
+
     def test_more_clips_bring_the_answer_nearer_to_the_second_regression(self):
         features, labels, clips = voices(offset=2.0)
         network, _ = fitted(features, labels, clips)
