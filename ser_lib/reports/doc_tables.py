@@ -83,7 +83,7 @@ def ablations(folder: Path) -> str:
     ]
     # With one seed, as all have it; and of the recipe's own corpora.
     first_seed = [one.part(one.table["seed"] == 0) for one in stored if len(one.facts.corpora) > 1]
-    (own,) = [one for one in first_seed if one.facts.variant == "stated"] or [None]
+    own = next((one for one in first_seed if one.facts.variant == "stated"), None)
     if own is None:
         return ""
     rows = []
