@@ -171,6 +171,12 @@ def _readme(run: Run, settings: dict) -> str:
     if "precision" in run.recipe.create_model().used_settings()["input"] and run.recipe.input.precision == "auto":
         further_lines += "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by "
         further_lines += "some thousandths\n"
+    if settings["n_profile"]:
+        further_lines += (
+            f"- **Speaker** `mean`, {settings['n_profile']} numbers a clip, and `count`, one a clip, are the mean of the output "
+            "`features` over a few clips of the speaker, and how many clips these are; `run_onnx.py` gives zeros, which "
+            "stand for a stranger. The output `is_speech` is false for noise or music\n"
+        )
     return f"""{model_card(run)}
 ## As ONNX
 

@@ -141,12 +141,13 @@ def _int8_scores(run: Run, predictor: PackagedPredictor, clips: pd.DataFrame) ->
         probabilities[rows] = run.model(fold).probabilities(features[rows])
     table = predictions_table(tested, probabilities, run.emotions)
     about = tested.set_index("clip_id")
-    result: dict[str, Any] = {}
-    for corpus in [None, *tested["corpus"].unique()]:
-        rows = (tested["corpus"].eq(corpus) if corpus else tested["corpus"].notna()).to_numpy()
-        found = compare(table[rows], run.predictions[rows], about["speaker"], about["corpus"])
-        names = ("uar_first", "uar_second", "uar_difference", "uar_difference_low", "uar_difference_high", "n_test")
-        result[corpus or "all"] = {name: found[name] for name in names}
+    # All together over clips: some corpora have too few speakers for an interval over speakers.
+    found = {"all": compare(table, run.predictions)}
+    for corpus in tested["corpus"].unique():
+        rows = (tested["corpus"] == corpus).to_numpy()
+        found[corpus] = compare(table[rows], run.predictions[rows], about["speaker"])
+    names = ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over", "n_test")
+    result: dict[str, Any] = {corpus: {name: one[name] for name in names} for corpus, one in found.items()}
     same = table[run.emotions].idxmax(axis=1).to_numpy() == run.predictions[run.emotions].idxmax(axis=1).to_numpy()
     return result | {"same_answer": float(same.mean())}
 
@@ -214,9 +215,10 @@ From Python: `ser_lib.inference.predict.predict(ser_lib.inference.packaged.Packa
 
 {chr(10).join(learned)}
 
-No audio of theirs is in this folder. The encoder is the first part, up to layer {max(settings["layers"])}, of \
-[{settings["encoder"]}](https://huggingface.co/{settings["encoder"]}) by OpenAI (revision `{settings["revision"]}`), under the MIT \
-licence in [LICENSE](LICENSE). Its weights are as published but for their rounding; only the head was trained, {settings["title"].partition(": ")[2]}.
+No audio of theirs is in this folder. The model reads layers {" and ".join(map(str, settings["layers"]))} of the encoder of \
+[{settings["encoder"]}](https://huggingface.co/{settings["encoder"]}) by OpenAI, revision `{settings["revision"]}`, and holds \
+the part of it up to there, under the MIT licence in [LICENSE](LICENSE). The encoder's weights are those of that revision, \
+rounded; the head behind it alone was trained on the corpora.
 
 ## How good it is
 
@@ -251,14 +253,15 @@ Audio that is unlike speech is refused, whatever its length.
 The matrices of the encoder have 8-bit integers with 7 bits in use, so that all processors answer alike; the head and the transforms of the signal \
 have float32. On the test clips of all folds, UAR of the small file minus that of float32: {_difference(int8["all"])}. \
 {int8["same_answer"]:.1%} of the answers are the same. By corpus: \
-{"; ".join(f"{name} {_difference(row)}" for name, row in int8.items() if name in settings["corpora"])}.
+{"; ".join(f"{name} {_difference(row)}" for name, row in int8.items() if name in settings["corpora"])}. \
+Intervals are over speakers, or with † over clips.
 
 `make model` makes this folder again from the corpora; `answers.csv` has what the model answered on some clips, which a test compares.
 """
 
 
 def _difference(row: dict[str, Any]) -> str:
-    """`-0.002 (95 % CI -0.004 to 0.001)`, without the brackets where there is no interval."""
+    """`-0.002 (95 % CI -0.004 to +0.001)`, with † where it is over clips, or without an interval."""
     low, high = row["uar_difference_low"], row["uar_difference_high"]
-    interval = "" if isnan(low) else f" (95 % CI {low:+.4f} to {high:+.4f})"
-    return f"{row['uar_difference']:+.4f}{interval}"
+    interval = "" if isnan(low) else f" (95 % CI {low:+.3f} to {high:+.3f}){'†' * (row['interval_over'] == 'clips')}"
+    return f"{row['uar_difference']:+.3f}{interval}"
