@@ -3,7 +3,9 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,12 +24,23 @@ from ser_lib.recipes import Recipe
 from ser_lib.recipes.inputs import clips_of
 from ser_lib.reports import plots
 
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
 
 class Html(str):
     """Text that a notebook renders as HTML."""
 
     def _repr_html_(self) -> str:
         return str(self)
+
+
+def sentences(of: str | Sequence[str]) -> "Markdown":
+    """A paragraph, or a list of several sentences, as a notebook shows text; HTML in it is escaped."""
+    from IPython.display import Markdown
+
+    text = of if isinstance(of, str) else "\n".join(f"- {sentence}" for sentence in of)
+    return Markdown(html.escape(text, quote=False))
 
 
 def stated_recipe(recipe: Recipe) -> Html:
