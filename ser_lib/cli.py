@@ -428,13 +428,16 @@ def predict(files, run, speaker, json, fold, timeline, window, hop, smoothing, l
 
 def run_and_files(run: str | None, files: list[str]) -> tuple[str | None, list[str]]:
     """The run and the files of a command line; without --run, the first argument may be the run."""
+    from ser_lib.audio.decoding import FFMPEG_SUFFIXES, SUFFIXES
+
     if run or len(files) < 2:
         return run, files
     first, below = Path(files[0]), ("recipe.yaml", "*/recipe.yaml", "*/*/recipe.yaml", "*/*/*/recipe.yaml")
-    # What is not there is a run on the Hub, or a mistyped one: an error about a missing run helps more.
-    is_run = any(next(first.glob(pattern), None) for pattern in below) if first.is_dir() else not first.exists()
-    is_audio = bool(first.suffix) and "/" not in files[0]
-    return (files[0], files[1:]) if is_run and not (is_audio and not first.exists()) else (None, files)
+    # What is not there, and has no audio file's name, is a run on the Hub, or a mistyped one.
+    is_run = not first.exists() and first.suffix.lower() not in SUFFIXES + FFMPEG_SUFFIXES
+    if first.is_dir():
+        is_run = any(next(first.glob(pattern), None) for pattern in below)
+    return (files[0], files[1:]) if is_run else (None, files)
 
 
 def predictor_of(run: str | None, fold=None):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ser_lib.cli import COMMANDS, OPTIONS, build_parser, main, overrides_of
+from ser_lib.cli import COMMANDS, OPTIONS, build_parser, main, overrides_of, run_and_files
 from ser_lib.inference import run as run_module
 from ser_lib.models.base import MODELS
 from ser_lib.recipes import recipe_names
@@ -195,3 +195,30 @@ def test_a_command_that_is_asked_to_end_says_so_and_leaves_nothing(tmp_path):
     process.terminate()
     error = process.communicate(timeout=60)[1]
     assert (process.returncode, error) == (143, "\nser: stopped.\n") and list(tmp_path.iterdir()) == []
+
+
+class TestTheRunAmongTheFiles:
+    @pytest.mark.parametrize(
+        ("files", "run"),
+        [
+            (["recordings", "voice.wav"], None),
+            (["voice.wav", "other.wav"], None),
+            (["missing.wav", "voice.wav"], None),
+            (["deeper/missing.m4a", "voice.wav"], None),
+            (["runs/demo", "voice.wav"], "runs/demo"),
+            (["runs", "voice.wav"], "runs"),
+            (["runs/mistyped", "voice.wav"], "runs/mistyped"),
+            (["anna/model-on-the-hub", "voice.wav"], "anna/model-on-the-hub"),
+            (["voice.wav"], None),
+        ],
+    )
+    def test_is_the_first_argument_if_that_is_one(self, files, run, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("voice.wav", "other.wav", "recordings/a.wav", "runs/demo/speaker/0/recipe.yaml"):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        assert run_and_files(None, files) == (run, files[1:] if run else files)
+
+    def test_is_that_of_the_option(self):
+        assert run_and_files("runs/demo", ["a", "b"]) == ("runs/demo", ["a", "b"])

@@ -29,6 +29,7 @@ PAGES = [
     *("README.md", "data/README.md", "docs/encoders.md", "docs/protocols.md", "docs/numbers.md", "docs/your-data.md"),
     *(
         "docs/deploy.md",
+        "docs/voice.md",
         "docs/claims.md",
         "docs/atlas.md",
         "docs/audit-action.md",
@@ -113,6 +114,12 @@ def make_corpora(folder: Path) -> None:
         for take in (1, 2)
     ]
     names += [
+        f"crema_d/{speaker}_{sentence}_{code}_XX.wav"
+        for speaker in (1001, 1002, 1003, 1004)
+        for sentence in ("DFA", "IEO")
+        for code in ("NEU", "HAP", "SAD", "ANG", "FEA", "DIS")
+    ]
+    names += [
         f"mine/{speaker}_{sentence}_{word}.wav"
         for speaker in ("anna", "bert")
         for sentence in ("01", "02")
@@ -143,6 +150,11 @@ def make_own_files(folder: Path) -> None:
         ("voice.wav", "meeting.mp3", "new.wav", "interviews/first.wav", "interviews/second.wav")
     ):
         tone(folder / name, 200 + 30 * seed, seconds=3, seed=seed)
+    # The model of the package refuses tones, which are no speech.
+    spoken = sorted((ROOT / "data" / "sample").rglob("*.flac"))
+    for place, clip in zip(("voice.wav", *(f"me/{number}.wav" for number in range(1, 9))), spoken, strict=False):
+        (folder / place).parent.mkdir(exist_ok=True)
+        shutil.copyfile(clip, folder / place)
     rows = []
     for number, speaker in enumerate(("anna", "ben", "cleo", "dan")):
         for position, emotion in enumerate(("neutral", "happy", "sad")):
@@ -178,6 +190,7 @@ def execute(base: Path, copy: Path, pages: list[str]) -> dict[str, list[dict]]:
         "SER_CACHE_DIR": str(base / "cache"),
         "HF_HOME": str(base / "hub"),
         "HF_HUB_OFFLINE": "1",
+        "SER_SPEAKERS_DIR": str(base / "speakers"),
         "OMP_NUM_THREADS": "1",
         "LOKY_MAX_CPU_COUNT": "1",
     }

@@ -44,8 +44,8 @@ def score(by_fold: Sequence[pd.DataFrame], thresholds: Sequence[float | None]) -
         by_fold: predictions tables.
 
     Returns:
-        target; threshold (the median of the folds'); share of the test clips that are certain; accuracy of these and of
-        all (None where there are none).
+        target; threshold (the median of the folds'); by_fold (the thresholds); share of the test clips that are certain;
+        accuracy of these and of all (None where there are none).
     """
     known = [value for value in thresholds if value is not None]
     if not known or len(known) < len(by_fold):
@@ -58,7 +58,7 @@ def score(by_fold: Sequence[pd.DataFrame], thresholds: Sequence[float | None]) -
     certain, right = np.array(is_certain), np.array(is_right)
     accuracy = float(right[certain].mean()) if certain.any() else None
     shares = {"share": float(certain.mean()), "accuracy": accuracy, "accuracy_of_all": float(right.mean())}
-    return {"target": TARGET, "threshold": float(median(known)), **shares}
+    return {"target": TARGET, "threshold": float(median(known)), "by_fold": known, **shares}
 
 
 def coverage(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -52,6 +52,8 @@ class SeedFacts(_Strict):
     seconds: float
     device: str
     commit: str
+    # From these probabilities on, the answers of each fold are certain; none where no threshold was chosen.
+    certain_from: tuple[float, ...] = ()
 
 
 class Facts(_Strict):
@@ -103,6 +105,15 @@ class StoredPredictions:
         """Some of the rows."""
         return StoredPredictions(self.facts, self.table[np.asarray(is_used)].reset_index(drop=True))
 
+    def certain(self) -> pd.Series | None:
+        """Whether each answer is certain, by the threshold of its seed and fold; None where a seed has none."""
+        limits = {(run.seed, fold): limit for run in self.facts.runs for fold, limit in enumerate(run.certain_from)}
+        keys = pd.Series(list(zip(self.table["seed"], self.table["fold"], strict=True)), index=self.table.index)
+        thresholds = keys.map(limits)
+        if thresholds.isna().any():
+            return None
+        return self.table[self.emotions].max(axis=1) / UNITS >= thresholds
+
     @property
     def copies(self) -> pd.Series:
         """The group of each row: the same for all copies of a recording."""
@@ -128,7 +139,8 @@ def collect(runs: Sequence[Run]) -> StoredPredictions:
         folds = run.split["fold"].nunique()
         n_train = round((run.split["subset"] == "train").sum() / folds)
         about = {name: run.environment[name] for name in ("seconds", "device", "commit")}
-        seeds.append(SeedFacts(seed=run.seed, folds=folds, n_train=n_train, **about))
+        certain_from = tuple(round(value, 4) for value in (run.metrics.get("certainty") or {}).get("by_fold", ()))
+        seeds.append(SeedFacts(seed=run.seed, folds=folds, n_train=n_train, certain_from=certain_from, **about))
     own = own_recipe(recipe)
     facts = Facts(
         recipe=recipe.name,

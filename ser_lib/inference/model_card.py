@@ -14,7 +14,7 @@ from ser_lib.recipes import keys_of
 
 NOT_FOR = (
     "Deciding anything about a person. The model learned from few voices, in quiet rooms, that acted what they say; what "
-    "people show is not what they feel. And it always answers, to music and noise as well."
+    "people show is not what they feel. And it may answer music and noise as well."
 )
 
 
@@ -25,6 +25,15 @@ def describe_score(score: dict, name: str) -> str:
         by_speaker = [f"{speaker} {scores[name]:.3f}" for speaker, scores in score.get("speaker_scores", {}).items()]
         return f"{score[name]:.3f} ({'; '.join(['no interval', *by_speaker])})"
     return f"{score[name]:.3f} (95 % CI {low:.3f} to {high:.3f}){'†' * (score['interval_over'] == 'clips')}"
+
+
+def describe_certainty(certainty: dict | None) -> list[str]:
+    """A line about what the threshold of certain answers is worth on test speakers; none where it is not known."""
+    if not certainty or certainty["accuracy"] is None:
+        return []
+    shares = f"{certainty['share']:.0%} of the test clips, of which {certainty['accuracy']:.0%} are answered rightly"
+    of_all = f"of all test clips {certainty['accuracy_of_all']:.0%}"
+    return [f"- **Certain** from a probability of {certainty['threshold']:.2f}: {shares}; {of_all}"]
 
 
 def model_card(run: Run) -> str:
@@ -54,6 +63,7 @@ def model_card(run: Run) -> str:
         f"- **UAR** {describe_score(overall, 'uar')}",
         f"- **Macro F1** {describe_score(overall, 'macro_f1')}",
         f"- **Tested on** {overall['n_test']} clips of {overall['test_speakers']} speakers",
+        *describe_certainty(run.metrics.get("certainty")),
         f"- **Made with** {versions}, on {environment['device']}, commit {environment['commit'] or 'unknown'}\n",
         "Intervals are over speakers, of which 4 are needed; † marks those over the clips of one speaker.\n",
         "## Corpora\n",

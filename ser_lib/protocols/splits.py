@@ -36,7 +36,7 @@ EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24
 
 _PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim, leak and all"
 _DEDUPLICATED = "the same random split after de-duplication: files that an archive holds twice are used once"
-_ENROLLED = "as speaker; first, each test speaker gives some unlabelled clips, which are not tested (split.enrol_clips)"
+_ENROLLED = "as speaker; first, each test speaker gives 8 unlabelled clips (split.enrol_clips), which are not tested"
 _ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
 _FROM_FILES = {"path", "seconds", "sampling_rate"}
 _SAVED = ["fold", "subset", *(name for name in COLUMNS if name not in _FROM_FILES), "protocol", "seed"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
-from ser_lib.evaluation import unseen_corpora
+from ser_lib.evaluation import metrics, stored_predictions, unseen_corpora
+from ser_lib.evaluation.comparison import compare
 from ser_lib.evaluation.results import make_results, markdown_table, read_results, score_cell, write_into_readme
 from ser_lib.models.base import MODELS
 from ser_lib.protocols.splits import PROTOCOLS
@@ -29,6 +30,80 @@ def unheard_summary(unheard: pd.DataFrame) -> str:
     caveat = f" ({rows[0].caveat})" if rows[0].caveat else ""
     own = f"`{rows[0].recipe}` reaches a UAR of **{scores[0]}** on new speakers of {names[0]}, its own corpus{caveat}"
     return f"{own}, and {others}."
+
+
+# CREMA-D's slice has one or two clips of most speakers, so that hardly any can be enrolled.
+CORPORA = ("ravdess", "savee", "tess")
+VOICES = {
+    "own corpora": ("speaker", "stated"),
+    "own corpora, after 8 clips": ("enrolled", "stated"),
+    "another corpus": ("cross-corpus", "stated"),
+    "another corpus, after 8 clips": ("cross-corpus", "stated; split.enrol_clips=8"),
+}
+
+
+def voices(table: pd.DataFrame) -> str:
+    """UAR of `speech-emotion` on each corpus, with and without clips of the speaker, in and outside its training data."""
+    own = table[(table["recipe"] == "speech-emotion") & ~table["corpus"].str.contains("+", regex=False)]
+    scores = {(row.protocol, row.variant, row.corpus): row for row in own.itertuples()}
+    rows = []
+    for corpus in CORPORA:
+        found = [scores.get((*of, corpus)) for of in VOICES.values()]
+        rows.append([f"`{corpus}`", *("—" if row is None else score_cell(row, "uar", digits=2) for row in found)])
+    return markdown_table(["UAR on", *VOICES], rows)
+
+
+def certainty(folder: Path) -> str:
+    """How many answers of `speech-emotion` are certain, and how many of these are right, on each corpus."""
+    rows = []
+    for stored in stored_predictions.read_all(folder):
+        protocol = (stored.facts.protocol, stored.facts.variant)
+        name = next((name for name, of in VOICES.items() if of == protocol), None)
+        is_certain = stored.certain()
+        if stored.facts.recipe != "speech-emotion" or name is None or is_certain is None:
+            continue
+        is_right = metrics.is_right(metrics.decisions(stored.predictions))
+        for corpus in CORPORA:
+            rows_of = (stored.table["corpus"] == corpus).to_numpy()
+            if rows_of.any():
+                certain = rows_of & is_certain.to_numpy()
+                cells = f"{certain.sum() / rows_of.sum():.0%}", f"{is_right[certain].mean():.0%}"
+                rows.append([f"`{corpus}`", name, *cells, f"{is_right[rows_of].mean():.0%}"])
+    order = list(VOICES)
+    rows.sort(key=lambda row: (row[0], order.index(row[1])))
+    return markdown_table(["clips of", "the model knows", "certain", "of these right", "of all right"], rows)
+
+
+def ablations(folder: Path) -> str:
+    """Each changed setting of `speech-emotion` under `speaker`: its UAR, and the paired difference from the recipe's own."""
+    stored = [
+        one
+        for one in stored_predictions.read_all(folder)
+        if (one.facts.recipe, one.facts.protocol) == ("speech-emotion", "speaker")
+    ]
+    # With one seed, as all have it; and of the recipe's own corpora.
+    first_seed = [one.part(one.table["seed"] == 0) for one in stored if len(one.facts.corpora) > 1]
+    own = next((one for one in first_seed if one.facts.variant == "stated"), None)
+    if own is None:
+        return ""
+    rows = []
+    for one in first_seed:
+        cells = [f"`{one.facts.variant.removeprefix('stated; ')}`" if one is not own else "the recipe"]
+        for corpus in CORPORA:
+            changed, unchanged = (each.part(each.table["corpus"] == corpus) for each in (one, own))
+            about = changed.table.set_index("clip_id")
+            found = compare(changed.predictions, unchanged.predictions, about["speaker"], about["corpus"])
+            cells.append(_difference(found) if one is not own else f"{found['uar_second']:.3f}")
+        rows.append(cells)
+    rows.sort(key=lambda row: (row[0] != "the recipe", row[0]))
+    return markdown_table(["changed", *(f"UAR on `{corpus}`" for corpus in CORPORA)], rows)
+
+
+def _difference(found: dict) -> str:
+    """`0.741 (-0.014, -0.030 to 0.002)`: a UAR, and in brackets its difference with its interval, where there is one."""
+    low, high = found["uar_difference_low"], found["uar_difference_high"]
+    interval = "" if low != low else f", {low:+.3f} to {high:+.3f}"
+    return f"{found['uar_first']:.3f} ({found['uar_difference']:+.3f}{interval})"
 
 
 def recipes() -> str:
@@ -70,6 +145,9 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "claims-summary": lambda folder: claims.markdown(claims.claims_table(read_results(folder)), heads=SUMMARY_HEADS),
     "unheard": lambda folder: unseen_corpora.markdown(_unheard(folder)),
     "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
+    "ablations": lambda folder: ablations(stored_predictions.predictions_dir(folder)),
+    "certainty": lambda folder: certainty(stored_predictions.predictions_dir(folder)),
+    "voices": lambda folder: voices(read_results(folder)),
     "recipes": lambda _: recipes(),
     "protocols": lambda _: protocols(),
     "models": lambda _: models(),
