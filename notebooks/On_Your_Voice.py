@@ -17,7 +17,9 @@
 #
 # A model of emotion in speech is most often wrong on a voice that it has not heard. This page shows how much better it
 # answers after it has heard a few recordings of that voice, without being told their emotions: **enrolment**. All
-# speakers below are unheard: none of their clips was in the training data of the model that answers.
+# speakers below are unheard: none of their clips was in the training data of the model that answers. *All corpora*: other
+# speakers of the tested corpus are in the training data. *Other corpora*: nothing of the tested corpus is, which is nearest
+# to your voice and your microphone.
 
 # %%
 # In Colab, download and install the project. Elsewhere this cell does nothing.
@@ -78,7 +80,10 @@ plots.enrolment_curves(table[table["study"] == "number"])
 plots.enrolment_differences(studies["moods"], "What clips of few moods are worth")
 
 # %%
-show.sentences(voice_page.differences(studies["moods"]))
+show.sentences(voice_page.verdicts(studies["moods"]))
+
+# %%
+voice_page.differences(studies["moods"])
 
 # %% [markdown]
 # ## Clips of somebody else
@@ -86,7 +91,10 @@ show.sentences(voice_page.differences(studies["moods"]))
 # Eight clips of another speaker of the same corpus: what happens if the wrong person is enrolled.
 
 # %%
-show.sentences(voice_page.differences(studies["speaker"]))
+show.sentences(voice_page.verdicts(studies["speaker"]))
+
+# %%
+voice_page.differences(studies["speaker"])
 
 # %% [markdown]
 # ## Another microphone
@@ -98,7 +106,10 @@ show.sentences(voice_page.differences(studies["speaker"]))
 plots.enrolment_differences(studies["microphone"], "What clips through another microphone are worth")
 
 # %%
-show.sentences(voice_page.differences(studies["microphone"]))
+show.sentences(voice_page.verdicts(studies["microphone"]))
+
+# %%
+voice_page.differences(studies["microphone"])
 
 # %% [markdown]
 # ## Learning while listening

@@ -23,16 +23,40 @@ def summary(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def differences(rows: pd.DataFrame) -> list[str]:
-    """One sentence for each condition and training set: where enrolment helps, harms, or makes no difference that is shown.
+def differences(rows: pd.DataFrame) -> pd.DataFrame:
+    """UAR without and with enrolment, and their difference in points with its interval: one row a condition, one column a corpus.
 
     Args:
         rows: of one study, without those that enrol nobody.
     """
+    cells = [
+        f"{row['uar'] - row['difference']:.2f} → {row['uar']:.2f}, {_short(row)}" for row in rows.to_dict("records")
+    ]
+    titles = rows["corpus"].map(title_of)
+    shown = rows.assign(cell=cells, corpus=titles).rename(columns={"trained_on": "trained on"})
+    table = shown.pivot(index=["trained on", "condition"], columns="corpus", values="cell")
+    order = pd.MultiIndex.from_frame(shown[["trained on", "condition"]].drop_duplicates())
+    return table.reindex(index=order, columns=titles.unique()).fillna("too few clips")
+
+
+def verdicts(rows: pd.DataFrame) -> list[str]:
+    """Where the interval of a difference lies above 0, and where below: one sentence a training set.
+
+    Args:
+        rows: as of `differences`.
+    """
     sentences = []
-    for (trained_on, condition), part in rows.groupby(["trained_on", "condition"], sort=False):
-        verdicts = [f"{title_of(row['corpus'])} {points(row)}{verdict(row)}" for row in part.to_dict("records")]
-        sentences.append(f"**{condition}**, trained on {trained_on}: {_listed(verdicts)}.")
+    for trained_on, part in rows.groupby("trained_on", sort=False):
+        tested = part[part["difference_low"].notna()]
+        better, worse = tested[tested["difference_low"] > 0], tested[tested["difference_high"] < 0]
+        said = []
+        for what, which in {"A gain": better, "Harm": worse}.items():
+            corpora = which["corpus"].map(title_of).groupby(which["condition"], sort=False).agg(", ".join)
+            if len(which):
+                said.append(f"**{what}** is shown for {_listed([f'{name} ({on})' for name, on in corpora.items()])}")
+        if rest := len(tested) - len(better) - len(worse):
+            said.append(f"Neither is shown for the other {rest}" if said else "Neither gain nor harm is shown")
+        sentences.append(f"Trained on {trained_on}: {'. '.join(said) or 'too few speakers for a test'}.")
     return sentences
 
 
@@ -44,24 +68,22 @@ def listening(table: pd.DataFrame) -> list[str]:
         part = part.sort_values("k")
         start = f"{title_of(corpus)}, trained on {trained_on}: "
         if part["difference_low"].isna().all():
-            shown = ", ".join(
-                f"{100 * row['difference']:+.1f} after {row['condition'].removesuffix(' earlier clips')}"
-                for row in part.to_dict("records")
-                if row["k"]
-            )
-            sentences.append(f"{start}too few speakers for a test; points of UAR: {shown} clips.")
+            gains = [
+                f"{100 * row['difference']:+.1f} after {_clips(row)}" for row in part.to_dict("records") if row["k"]
+            ]
+            sentences.append(f"{start}too few speakers for a test; points of UAR: {', '.join(gains)} clips.")
             continue
-        # The last bin without a gain that is shown, and all before it.
+        # The bins after which no bin is without a gain that is shown.
         pays = part[(part["difference_low"] > 0)[::-1].cumprod()[::-1].astype(bool)]
-        if pays.empty:
-            sentences.append(f"{start}a gain is not shown, at any length.")
-        else:
-            first, last = pays.iloc[0], pays.iloc[-1]
-            sentences.append(
-                f"{start}it pays from {first['k']} clips on: {points(first)} after {first['condition'].removesuffix(' earlier clips')} "
-                f"clips, {points(last)} after {last['condition'].removesuffix(' earlier clips')}."
-            )
+        shown = [f"after {_clips(row)} clips ({points(row)})" for row in pays.to_dict("records")]
+        # The first and the last, which may be the same.
+        shown = list(dict.fromkeys([*shown[:1], *shown[-1:]]))
+        sentences.append(start + (f"it pays {', '.join(shown)}." if shown else "a gain is not shown, at any length."))
     return sentences
+
+
+def _clips(row) -> str:
+    return row["condition"].removesuffix(" earlier clips")
 
 
 def points(row) -> str:
@@ -72,13 +94,11 @@ def points(row) -> str:
     return f"{value}, {100 * row['difference_low']:+.1f} to {100 * row['difference_high']:+.1f}"
 
 
-def verdict(row) -> str:
-    """What the interval of a difference shows."""
+def _short(row) -> str:
+    """The difference of a row in points of UAR, with its paired interval where there is one."""
     if pd.isna(row["difference_low"]):
-        return ""
-    if row["difference_low"] > 0:
-        return " (helps)"
-    return " (harms)" if row["difference_high"] < 0 else " (neither is shown)"
+        return f"{100 * row['difference']:+.1f}"
+    return f"{100 * row['difference']:+.1f} ({100 * row['difference_low']:+.1f} to {100 * row['difference_high']:+.1f})"
 
 
 def _listed(parts: list[str]) -> str:

@@ -41,7 +41,7 @@ COLUMNS = [
     "clips",  # distinct
     "speakers",
 ]
-PROTOCOLS = {"speaker": "other speakers of all corpora", "cross-corpus": "other corpora"}
+PROTOCOLS = {"speaker": "all corpora", "cross-corpus": "other corpora"}
 COUNTS = (2, 4, 8, 16)
 FEW, ENOUGH = 4, 8
 DRAWS = 3
@@ -270,7 +270,7 @@ def _listening(voices: list[Voice]) -> Iterator[dict]:
             chosen = (n_heard >= fewest) & (n_heard < following)
             if not chosen.any():
                 continue
-            number = f"{fewest} to {following - 1}" if following > fewest + 1 else f"{fewest}"
+            number = f"{fewest} or more" if following == longest else f"{fewest} to {following - 1}" if fewest else "0"
             condition = f"{number} earlier clips{' and the clip itself' if with_itself else ''}"
             yield {"condition": condition, "k": fewest} | _scores(voices, all_known[chosen], all_unknown[chosen])
 

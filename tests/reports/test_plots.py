@@ -13,7 +13,7 @@ import pytest
 from conftest import make_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invented_tables import conditions_table, drawn_predictions, matrix_table, speakers_of, timeline_table
+from invented_tables import conditions_table, drawn_predictions, matrix_table, speakers_of, timeline_table, voice_table
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -235,6 +235,11 @@ PICTURES = {
     "paired_differences": lambda: plots.paired_differences(
         comparison.compare_all({name: predictions_table(n=60) for name in (HOSTILE, "b", "c")})
     ),
+    "enrolment_curves": lambda: plots.enrolment_curves(
+        voice_table("number", ["no clips", "4 clips", "half of all clips"])
+    ),
+    "enrolment_curves, no intervals": lambda: plots.enrolment_curves(voice_table("number", ["no clips"], 2)),
+    "enrolment_differences": lambda: plots.enrolment_differences(voice_table("moods", [HOSTILE, "8 clips"]), HOSTILE),
     "confused_pairs": lambda: plots.confused_pairs(comparison.confused_pairs(predictions_table(n=60))),
 }
 

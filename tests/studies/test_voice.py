@@ -99,7 +99,7 @@ def test_while_listening_only_earlier_clips_are_known(voices):
     rows = list(voice._listening(voices))
     before = [row for row in rows if "itself" not in row["condition"]]
     assert [row["k"] for row in before] == [0, 1, 4, 8, 16, 32]
-    assert before[-1]["condition"] == "32 to 47 earlier clips"
+    assert before[-1]["condition"] == "32 or more earlier clips"
     assert [row["difference"] > 0 for row in before] == [False, *[True] * 5]
     assert all(row["difference"] > 0 for row in rows[len(before) :]) and len(rows) == 2 * len(before)
 

@@ -48,7 +48,7 @@ def enrolment_curves(table: pd.DataFrame) -> Figure:
             for name in conditions
         ]
         axes.set_xticks(range(len(conditions)), names)
-        axes.set(title=f"trained on {text(trained_on, 60)}", xlabel="clips of the speaker", ylim=(0, 1))
+        axes.set(title=f"trained on {text(trained_on, 30)}", xlabel="clips of the speaker", ylim=(0, 1))
         axes.grid(axis="y")
     grid[0, 0].set_ylabel("UAR, 95 % interval over speakers")
     legend_below(
@@ -75,7 +75,7 @@ def enrolment_differences(table: pd.DataFrame, title: str) -> Figure:
             interval_dots(axes, rows, part, "difference", marks[corpus]["color"], marks[corpus]["marker"])
         axes.axvline(0, **REFERENCE)
         name_rows(axes, [text(name, 48) for name in conditions], "", 7.5)
-        axes.set(title=f"trained on {text(trained_on, 60)}", xlabel="points of UAR, paired, 95 %")
+        axes.set(title=f"trained on {text(trained_on, 30)}", xlabel="points of UAR, paired, 95 %")
     grid[0, 0].set_ylabel("condition")
     handles = [Line2D([], [], ms=5, label=_label(table, corpus), **mark | {"ls": ""}) for corpus, mark in marks.items()]
     legend_below(figure, 4, handles)
