@@ -72,9 +72,9 @@ plots.enrolment_curves(table[table["study"] == "number"])
 # %% [markdown]
 # ## Which moods
 #
-# Clips of one or two emotions say less about a voice, since the model takes the mood for the voice. Of an emotion that
-# the model hears in more than two of the clips, all clips together weigh as much as two. RAVDESS has four neutral clips
-# of each speaker, so that none of them is left to be tested after four were enrolled.
+# Who hears a voice in one mood only may take the mood for the voice. Of an emotion that the model hears in more than two
+# of the clips, all clips together therefore weigh as much as two. RAVDESS has four neutral clips of each speaker, so that
+# none of them is left to be tested after four were enrolled.
 
 # %%
 plots.enrolment_differences(studies["moods"], "What clips of few moods are worth")
@@ -88,7 +88,8 @@ voice_page.differences(studies["moods"])
 # %% [markdown]
 # ## Clips of somebody else
 #
-# Eight clips of another speaker of the same corpus: what happens if the wrong person is enrolled.
+# Eight clips of another speaker of the same corpus: what happens if the wrong person is enrolled. A profile holds the
+# microphone and the room as well as the voice, so that such clips are not always in vain where these are new to the model.
 
 # %%
 show.sentences(voice_page.verdicts(studies["speaker"]))

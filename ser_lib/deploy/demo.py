@@ -219,7 +219,7 @@ def build_page(run: Run) -> Any:
                     buttons = {emotion: gradio.Button(emotion, size="sm", min_width=60) for emotion in examples}
             with gradio.Column(min_width=300):
                 output = html(WAITING, elem_id="answer")
-        with gradio.Group(visible=predictor.takes_profile, elem_classes="ser-voice"):
+        with gradio.Column(visible=predictor.takes_profile, elem_classes="ser-voice"):
             html(render("lines", LINES))
             with gradio.Row(elem_classes="ser-columns"):
                 line = gradio.Audio(
@@ -228,7 +228,7 @@ def build_page(run: Run) -> Any:
                 files = gradio.File(label="Or choose recordings of your voice", height=150, file_count="multiple")
                 files.preprocess = lambda chosen: [file.path for file in chosen.root] if chosen else []
             state = html(render("known", 0, len(LINES), []), elem_id="known")
-            forget = gradio.Button("Forget my voice", size="sm")
+            forget = gradio.Button("Forget my voice", size="sm", elem_classes="ser-forget")
         html(render("about", about))
         # One model, so one answer at a time for all controls.
         event = dict(concurrency_limit=1, concurrency_id="model", api_visibility="private", show_progress_on=output)

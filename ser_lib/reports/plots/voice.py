@@ -65,7 +65,9 @@ def enrolment_differences(table: pd.DataFrame, title: str) -> Figure:
         table: rows of one study, as `ser_lib.studies.voice.read_table` returns it, without those that enrol nobody.
     """
     panels, conditions = (list(dict.fromkeys(table[name])) for name in ("trained_on", "condition"))
-    figure, grid = new_figure(title, 1.7 + 0.42 * len(conditions), columns=len(panels), squeeze=False, sharey=True)
+    figure, grid = new_figure(
+        text(title, 90), 1.7 + 0.42 * len(conditions), columns=len(panels), squeeze=False, sharey=True
+    )
     marks = _marks(table)
     offsets = dict(zip(marks, np.linspace(-0.22, 0.22, len(marks)), strict=True))
     percent = table.assign(**{name: 100 * table[name] for name in table if name.startswith("difference")})
