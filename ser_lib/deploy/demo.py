@@ -222,11 +222,13 @@ def build_page(run: Run) -> Any:
         with gradio.Column(visible=predictor.takes_profile, elem_classes="ser-voice"):
             html(render("lines", LINES))
             with gradio.Row(elem_classes="ser-columns"):
-                line = gradio.Audio(
-                    sources="microphone", type="filepath", label="Record a line", editable=False, buttons=[]
-                )
-                files = gradio.File(label="Or choose recordings of your voice", height=150, file_count="multiple")
-                files.preprocess = lambda chosen: [file.path for file in chosen.root] if chosen else []
+                with gradio.Column(min_width=300):
+                    line = gradio.Audio(
+                        sources="microphone", type="filepath", label="Record a line", editable=False, buttons=[]
+                    )
+                with gradio.Column(min_width=300):
+                    files = gradio.File(label="Or choose recordings of your voice", height=150, file_count="multiple")
+                    files.preprocess = lambda chosen: [file.path for file in chosen.root] if chosen else []
             state = html(render("known", 0, len(LINES), []), elem_id="known")
             forget = gradio.Button("Forget my voice", size="sm", elem_classes="ser-forget")
         html(render("about", about))
