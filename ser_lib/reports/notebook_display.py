@@ -182,6 +182,25 @@ def doubtful_labels(run: Run, data_dir: str | Path | None = None, n: int = 20) -
     return table.round(3).assign(file=[short_path(Path(path)) if isinstance(path, str) else "" for path in paths])
 
 
+def certainty(run: Run) -> "Markdown":
+    """What the threshold of certain answers is worth on the run's test clips, as a sentence."""
+    worth = run.metrics.get("certainty")
+    if not worth:
+        return sentences(
+            "Not shown: no threshold for certain answers was fitted, as the run is not refitted, or is of before."
+        )
+    right = (
+        "none of them is there to be right"
+        if worth["accuracy"] is None
+        else f"{worth['accuracy']:.3f} of these are right"
+    )
+    return sentences(
+        f"An answer is **certain** where its highest probability is at least {worth['threshold']:.3f}, the median of the "
+        f"thresholds that the folds' validation speakers chose. With those, {worth['share']:.0%} of the test clips have a "
+        f"certain answer; {right}, and {worth['accuracy_of_all']:.3f} of all answers."
+    )
+
+
 def layer_weights(run: Run) -> pd.DataFrame | None:
     """The weight of each layer (rows) in each fold (columns); None for a model without layer weights."""
     weights = {fold: run.model(fold).layer_weights() for fold in sorted(run.split["fold"].unique())}
