@@ -20,7 +20,7 @@ from ser_lib.inference.model_card import describe_score
 from ser_lib.inference.run import Run
 from ser_lib.models.base import take
 from ser_lib.protocols.leak_audit import red_leaks
-from ser_lib.protocols.splits import get_protocol
+from ser_lib.protocols.splits import ENROLMENT, get_protocol
 from ser_lib.recipes.inputs import clips_of, inputs_of
 
 N_CHECKED = 16  # test clips a fold
@@ -38,8 +38,8 @@ def validation_predictions(
     """Predict the validation clips of each fold with its saved model, as a run stores predictions of test clips only.
 
     Some test clips are predicted too and compared with the stored predictions, to check that corpora and encoder are
-    those of the run. Scores of validation clips are too high, as the model was chosen on them; they suffice to fit a
-    temperature, which is one number.
+    those of the run (not where the test speakers gave clips for enrolment). Scores of validation clips are too high, as
+    the model was chosen on them; they suffice to fit a temperature, which is one number.
 
     Args:
         clips: the run's clips, as of `clips_of`; None: load them.
@@ -55,6 +55,9 @@ def validation_predictions(
     validated, tested = (split[split["subset"] == subset] for subset in ("validation", "test"))
     if validated.empty:
         raise SerError(f"{run.folder} was trained without validation clips: set split.validation_fraction above 0.")
+    if ENROLMENT in set(split["subset"]):
+        # Their answers depend on the speaker's clips for enrolment too, which are not read here.
+        tested = tested[:0]
     checked = tested.sample(frac=1, random_state=0).groupby("fold").head(N_CHECKED)
     predicted = pd.concat([validated, checked[checked["fold"].isin(validated["fold"])]])
     clips = clips_of(run.recipe, run.protocol, data_dir, progress) if clips is None else clips

@@ -157,9 +157,13 @@ class Model(ABC):
 
     def profile(self, inputs: Inputs) -> Profile:
         """What the model keeps of a speaker from unlabelled clips; SerError where it cannot use it."""
+        self.check_takes_profile()
+        return profile_of(inputs, self.probabilities(inputs).argmax(axis=1))
+
+    def check_takes_profile(self) -> None:
+        """Raise SerError where clips of a speaker would not change the answers; a model without weights knows it."""
         if not self.takes_profile:
             raise SerError(f"a model {self.label} cannot use clips of a speaker: take a recipe such as speech-emotion.")
-        return profile_of(inputs, self.probabilities(inputs).argmax(axis=1))
 
     def is_like_speech(self, inputs: Inputs) -> np.ndarray:
         """Whether each clip is near enough to the training clips to be speech: bool of shape (n_clips,); else all."""

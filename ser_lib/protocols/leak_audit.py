@@ -34,9 +34,9 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
     within each fold, and the clips are counted once over all folds.
 
     Args:
-        split: a table that `make_split` returns, or any table with `clip_id` and `subset` (train, validation, test).
-            More columns allow more kinds: fold, audio_hash, path, speaker, sentence, emotion, corpus, and
-            augmented_from (the clip_id of the clip that an augmented copy was made from).
+        split: a table that `make_split` returns, or any table with `clip_id` and `subset` (train, validation, test; enrolment,
+            which is compared with nothing). More columns allow more kinds: fold, audio_hash, path, speaker, sentence,
+            emotion, corpus, and augmented_from (the clip_id of the clip that an augmented copy was made from).
         near_duplicates: compare the audio itself for near-same audio, which reads each file once.
 
     Returns:

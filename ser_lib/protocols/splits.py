@@ -118,8 +118,8 @@ def make_split(
 
     Returns:
         The rows of `clips`, once for each fold and subset that they are in, with `fold` (from 0), `subset`
-        (train, validation, test, and enrolment where there are such clips), `protocol` and `seed`. Columns of text are categories where there are very many rows,
-        as with one fold for each of hundreds of speakers.
+        (train, validation, test, and enrolment where there are such clips), `protocol` and `seed`. Columns of text are
+        categories where there are very many rows, as with one fold for each of hundreds of speakers.
     """
     chosen = get_protocol(protocol)
     who_is_used: dict[str, object] = {"select_on_test": select_on_test, "train_on_test": train_on_test}
@@ -129,6 +129,8 @@ def make_split(
         if value not in (None, False) and not chosen.takes(name):
             others = ", ".join(other.name for other in PROTOCOLS.values() if other.takes(name))
             raise SerError(f"protocol {protocol!r} has no setting {name}: leave it out, or use {others}.")
+    if enrol_clips is not None and enrol_clips < 0:
+        raise SerError(f"enrol_clips is a number of clips, 0 or more; got {enrol_clips}")
     sizes = {"folds": folds, "test_fraction": test_fraction, "validation_fraction": validation_fraction}
     settings = {**sizes, "stratify": stratify, **who_is_used}
     check_clips(clips)

@@ -59,8 +59,8 @@ def train(
             assembles the run; the others return None.
 
     Raises:
-        SerError: clips cannot be found or split, a setting has no effect, the loss became NaN, or a fold does not exist
-            or is trained by another process.
+        SerError: clips cannot be found or split, a setting has no effect, the model cannot use clips for enrolment,
+            the loss became NaN, or a fold does not exist or is trained by another process.
     """
     started = time.monotonic()
     refuse_idle_overrides(recipe)
@@ -74,6 +74,9 @@ def train(
             logger.warning(text, final, before.variant_label, recipe.variant_label)
     clips = distributed.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
     split = split_of(recipe, clips, protocol, seed)
+    if ENROLMENT in set(split["subset"]):
+        # Before the training, which may take hours.
+        recipe.create_model().check_takes_profile()
     # Cross-corpus splits keep fewer emotions than the recipe names.
     emotions = in_order(split["emotion"])
     clips = clips[clips["clip_id"].isin(split["clip_id"])].reset_index(drop=True)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tiny import KINDS, tiny_checkpoint
@@ -66,6 +67,7 @@ def tuned(folder, kind="wav2vec2", data=None, dropout=0.0, checkpoint=None, **ch
     settings = {**SETTINGS, **({"spec_augment": False} if kind != "whisper" else {}), **changes}
     audio = {"sampling_rate": settings.pop("sampling_rate", 16000), "max_seconds": settings.pop("seconds", None)}
     fit = {"seed": 0, "progress": False, "emotions": EMOTIONS, "folder": folder / "work"}
+    fit["clips"] = pd.DataFrame(index=range(len(waveforms)))
     fit |= {name: settings.pop(name) for name in ("seed", "progress", "description") if name in settings}
     training = Training(**{name: settings.pop(name) for name in list(settings) if name in Training.model_fields})
     sizes = ModelSettings(name="finetune", **settings)

@@ -14,7 +14,8 @@ from ser_lib.protocols import splits
 from ser_lib.protocols.leak_audit import audit, red_leaks
 from ser_lib.protocols.splits import PROTOCOLS, load_split, make_split, save_split
 
-BY_SPEAKER = {"speaker", "speaker-sentence", "leave-one-speaker-out", "emobox", "cross-corpus", "speaker-adapted"}
+BY_SPEAKER = {"speaker", "speaker-sentence", "leave-one-speaker-out", "emobox", "cross-corpus"}
+BY_SPEAKER |= {"speaker-adapted", "enrolled"}
 CORPORA = {"emobox": ("savee",), "cross-corpus": ("savee", "tess", "sample")}
 
 
@@ -59,7 +60,7 @@ def test_every_protocol_keeps_its_promises(protocol, data, seed, folds):
     assert not split.duplicated(["fold", "clip_id"]).any()  # train, validation and test share no clip
 
     if protocol in BY_SPEAKER:
-        tested = split.loc[split["subset"] == "test", "clip_id"]
+        tested = split.loc[split["subset"].isin(["test", "enrolment"]), "clip_id"]
         assert sorted(tested) == sorted(clips["clip_id"])  # each exactly once
     else:
         assert sorted(split["clip_id"]) == sorted(clips["clip_id"])
@@ -300,11 +301,91 @@ def test_cross_corpus_keeps_the_emotions_that_both_sides_have(caplog):
         ("leave room for training", "published", {"test_fraction": 0.5, "validation_fraction": 0.5}, {}),
         ("got test_fraction=0", "published", {"test_fraction": 0}, {}),
         ("got test_fraction=20", "published", {"test_fraction": 20}, {}),
+        ("has no setting enrol_clips: leave it out, or use cross-corpus, enrolled", "speaker", {"enrol_clips": 4}, {}),
+        ("enrol_clips is a number of clips, 0 or more; got -1", "enrolled", {"enrol_clips": -1}, {}),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_way_out(message, protocol, options, table):
     with pytest.raises(SerError, match=message):
         make_split(make_clips(**table), protocol, **options)
+
+
+class TestEnrolment:
+    def clips_of(self, split, subset):
+        return split[split["subset"] == subset]
+
+    @settings(max_examples=25, deadline=None)
+    @given(data=st.data(), protocol=st.sampled_from(["enrolled", "cross-corpus"]), seed=st.integers(0, 1000))
+    def test_clips_are_of_the_test_speakers_who_keep_at_least_half_of_theirs(self, data, protocol, seed):
+        clips, wanted = data.draw(ragged_clips(protocol)), data.draw(st.integers(1, 40))
+        split = make_split(clips, protocol, seed, enrol_clips=wanted)
+        for fold in split["fold"].unique():
+            enrolled, others = ids(split, "enrolment", fold), [ids(split, name, fold) for name in splits.SUBSETS]
+            assert enrolled and not any(enrolled & other for other in others)
+            speakers = values(split, "speaker", "enrolment", fold)
+            assert speakers <= values(split, "speaker", "test", fold)
+            assert not speakers & (
+                values(split, "speaker", "train", fold) | values(split, "speaker", "validation", fold)
+            )
+        counts = split.groupby(["fold", "speaker", "subset"]).size().unstack(fill_value=0)
+        counts = counts[counts["test"] > 0]
+        has = counts["test"] + counts["enrolment"]
+        assert counts["enrolment"].tolist() == np.minimum(wanted, has // 2).tolist()
+
+    @pytest.mark.parametrize("protocol", ["enrolled", "cross-corpus"])
+    def test_the_rest_of_the_split_is_that_without_enrolment(self, protocol):
+        clips = make_clips(corpora=CORPORA.get(protocol, ("sample",)))
+        plain = make_split(clips, "speaker" if protocol == "enrolled" else protocol, seed=2).drop(columns="protocol")
+        none = make_split(clips, protocol, seed=2, enrol_clips=0).drop(columns="protocol")
+        pd.testing.assert_frame_equal(none, plain)
+        split = make_split(clips, protocol, seed=2, enrol_clips=5)
+        for fold in plain["fold"].unique():
+            assert ids(split, "train", fold) == ids(plain, "train", fold)
+            assert ids(split, "validation", fold) == ids(plain, "validation", fold)
+            assert ids(split, "test", fold) | ids(split, "enrolment", fold) == ids(plain, "test", fold)
+
+    def test_eight_clips_are_given_where_nothing_is_said(self):
+        clips = make_clips(speakers=4, takes=4)
+        stated = make_split(clips, "enrolled", enrol_clips=8)
+        pd.testing.assert_frame_equal(make_split(clips, "enrolled"), stated)
+        assert set(self.clips_of(stated, "enrolment").groupby("speaker").size()) == {8}
+        corpora = make_clips(corpora=("savee", "tess"))
+        assert "enrolment" not in set(make_split(corpora, "cross-corpus")["subset"])
+
+    def test_fewer_clips_are_among_more(self):
+        clips = make_clips(speakers=4, takes=4)
+        few, more = (
+            set(self.clips_of(make_split(clips, "enrolled", enrol_clips=n), "enrolment")["clip_id"]) for n in (3, 7)
+        )
+        assert few < more and (len(few), len(more)) == (12, 28)
+
+    def test_which_clips_depends_on_the_seed_and_neither_on_labels_nor_on_the_order_of_rows(self):
+        clips = make_clips(speakers=4, takes=4)
+        fold = {"test": np.arange(len(clips)), "train": np.array([], int), "validation": np.array([], int)}
+
+        def drawn(table, seed):
+            return set(table["clip_id"].iloc[splits.with_enrolment(table, fold, 5, seed)["enrolment"]])
+
+        rng = np.random.default_rng(0)
+        relabelled = clips.assign(emotion=rng.permutation(clips["emotion"]), sentence="other", audio_hash="other")
+        assert drawn(clips, 0) == drawn(relabelled, 0) == drawn(clips.sample(frac=1, random_state=1), 0)
+        assert drawn(clips, 0) != drawn(clips, 1)
+        # Each speaker's own draw: not the same takes of all.
+        takes = pd.Series(sorted(drawn(clips, 0))).str.extract(r"/(\d\d)-(.*)").groupby(0)[1].agg(tuple)
+        assert takes.nunique() > 1
+
+    def test_a_speaker_with_one_clip_gives_none(self):
+        clips = make_clips(speakers=4)
+        clips = clips[(clips["speaker"] != "sample-02") | ~clips["speaker"].duplicated()]
+        split = make_split(clips, "enrolled", folds=4)
+        assert "sample-02" not in set(self.clips_of(split, "enrolment")["speaker"])
+        assert (self.clips_of(split, "test")["speaker"] == "sample-02").sum() == 1
+
+    def test_the_audit_takes_the_subset_and_compares_it_with_nothing(self):
+        split = make_split(make_clips(), "enrolled", enrol_clips=3)
+        before = audit(split[split["subset"] != "enrolment"], near_duplicates=False)
+        pd.testing.assert_frame_equal(audit(split, near_duplicates=False), before)
+        assert red_leaks(before).empty
 
 
 def test_corpora_without_a_common_emotion_cannot_be_crossed():
@@ -365,7 +446,7 @@ def test_a_protocol_is_added_by_one_function_and_one_line(monkeypatch):
         make_split(clips, "women_to_men")
 
 
-@pytest.mark.parametrize("protocol", ["leave-one-speaker-out", "speaker", "published"])
+@pytest.mark.parametrize("protocol", ["leave-one-speaker-out", "speaker", "published", "enrolled"])
 def test_a_split_of_very_many_rows_says_the_same_in_less_memory(protocol, monkeypatch, tmp_path):
     clips = make_clips(speakers=40, takes=10)
     few = splits.make_split(clips, protocol)

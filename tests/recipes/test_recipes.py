@@ -21,7 +21,7 @@ from ser_lib.reports.notebook_display import stated_recipe
 TESS = ["tess-mfcc-bilstm", "tess-mfcc-cnn", "tess-mfcc-gru", "tess-mfcc-lstm"]
 
 
-OWN = ("demo", "ravdess-mfcc-careful", "ravdess-whisper-logistic")  # nobody claims anything of these
+OWN = ("demo", "ravdess-mfcc-careful", "ravdess-whisper-logistic", "speech-emotion")  # nobody claims anything of these
 
 
 @pytest.mark.parametrize("name", recipe_names())

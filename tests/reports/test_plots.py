@@ -345,6 +345,19 @@ def test_split_sizes_says_how_many_clips_are_tested():
     assert plots.split_sizes(split[split["fold"] == 0]).axes[0].get_xlabel() == "clips (24 of 72 are tested)"
 
 
+def test_split_sizes_show_clips_for_enrolment_where_there_are_some():
+    split = split_table(6, 3)
+    subsets = ["train", "validation", "test"]
+    assert legend_of(plots.split_sizes(split)) == subsets
+    given = split.index[split["subset"] == "test"][:5]
+    split.loc[given, "subset"] = "enrolment"
+    figure = plots.split_sizes(split)
+    assert legend_of(figure) == [*subsets, "enrolment"]
+    assert figure.axes[0].get_xlabel() == "clips (67 of 72 are tested)"
+    ends = {bar.get_x() + bar.get_width() for bar in figure.axes[0].patches}
+    assert max(ends) == 72  # all clips of a fold, those for enrolment included
+
+
 def legend_of(figure):
     return [text.get_text() for text in figure.legends[0].texts]
 
