@@ -53,7 +53,7 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
 
 # %%
 from ser_lib.corpora.votes import votes_of
-from ser_lib.evaluation import listeners, metrics
+from ser_lib.evaluation import calibration, listeners, metrics
 from ser_lib.inference import explain
 from ser_lib.inference.predict import predict
 from ser_lib.inference.run import load_run, run_folder
@@ -112,12 +112,28 @@ plots.probability_plot(predictions.sample(min(12, len(predictions)), random_stat
 plots.reliability(predictions, tested["speaker"], tested["corpus"])
 
 # %% [markdown]
+# ## Certain answers
+#
+# Where the highest probability is low, the model should say that it cannot tell. The threshold was chosen on validation
+# speakers, so that nine of ten certain answers are right; the test clips show what it is worth on other new speakers.
+
+# %%
+show.certainty(run)
+
+# %%
+plots.coverage(
+    calibration.coverage_curve(predictions, tested["speaker"], tested["corpus"]), run.metrics.get("certainty")
+)
+
+# %% [markdown]
 # ## Ten wrong answers with the highest confidence
 
 # %%
 decisions = metrics.decisions(predictions)
 decisions["truth → prediction"] = decisions["truth"] + " → " + decisions["prediction"]
-columns = ["truth → prediction", "confidence", "truth_probability"]
+if run.certain_from is not None:
+    decisions["certain"] = decisions["confidence"] >= run.certain_from
+columns = [name for name in ("truth → prediction", "confidence", "truth_probability", "certain") if name in decisions]
 decisions = decisions.set_index("clip_id")
 wrong = decisions[decisions["truth"] != decisions["prediction"]]
 wrong.nlargest(10, "confidence")[columns].round(3)
@@ -152,10 +168,12 @@ plots.scores_by_group(by_sex, "UAR by sex", chance)
 
 # %%
 people = listeners.beside_listeners(predictions, votes_of(tested), tested["speaker"])
-plots.model_and_people(people) if len(people) else "Not shown: no votes of listeners are known for these clips."
+plots.model_and_people(people) if len(people) else show.sentences(
+    "Not shown: no votes of listeners are known for these clips."
+)
 
 # %%
-people.round(3) if len(people) else "Not shown, as above."
+people.round(3) if len(people) else show.sentences("Not shown, as above.")
 
 # %% [markdown]
 # ## Twenty labels to doubt
@@ -188,15 +206,37 @@ recordings = notebook_recorder.read_source(source) or notebook_recorder.bundled_
 show.Html(f'<div class="players">{"".join(show.audio_player(*recording) for recording in recordings)}</div>')
 
 # %% [markdown]
-# The run's model predicts each recording. It always names one of its emotions, for a cough or music too, and it
-# was not trained on your microphone or room.
+# The run's model predicts each recording. It may name an emotion for a cough or music too, and it was not trained on
+# your microphone or room.
 
 # %%
-no_answer = "Not shown: a speaker-adapted model needs many clips of a speaker at once."
+no_answer = show.sentences("Not shown: a speaker-adapted model needs many clips of a speaker at once.")
 predictor = None if get_protocol(run.protocol).is_transductive else run.predictor()
 if predictor:
     answers = predict(predictor, recordings, progress=False).rename(columns={"path": "clip_id"})
 plots.probability_plot(answers[answers["error"] == ""]) if predictor else no_answer
+
+# %% [markdown]
+# The same as a table. *Certain* is empty where no threshold is known. A recording without speech has a reason in place of
+# an answer.
+
+# %%
+answers.set_index("clip_id").round(3) if predictor else no_answer
+
+# %% [markdown]
+# ### After it has heard your voice
+#
+# Some models answer better after a few clips of a voice, without labels: about eight, each in another mood. Set
+# `voice` to a folder of such clips. While it is `None`, the recordings above are enrolled themselves.
+
+# %%
+voice = None
+clips_of_voice = notebook_recorder.read_source(voice) or recordings
+if predictor and predictor.takes_profile:
+    me = run.enrol(clips_of_voice, name="me")
+    known = run.predict(recordings, speaker=me, progress=False)
+no_profile = show.sentences("Not shown: this model reads each clip for itself, and learns nothing of a voice.")
+known.set_index("path").round(3) if predictor and predictor.takes_profile else no_profile
 
 # %% [markdown]
 # ## Emotion over time
@@ -217,14 +257,15 @@ plots.timeline(timeline(predictor, notebook_recorder.joined(recordings), progres
 
 # %%
 surest = explain.surest(answers, recordings) if predictor else None
-plots.occlusion(explain.occlusion(predictor, surest)) if surest else "Not shown: no short recording has an answer."
+no_surest = show.sentences("Not shown: no short recording has an answer.")
+plots.occlusion(explain.occlusion(predictor, surest)) if surest else no_surest
 
 # %% [markdown]
 # The same for frequencies: the line shows the change without the octave around each frequency. Pitch lies below 500 Hz,
 # vowels differ between 300 and 3,000 Hz, and breath and hiss lie above that.
 
 # %%
-plots.occlusion(explain.occlusion(predictor, surest, over="frequency")) if surest else "Not shown, as above."
+plots.occlusion(explain.occlusion(predictor, surest, over="frequency")) if surest else no_surest
 
 # %% [markdown]
 # **Limits.** The model was not trained on covered clips, so a part of each change comes from the covering itself. The

@@ -631,6 +631,23 @@ def atlas(worth_encoder, page, data_dir, reports_dir):
     print(f"\nThe atlas is ready. Open in a browser:\n  {make_atlas(reports_dir)}")
 
 
+def voice(encoder, page, data_dir, runs_dir, reports_dir):
+    """Measure what a few clips of a new speaker are worth to the recipe speech-emotion, and write the page.
+
+    ser voice
+    ser voice --encoder ~/models/whisper-base
+    ser voice --page
+    """
+    from ser_lib.reports.build import make_voice
+    from ser_lib.studies import voice
+
+    if not page:
+        overrides = [f"input.encoder={absolute(encoder) if Path(encoder).is_dir() else encoder}"] if encoder else []
+        recipe = ser_lib.load_recipe("speech-emotion", overrides=overrides)
+        print(voice.write_table(voice.measure(recipe, data_dir, runs_dir), reports_dir))
+    print(f"\nThe page is ready. Open in a browser:\n  {make_voice(reports_dir)}")
+
+
 def results(add, anew, readme, reports_dir):
     """Print the table of results as Markdown, or make the tables from the predictions in reports/predictions.
 
@@ -726,6 +743,6 @@ COMMANDS = {
     function.__name__: function
     for function in (
         *(corpora, recipes, runs, prepare, train, evaluate, predict, enrol, score, compare),
-        *(audit, atlas, report, claims, results, demo, export, bench),
+        *(audit, atlas, voice, report, claims, results, demo, export, bench),
     )
 }

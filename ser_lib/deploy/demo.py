@@ -17,6 +17,7 @@ import uuid
 import webbrowser
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ from ser_lib.common.parsing import read_json
 from ser_lib.corpora import known_corpus, label
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.evaluation.certainty import TARGET
 from ser_lib.evaluation.results import KEY, read_results, score_cell
+from ser_lib.inference.enrolment import Heard, hear
 from ser_lib.inference.model_card import NOT_FOR, describe_score
 from ser_lib.inference.packaged import FOLDER, PackagedPredictor
 from ser_lib.inference.predict import predict
@@ -53,6 +56,17 @@ MAX_MINUTES = 10
 TIMELINE_SECONDS = 6.0  # a longer recording may hold more than one emotion
 DELETE_SECONDS = 600  # age at which an upload that was never answered is deleted
 PREFIX, LOCK = "ser-demo-", "in-use.lock"  # of the private folders
+# To be read for enrolment, each in its mood: of one mood alone, a model takes the mood for the voice.
+LINES = (
+    ("calm", "The lake was still, and the boat lay at the landing."),
+    ("happy", "My sister is coming home on the evening train."),
+    ("sad", "The old house at the corner has been empty since May."),
+    ("angry", "Somebody has parked a car in front of the gate again."),
+    ("afraid", "There are steps on the stairs, and the light is out."),
+    ("disgusted", "The milk has been on the table for eleven days."),
+    ("surprised", "The letter was under the door when we came back."),
+    ("neutral", "The bus to the station leaves at ten past nine."),
+)
 WAITING = '<p class="ser-waiting">The answer appears here.</p>'
 # On a telephone the answer lies below the controls.
 SCROLL_TO_ANSWER = """() => {
@@ -181,12 +195,22 @@ def build_page(run: Run | None) -> Any:
         clips = example_clips(run) if run else load_clips("sample", progress=False).drop_duplicates("emotion")
         examples = clips.set_index("emotion")["path"].to_dict()
 
-    def answer_upload(path: str | None) -> tuple[None, str]:
+    def answer_upload(path: str | None, heard: Heard) -> tuple[None, str]:
         # None empties the control: its file is deleted, and the answer has a player of its own.
-        return None, answer_and_delete(predictor, Path(path)) if path else WAITING
+        return None, answer_and_delete(known(predictor, heard), Path(path)) if path else WAITING
+
+    def learn(paths: str | list[str] | None, heard: Heard) -> tuple[None, Heard, str]:
+        paths = [paths] if isinstance(paths, str) else paths or []
+        heard, refusals = learn_and_delete(predictor, heard, [Path(path) for path in paths])
+        return None, heard, render("known", len(heard.inputs), len(LINES), refusals)
+
+    def example_of(emotion: str, heard: Heard) -> str:
+        return answer(known(predictor, heard), Path(examples[emotion]), f"the bundled example of {emotion}")
 
     title, delete_cache = f"Which emotion is heard? · {predictor.name}", (DELETE_SECONDS, DELETE_SECONDS)
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=delete_cache) as page:
+        # In the memory of this process, for one page in one browser, and gone with it.
+        voice = gradio.State(Heard())
         html(render("masthead", about))
         with gradio.Row(elem_classes="ser-columns"):
             with gradio.Column(min_width=300):
@@ -202,15 +226,58 @@ def build_page(run: Run | None) -> Any:
                     buttons = {emotion: gradio.Button(emotion, size="sm", min_width=60) for emotion in examples}
             with gradio.Column(min_width=300):
                 output = html(WAITING, elem_id="answer")
+        with gradio.Column(visible=predictor.takes_profile, elem_classes="ser-voice"):
+            html(render("lines", LINES))
+            with gradio.Row(elem_classes="ser-columns"):
+                with gradio.Column(min_width=300):
+                    line = gradio.Audio(
+                        sources="microphone", type="filepath", label="Record a line", editable=False, buttons=[]
+                    )
+                with gradio.Column(min_width=300):
+                    files = gradio.File(label="Or choose recordings of your voice", height=150, file_count="multiple")
+                    files.preprocess = lambda chosen: [file.path for file in chosen.root] if chosen else []
+            state = html(render("known", 0, len(LINES), []), elem_id="known")
+            forget = gradio.Button("Forget my voice", size="sm", elem_classes="ser-forget")
         html(render("about", about))
         # One model, so one answer at a time for all controls.
         event = dict(concurrency_limit=1, concurrency_id="model", api_visibility="private", show_progress_on=output)
         for control, on_input in ((microphone, microphone.stop_recording), (upload, upload.upload)):
-            on_input(answer_upload, control, [control, output], **event).then(None, js=SCROLL_TO_ANSWER)
+            on_input(answer_upload, [control, voice], [control, output], **event).then(None, js=SCROLL_TO_ANSWER)
         for emotion, button in buttons.items():
-            example = partial(answer, predictor, Path(examples[emotion]), f"the bundled example of {emotion}")
-            button.click(example, None, output, **event).then(None, js=SCROLL_TO_ANSWER)
+            example = partial(example_of, emotion)
+            button.click(example, voice, output, **event).then(None, js=SCROLL_TO_ANSWER)
+        event["show_progress_on"] = state
+        for control, on_input in ((line, line.stop_recording), (files, files.upload)):
+            on_input(learn, [control, voice], [control, voice, state], **event)
+        forget.click(lambda: (Heard(), render("known", 0, len(LINES), [])), None, [voice, state], **event)
     return page.queue(max_size=8)
+
+
+def known(predictor: Predictor, heard: Heard) -> Predictor:
+    """The predictor for the speaker of some clips; without clips, for anybody."""
+    return predictor.with_profile(heard.speaker(predictor).profile) if heard.inputs else predictor
+
+
+def learn_and_delete(predictor: Predictor, heard: Heard, paths: list[Path]) -> tuple[Heard, list[str]]:
+    """Add clips of a voice to those that were heard before, and delete their files.
+
+    Returns:
+        all clips, and why some of the new recordings could not be used.
+    """
+    refusals = []
+    for path in paths:
+        try:
+            check_size(path)
+            new = hear(predictor, path)
+            heard += replace(new, refused=())
+            problems = [reason for _, reason in new.refused]
+        except SerError as error:
+            problems = [str(error)]
+        finally:
+            delete(path)
+        # Without the temporary folder.
+        refusals += [problem.replace(str(path), path.name) for problem in problems]
+    return heard, refusals
 
 
 def answer_and_delete(predictor: Predictor, path: Path) -> str:
@@ -218,21 +285,31 @@ def answer_and_delete(predictor: Predictor, path: Path) -> str:
     try:
         return answer(predictor, path)
     finally:
-        path.unlink(missing_ok=True)
-        with suppress(OSError):  # Gradio's folder for it, not empty where the same recording was uploaded again
-            path.parent.rmdir()
+        delete(path)
+
+
+def delete(path: Path) -> None:
+    """Delete an upload, and Gradio's folder for it."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # not empty where the same recording was uploaded again
+        path.parent.rmdir()
+
+
+def check_size(path: Path) -> None:
+    """SerError where a recording is larger or longer than the page takes."""
+    megabytes, minutes = path.stat().st_size / 1e6, reading.seconds_of(path) / 60
+    for size, most, unit in ((megabytes, MAX_MEGABYTES, "MB"), (minutes, MAX_MINUTES, "minutes")):
+        if size > most:
+            raise SerError(
+                f"{path}: {size:.4g} {unit}, but this page takes up to {most} {unit}. Cut out a piece of it, or "
+                "use `ser predict RUN FILE --timeline`."
+            )
 
 
 def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
     """Predict an audio file, and render the answer or the reason why there is none; `name` replaces the file's."""
     try:
-        megabytes, minutes = path.stat().st_size / 1e6, reading.seconds_of(path) / 60
-        for size, most, unit in ((megabytes, MAX_MEGABYTES, "MB"), (minutes, MAX_MINUTES, "minutes")):
-            if size > most:
-                raise SerError(
-                    f"{path}: {size:.4g} {unit}, but this page takes up to {most} {unit}. Cut out a piece of it, or "
-                    "use `ser predict RUN FILE --timeline`."
-                )
+        check_size(path)
         row = predict(predictor, path, progress=False).iloc[0]
         if row["error"]:
             raise SerError(row["error"])
@@ -249,7 +326,9 @@ def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
         return render("refusal", str(error).replace(str(path), path.name))  # without the temporary folder
     emotions = sorted(predictor.emotions, key=row.get, reverse=True)
     bars = [(emotion, 100 * row[emotion], plots.COLOURS[emotion]) for emotion in emotions]
-    return render("answer", name or path.name, row["seconds"], row["heard"], bars, player, picture, picture_text)
+    certainty = (row["certain"], predictor.certain_from, TARGET, predictor.profile is not None)
+    about = (name or path.name, row["seconds"], row["heard"])
+    return render("answer", *about, bars, certainty, player, picture, picture_text)
 
 
 def about_run(run: Run) -> dict[str, Any]:

@@ -18,12 +18,13 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from ser_lib.audio.reading import Recording
 from ser_lib.audio.windows import Pieces
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import replacing
 from ser_lib.inference.predict import Source, named
 from ser_lib.inference.predictor import Predictor
-from ser_lib.models.profiles import Profile
+from ser_lib.models.profiles import Profile, profile_of
 
 SUFFIX = ".safetensors"
 # Fewer clips tell a voice from a mood badly.
@@ -59,18 +60,61 @@ def enrol(
         sources, sampling_rate: as of `ser_lib.inference.predict.predict`.
 
     Raises:
-        SerError: the model cannot use a profile, or no recording can be read.
+        SerError: the model cannot use a profile, or no recording can be used.
     """
-    settings, pieces, refused = predictor.audio.model_dump(), [], []
+    return hear(predictor, sources, sampling_rate).speaker(predictor, name)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """Clips of a speaker as numbers, to which more can be added: the model's inputs, and the emotions that it predicts."""
+
+    inputs: tuple[np.ndarray, ...] = ()
+    predicted: tuple[int, ...] = ()
+    # Recordings that could not be used, with the reason.
+    refused: tuple[tuple[str, str], ...] = ()
+
+    def __add__(self, other: "Heard") -> "Heard":
+        parts = zip(self._parts(), other._parts(), strict=True)
+        return Heard(*(mine + more for mine, more in parts))
+
+    def _parts(self) -> tuple[tuple, tuple, tuple]:
+        return self.inputs, self.predicted, self.refused
+
+    def speaker(self, predictor: Predictor, name: str = "") -> Speaker:
+        """The speaker of all these clips; SerError where there are none."""
+        if not self.inputs:
+            reasons = "; ".join(reason for _, reason in self.refused) or "no audio file was given"
+            raise SerError(f"there is no recording to enrol: {reasons}")
+        profile = profile_of(np.stack(self.inputs), np.array(self.predicted))
+        return Speaker(name, profile, len(self.inputs), predictor.identity, self.refused)
+
+
+def hear(predictor: Predictor, sources: Source | Iterable[Source], sampling_rate: int | None = None) -> Heard:
+    """Read clips of a speaker for enrolment; the arguments are those of `enrol`.
+
+    Raises:
+        SerError: the model cannot use a profile.
+    """
+    if not predictor.takes_profile:
+        raise SerError(f"the model of {predictor.name} cannot use clips of a speaker: take one of speech-emotion.")
+    settings, heard = predictor.audio.model_dump(), Heard()
     for shown_name, source in named(sources, sampling_rate):
         try:
-            pieces += list(Pieces(source, settings))
+            heard += _heard(predictor, list(Pieces(source, settings)), shown_name)
         except SerError as error:
-            refused.append((shown_name, str(error)))
-    if not pieces:
-        reasons = "; ".join(reason for _, reason in refused) or "no audio file was given"
-        raise SerError(f"there is no recording to enrol: {reasons}")
-    return Speaker(name, predictor.profile_of(pieces), len(pieces), predictor.identity, tuple(refused))
+            heard += Heard(refused=((shown_name, str(error)),))
+    return heard
+
+
+def _heard(predictor: Predictor, pieces: list[Recording], shown_name: str) -> Heard:
+    """The pieces of one recording that are like speech."""
+    answers = predictor.answers(pieces)
+    if not answers.is_speech.any():
+        raise SerError(f"{shown_name}: it sounds unlike speech: record a voice alone, near the microphone.")
+    rows = np.flatnonzero(answers.is_speech).tolist()
+    predicted = answers.probabilities.argmax(axis=1)
+    return Heard(tuple(answers.inputs[row] for row in rows), tuple(int(predicted[row]) for row in rows))
 
 
 def save(speaker: Speaker) -> Path:

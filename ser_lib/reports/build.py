@@ -16,7 +16,7 @@ from ser_lib.evaluation.results import add_runs
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
 from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
-from ser_lib.reports.index import ATLAS, CLAIMS, NOTEBOOKS, SEED, write_index
+from ser_lib.reports.index import ATLAS, CLAIMS, NOTEBOOKS, SEED, VOICE, write_index
 from ser_lib.reports.notebook_chain import ONE_PLACE
 from ser_lib.reports.rendering import TEMPLATES, script_source, write_html
 
@@ -117,6 +117,20 @@ def make_atlas(reports_dir: str | Path | None = None) -> Path:
         "description": "Which published splits train a model on the people who test it",
     }
     return _make_study("Leak_Atlas", ATLAS, titles, {}, reports_dir, "of lists that were audited before")
+
+
+def make_voice(reports_dir: str | Path | None = None) -> Path:
+    """Run the notebook On_Your_Voice on `voice.csv` in `reports_dir`, and write its page there, which the index links.
+
+    Raises:
+        SerError: as `make_report`; or there is no `voice.csv`.
+    """
+    titles = {
+        "title": "On your voice",
+        "window_title": "On your voice: what a few clips of a speaker are worth to speech emotion recognition",
+        "description": "What a model gains from a few clips of a voice that it has never heard",
+    }
+    return _make_study(VOICE, VOICE, titles, {}, reports_dir, "from the measured table")
 
 
 def _make_study(

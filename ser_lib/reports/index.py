@@ -27,6 +27,7 @@ from ser_lib.reports.rendering import render, script_source, write_html
 NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
 CLAIMS = "Claims_Audit"
 ATLAS = "Atlas"
+VOICE = "On_Your_Voice"
 SEED = "-seed-"  # between protocol and seed in the name of a folder of pages
 ANCHORS = Path(__file__).with_name("anchors.csv")
 SHUFFLED = "split.permute_labels=true"
@@ -53,6 +54,7 @@ def write_index(reports_dir: str | Path | None = None) -> Path:
         ],
         smallest=smallest_of(results),
         atlas_page=f"{ATLAS}.html" if (reports / f"{ATLAS}.html").is_file() else "",
+        voice_page=f"{VOICE}.html" if (reports / f"{VOICE}.html").is_file() else "",
         claims_page=f"{CLAIMS}.html" if (reports / f"{CLAIMS}.html").is_file() else "",
         script=script_source("index.js"),
     )

@@ -3,7 +3,9 @@
 import base64
 import html
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,12 +24,23 @@ from ser_lib.recipes import Recipe
 from ser_lib.recipes.inputs import clips_of
 from ser_lib.reports import plots
 
+if TYPE_CHECKING:
+    from IPython.display import Markdown
+
 
 class Html(str):
     """Text that a notebook renders as HTML."""
 
     def _repr_html_(self) -> str:
         return str(self)
+
+
+def sentences(of: str | Sequence[str]) -> "Markdown":
+    """A paragraph, or a list of several sentences, as a notebook shows text; HTML in it is escaped."""
+    from IPython.display import Markdown
+
+    text = of if isinstance(of, str) else "\n".join(f"- {sentence}" for sentence in of)
+    return Markdown(html.escape(text, quote=False))
 
 
 def stated_recipe(recipe: Recipe) -> Html:
@@ -167,6 +180,25 @@ def doubtful_labels(run: Run, data_dir: str | Path | None = None, n: int = 20) -
         return Html(f"<p>Not shown: {html.escape(str(error))}</p>")
     paths = clips.set_index("clip_id")["path"].reindex(table.index)
     return table.round(3).assign(file=[short_path(Path(path)) if isinstance(path, str) else "" for path in paths])
+
+
+def certainty(run: Run) -> "Markdown":
+    """What the threshold of certain answers is worth on the run's test clips, as a sentence."""
+    worth = run.metrics.get("certainty")
+    if not worth:
+        return sentences(
+            "Not shown: no threshold for certain answers was fitted, as the run is not refitted, or is of before."
+        )
+    right = (
+        "none of them is there to be right"
+        if worth["accuracy"] is None
+        else f"{worth['accuracy']:.3f} of these are right"
+    )
+    return sentences(
+        f"An answer is **certain** where its highest probability is at least {worth['threshold']:.3f}, the median of the "
+        f"thresholds that the folds' validation speakers chose. With those, {worth['share']:.0%} of the test clips have a "
+        f"certain answer; {right}, and {worth['accuracy_of_all']:.3f} of all answers."
+    )
 
 
 def layer_weights(run: Run) -> pd.DataFrame | None:

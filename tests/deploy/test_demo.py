@@ -1,5 +1,6 @@
 """The page of `ser demo`: what it states about its model, its answers and refusals, and that it keeps no recording."""
 
+import copy
 import dataclasses
 import html
 import os
@@ -33,17 +34,25 @@ MICROPHONE = ("device-for-media-stream", "ui-for-media-stream")  # a microphone 
 TIMEOUT_MS = 90_000  # the machine may be busy
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
+def trained(folder, *overrides):
     clips = tone_clips(folder / "tones", speakers=4, takes=2)
-    recipe = load_recipe(
-        "demo", overrides=["emotions=[neutral,happy,sad]", "split.folds=2", "training.epochs=2", "training.device=cpu"]
-    )
+    sizes = ["emotions=[neutral,happy,sad]", "split.folds=2", "training.device=cpu"]
+    recipe = load_recipe("demo", overrides=[*sizes, *overrides])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_CACHE_DIR", str(folder / "cache"))
         patch.setattr(inputs_module, "load_clips", lambda *_, **__: clips)
         return experiment.train(recipe, "speaker", 0, None, folder / "runs", progress=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("demo"), "training.epochs=2")
+
+
+@pytest.fixture(scope="module")
+def voice_run(tmp_path_factory):
+    """A run whose model takes the profile of a speaker."""
+    return trained(tmp_path_factory.mktemp("voice"), "model.name=corpus-experts", "input.pooling=mean+std")
 
 
 @pytest.fixture
@@ -62,6 +71,14 @@ def tone(path: Path, seconds=0.4, **settings) -> Path:
     pauses = time % 1 < 0.6  # sound without pauses is not taken for speech
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 220 * time) * pauses, 16000, **settings)
     return path
+
+
+def lines_of(voice_run, folder: Path, n: int) -> list[Path]:
+    """Copies of clips that the run knows, as recordings of a speaker: other tones are unlike its training clips."""
+    # A page deletes the folder of its uploads too, once it is empty.
+    folder.mkdir(exist_ok=True)
+    clips = sorted((voice_run.folder.parents[3] / "tones").glob("*.wav"))[:n]
+    return [Path(shutil.copy(clip, folder / f"line-{number}.wav")) for number, clip in enumerate(clips)]
 
 
 def text_of(page: str) -> str:
@@ -186,6 +203,70 @@ class TestAnswer:
             demo.answer_and_delete(predictor, uploads[0])
         assert not any(path.is_file() for path in tmp_path.rglob("*")) and not uploads[1].parent.exists()
 
+    @pytest.mark.parametrize(
+        ("certain_from", "said", "explained"),
+        [
+            (0.0, "%, certain", "certain from 0 % on. With this threshold, 90 % of the certain answers were right"),
+            (0.9999, "cannot tell: the most likely is", "certain from 100 % on"),
+            (2.0, "cannot tell: the most likely is", "No answer of this model is certain"),
+        ],
+    )
+    def test_says_whether_it_is_certain_and_what_that_means(self, predictor, tmp_path, certain_from, said, explained):
+        page = text_of(demo.answer(with_threshold(predictor, certain_from), tone(tmp_path / "voice.wav")))
+        assert said in page and explained in page
+
+    def test_says_nothing_of_certainty_where_it_is_not_known(self, predictor, tmp_path):
+        page = demo.answer(with_threshold(predictor, None), tone(tmp_path / "voice.wav"))
+        assert "certain" not in page and "cannot tell" not in page
+
+
+def with_threshold(predictor, certain_from):
+    other = copy.copy(predictor)
+    other.certain_from = certain_from
+    return other
+
+
+class TestVoice:
+    def test_clips_add_up_to_the_profile_of_all_and_leave_no_file(self, voice_run, tmp_path):
+        predictor = voice_run.predictor()
+        paths = lines_of(voice_run, tmp_path, 3)
+        expected = voice_run.enrol(paths).profile
+        heard, refusals = demo.learn_and_delete(predictor, demo.Heard(), paths[:1])
+        heard, more = demo.learn_and_delete(predictor, heard, paths[1:])
+        profile = demo.known(predictor, heard).profile
+        np.testing.assert_allclose(profile.mean, expected.mean, rtol=1e-4, atol=1e-4)
+        assert profile.count == expected.count and refusals == more == [] and not list(tmp_path.glob("*.wav"))
+        assert demo.known(predictor, demo.Heard()) is predictor
+
+    def test_what_cannot_be_used_is_named_and_deleted_and_the_others_count(self, voice_run, tmp_path):
+        predictor = voice_run.predictor()
+        (tmp_path / "<i>notes.wav").write_text("hello")
+        soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+        os.truncate(tone(tmp_path / "large.wav"), 30_000_000)
+        lines_of(voice_run, tmp_path, 1)
+        heard, refusals = demo.learn_and_delete(predictor, demo.Heard(), sorted(tmp_path.glob("*.wav")))
+        page = demo.render("known", len(heard.inputs), 8, refusals)
+        assert "<strong>1 clip known.</strong>" in page and str(tmp_path) not in page
+        for problem in (
+            "&lt;i&gt;notes.wav: expected WAV",
+            "large.wav: 30 MB, but",
+            "noise.wav: it sounds unlike speech",
+        ):
+            assert f"Not used: {problem}" in page
+        assert not list(tmp_path.glob("*.wav"))
+
+    def test_an_answer_for_a_known_voice_says_so(self, voice_run, tmp_path):
+        predictor = voice_run.predictor()
+        heard, _ = demo.learn_and_delete(predictor, demo.Heard(), lines_of(voice_run, tmp_path, 1))
+        for who, is_said in ((demo.known(predictor, heard), True), (predictor, False)):
+            page = demo.answer(who, lines_of(voice_run, tmp_path, 1)[0])
+            assert ("answered for the voice that is known" in page) == is_said
+
+    def test_there_are_eight_lines_in_as_many_moods(self):
+        page = text_of(demo.render("lines", demo.LINES))
+        assert len({mood for mood, _ in demo.LINES}) == len(demo.LINES) == 8
+        assert all(f"{mood} {line}" in page for mood, line in demo.LINES)
+
 
 def test_without_gradio_the_error_says_what_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
@@ -302,6 +383,8 @@ class TestServing:
 
             assert "Probability of each emotion" in answer_to("voice.wav", ".ser-answer")
             assert page.locator(".ser-bars tr").count() == 3
+            # This model takes no profile.
+            assert not page.get_by_text("Make it know your voice").is_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
             assert "expected WAV, FLAC, OGG" in answer_to("notes.txt", ".ser-refusal")
             assert "up to 20 MB" in answer_to("large.wav", ".ser-refusal")
@@ -317,3 +400,46 @@ class TestServing:
             assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
             browser.close()
         assert not private.exists()
+
+    @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH")
+    def test_a_voice_is_known_to_its_page_alone_until_it_is_forgotten(self, voice_run, tmp_path):
+        playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+        lines = lines_of(voice_run, tmp_path, 3)
+        (tmp_path / "notes.wav").write_text("hello")
+        with demo.serving(voice_run) as address, playwright.sync_playwright() as driver:
+            private = Path(os.environ["GRADIO_TEMP_DIR"])
+            browser = driver.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", *(f"--use-fake-{part}" for part in MICROPHONE)]
+            )
+            page, other = (browser.new_page(viewport={"width": 390, "height": 844}) for _ in range(2))
+            requested = []
+            for tab in (page, other):
+                tab.set_default_timeout(TIMEOUT_MS)
+                tab.on("request", lambda request: requested.append(request.url))
+                tab.goto(address)
+                tab.get_by_text("No clip of your voice is known yet").wait_for()
+            page.locator("input[type=file]").last.set_input_files([*lines, tmp_path / "notes.wav"])
+            page.get_by_text("3 clips known.").wait_for()
+            assert "Not used: notes.wav" in page.locator("#known").inner_text()
+            assert not [path for path in private.rglob("*") if path.is_file()]
+            page.get_by_role("button", name="Record", exact=True).last.click()
+            stop = page.get_by_role("button", name="Stop", exact=True)
+            stop.wait_for()
+            page.wait_for_timeout(500)
+            stop.click()
+            # The beep of the browser's microphone may sound like speech or not.
+            page.get_by_text(re.compile("4 clips known|Not used: audio.wav")).wait_for()
+            for tab in (page, other):
+                tab.locator("input[type=file]").first.set_input_files(lines[0])
+                tab.locator(".ser-answer").get_by_text("line-0.wav").wait_for()
+            known = "answered for the voice that is known"
+            assert [known in tab.locator("#answer").inner_text() for tab in (page, other)] == [True, False]
+            page.get_by_role("button", name="Forget my voice").click()
+            page.get_by_text("No clip of your voice is known yet").wait_for()
+            page.locator("input[type=file]").first.set_input_files(lines[1])
+            page.locator(".ser-answer").get_by_text("line-1.wav").wait_for()
+            assert known not in page.locator("#answer").inner_text()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert not [path for path in private.rglob("*") if path.is_file()]
+            assert [url for url in requested if not url.startswith((address, "data:", "blob:"))] == []
+            browser.close()

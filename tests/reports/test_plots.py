@@ -13,7 +13,7 @@ import pytest
 from conftest import make_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invented_tables import conditions_table, drawn_predictions, matrix_table, speakers_of, timeline_table
+from invented_tables import conditions_table, drawn_predictions, matrix_table, speakers_of, timeline_table, voice_table
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -208,11 +208,13 @@ PICTURES = {
     "occlusion": lambda: plots.occlusion(occlusion_table("time")),
     "occlusion, frequency": lambda: plots.occlusion(occlusion_table("frequency")),
     "timeline": lambda: plots.timeline(timeline_table(20, silent=[4, 5])),
+    "timeline, not certain": lambda: plots.timeline(timeline_table(20, silent=[4]).assign(certain=[True, False] * 9)),
     "timeline, no speech": lambda: plots.timeline(timeline_table(4, silent=[0, 1])),
     "timeline, an hour": lambda: plots.timeline(timeline_table(3600, silent=range(100, 200))),
     "honest_and_leaky": lambda: plots.honest_and_leaky(mechanism_table()),
     "worth_of_mechanisms": lambda: plots.worth_of_mechanisms(leaks.worth(mechanism_table())),
     "temperature_reliability, one clip": lambda: plots.temperature_reliability(*reliability_tables(1)),
+    "coverage, certain": lambda: plots.coverage(curve_table(40), {"share": 0.4, "accuracy": 0.9}),
     "coverage, one clip": lambda: plots.coverage(curve_table(1)),
     "paired_differences, hostile names": lambda: plots.paired_differences(comparison_table(2, HOSTILE)),
     "confused_pairs, one pair": lambda: plots.confused_pairs(pairs_table().head(1)),
@@ -235,6 +237,11 @@ PICTURES = {
     "paired_differences": lambda: plots.paired_differences(
         comparison.compare_all({name: predictions_table(n=60) for name in (HOSTILE, "b", "c")})
     ),
+    "enrolment_curves": lambda: plots.enrolment_curves(
+        voice_table("number", ["no clips", "4 clips", "half of all clips"])
+    ),
+    "enrolment_curves, no intervals": lambda: plots.enrolment_curves(voice_table("number", ["no clips"], 2)),
+    "enrolment_differences": lambda: plots.enrolment_differences(voice_table("moods", [HOSTILE, "8 clips"]), HOSTILE),
     "confused_pairs": lambda: plots.confused_pairs(comparison.confused_pairs(predictions_table(n=60))),
 }
 

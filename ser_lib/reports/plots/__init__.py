@@ -37,3 +37,4 @@ from ser_lib.reports.plots.studies import (
 )
 from ser_lib.reports.plots.timeline import timeline
 from ser_lib.reports.plots.training import layer_weights, learning_curves
+from ser_lib.reports.plots.voice import enrolment_curves, enrolment_differences

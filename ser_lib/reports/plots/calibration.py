@@ -1,6 +1,6 @@
 """Pictures of calibration: how far a model's probabilities can be trusted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -60,13 +60,14 @@ def temperature_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure
 
 
 @picture
-def coverage(curve: pd.DataFrame) -> Figure:
+def coverage(curve: pd.DataFrame, certainty: Mapping | None = None) -> Figure:
     """Accuracy of the most confident answers by their share of the clips, with the band of its interval.
 
     The upper line is an oracle that leaves out wrong answers first; the lower one leaves out answers at random.
 
     Args:
         curve: as `ser_lib.evaluation.calibration.coverage_curve` returns it.
+        certainty: as `ser_lib.evaluation.certainty.score` returns it, to mark what the fitted threshold gives.
     """
     figure, axes = new_figure("Accuracy if the least confident answers are left out", 3.6)
     share = 100 * curve["coverage"]
@@ -78,6 +79,10 @@ def coverage(curve: pd.DataFrame) -> Figure:
     ):
         area = (1 - curve[column]).mean()
         axes.plot(share, curve[column], label=f"{name} (mean share of wrong answers, AURC {area:.3f})", **style)
+    if certainty and certainty["accuracy"] is not None:
+        place = 100 * certainty["share"], certainty["accuracy"]
+        label = f"certain answers: {place[0]:.0f} % of the clips, accuracy {place[1]:.3f}"
+        axes.plot(*place, "D", ms=7, color=COLOURS["surprise"], mec="white", zorder=4, label=label)
     lowest = min(curve["accuracy_low"].min(), curve["random"].min())
     axes.set(xlabel="coverage: share of clips answered, most confident first (%)", ylabel="accuracy, 95 % interval")
     axes.set(xlim=(0, 100), ylim=(max(0, np.floor(10 * lowest - 0.5) / 10), 1.01))

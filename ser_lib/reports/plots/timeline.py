@@ -1,8 +1,11 @@
 """A picture of emotion over time in a recording."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from ser_lib.reports.plots.colours import COLOURS, GREY
@@ -15,6 +18,8 @@ TICK_SECONDS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 180
 @picture
 def timeline(table: pd.DataFrame) -> Figure:
     """The waveform above the emotions' probabilities, on one time axis; grey where there is too little speech.
+
+    Windows whose answer is not certain are hatched.
 
     Args:
         table: at least one row, as `ser_lib.inference.streaming.timeline` returns it. Without its `attrs` (read from a
@@ -45,11 +50,19 @@ def timeline(table: pd.DataFrame) -> Figure:
         top = bottom + table[emotion].to_numpy(float)
         below.stairs(top, edges, baseline=bottom, fill=True, color=COLOURS[emotion], lw=0, label=emotion)
         bottom = top
+    certain = table["certain"] if "certain" in table else pd.Series(None, table.index)
+    # As text where the table was read from a CSV.
+    doubtful = certain.astype(str).eq("False").to_numpy()
+    handles = below.get_legend_handles_labels()[0]
+    if doubtful.any():
+        hatch: dict[str, Any] = {"edgecolor": "white", "hatch": "////", "lw": 0}
+        below.stairs(np.where(doubtful, 1.0, np.nan), edges, fill=True, facecolor="none", **hatch)
+        handles.append(Patch(facecolor=GREY, label="not certain", **hatch))
     below.set(ylim=(0, 1), ylabel="probability", xlim=(edges[0], edges[-1]))
     _time_axis(below, edges[-1] - edges[0])
     seconds = (table["end"] - table["start"]).max()
     below.set_xlabel(f"{below.get_xlabel()}; each step is a window of {seconds:.3g} s, drawn around its middle")
-    legend_below(figure, min(len(emotions) + any_silent, 9))
+    legend_below(figure, len(handles) if len(handles) <= 9 else 5, handles)
     return figure
 
 

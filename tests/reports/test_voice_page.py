@@ -1,0 +1,70 @@
+"""The sentences and tables of the page "On your voice", and the page itself from the committed table."""
+
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+from invented_tables import voice_table
+
+from ser_lib.cli import main
+from ser_lib.reports import build, voice_page
+from ser_lib.studies import voice
+
+CONDITIONS = ["no clips", "4 clips", "8 clips"]
+
+
+def test_the_summary_compares_eight_clips_with_none():
+    first, second = voice_page.summary(voice_table("number", CONDITIONS))
+    assert first == (
+        "Trained on all corpora, 8 unlabelled clips of a new speaker change UAR from 0.60 to 0.61 on RAVDESS (+1.0 points, "
+        "+0.2 to +1.8); 0.60 to 0.61 on SAVEE (+1.0 points, +0.2 to +1.8)."
+    )
+    assert second.startswith("Trained on other corpora")
+    assert "no interval: 2 speakers" in voice_page.summary(voice_table("number", CONDITIONS, speakers=2))[0]
+
+
+def test_a_gain_or_harm_is_stated_where_its_interval_excludes_zero():
+    table = voice_table("moods", CONDITIONS)
+    assert voice_page.verdicts(table)[0] == (
+        "Trained on all corpora: **A gain** is shown for 8 clips (RAVDESS, SAVEE). Neither is shown for the other 4."
+    )
+    harmed = table.assign(difference_high=-0.001, difference_low=-0.1)
+    assert "**Harm** is shown for no clips (RAVDESS, SAVEE); 4 clips" in voice_page.verdicts(harmed)[0]
+    unknown = voice_table("moods", CONDITIONS, speakers=2)
+    assert voice_page.verdicts(unknown)[0] == "Trained on all corpora: too few speakers for a test."
+
+
+def test_a_cell_has_both_scores_and_the_difference_with_its_interval():
+    table = voice_table("moods", CONDITIONS)
+    cells = voice_page.differences(table[(table["corpus"] == "ravdess") | (table["k"] < 8)])
+    assert cells.loc[("all corpora", "8 clips"), "RAVDESS"] == "0.60 → 0.61, +1.0 (+0.2 to +1.8)"
+    assert cells.loc[("all corpora", "8 clips"), "SAVEE"] == "too few clips"
+    few = voice_page.differences(voice_table("moods", CONDITIONS, speakers=2))
+    assert few.loc[("other corpora", "8 clips"), "SAVEE"] == "0.60 → 0.61, +1.0"
+
+
+def test_listening_pays_from_the_first_bin_after_which_every_interval_is_above_zero():
+    table = voice_table("listening", ["0 earlier clips", "1 to 3 earlier clips", "4 or more earlier clips"])
+    assert voice_page.listening(table)[0] == (
+        "RAVDESS, trained on all corpora: it pays after 4 or more clips (+1.0 points, +0.2 to +1.8)."
+    )
+    none = table.assign(difference_low=-0.1)
+    assert voice_page.listening(none)[0] == "RAVDESS, trained on all corpora: a gain is not shown, at any length."
+    few = voice_page.listening(voice_table("listening", table["condition"].unique(), speakers=2))[0]
+    assert "+0.5 after 1 to 3, +1.0 after 4 or more clips" in few
+
+
+@pytest.mark.notebook
+def test_the_page_is_made_of_the_committed_table(tmp_path):
+    (tmp_path / "voice.csv").write_bytes(voice.table_path().read_bytes())
+    assert main(["voice", "--page", "--reports-dir", str(tmp_path)]) == 0
+    html = (tmp_path / "On_Your_Voice.html").read_text(encoding="utf-8")
+    committed = voice.table_path().with_name("On_Your_Voice.html").read_text(encoding="utf-8")
+    pages = [BeautifulSoup(text, "html.parser") for text in (html, committed)]
+    assert len(html.encode()) < build.MAX_PAGE_BYTES and "On_Your_Voice.html" in (tmp_path / "index.html").read_text()
+    for part in ("table.dataframe", ".output_markdown"):
+        new, old = ([" ".join(tag.text.split()) for tag in page.select(part)] for page in pages)
+        assert new == old and new, part
+    for sentence in voice_page.summary(voice.read_table()):
+        assert sentence in " ".join(pages[0].text.split())
+    assert not re.search(r"(?<![\w.])/(tmp|home|root|work)/", html)
