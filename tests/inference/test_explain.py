@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ser_lib.audio.reading import Recording, prepare, without_offset
 from ser_lib.common.errors import SerError
 from ser_lib.inference import explain
-from ser_lib.inference.predictor import Predictor
+from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models import networks as models
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import plots
@@ -27,19 +27,19 @@ class LoudnessOf:
 
     def __init__(self, part, *overrides):
         self.part = part
-        self.recipe = load_recipe("demo", overrides=["input.audio.trim_below_db=null", *overrides])
+        recipe = load_recipe("demo", overrides=["input.audio.trim_below_db=null", *overrides])
+        self.audio = recipe.input.audio
         self.batches = []
 
     def for_prepared_audio(self):
         raw = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0, "remove_offset": False}
-        audio = self.recipe.input.audio.model_copy(update=raw)
         other = copy.copy(self)
-        other.recipe = self.recipe.model_copy(update={"input": self.recipe.input.model_copy(update={"audio": audio})})
+        other.audio = self.audio.model_copy(update=raw)
         return other
 
     def probabilities(self, recordings):
         self.batches.append(len(recordings))
-        audio = self.recipe.input.audio.model_dump()
+        audio = self.audio.model_dump()
         levels = [np.sqrt(np.square(self.part(prepare(one, **audio))).mean()) for one in recordings]
         angry = 1 / (1 + (0.01 / np.maximum(levels, 1e-9)) ** 2)
         return np.column_stack([1 - angry, angry])
@@ -166,14 +166,15 @@ def test_a_network_is_asked_about_the_clip_that_it_was_asked_about_first(tmp_pat
     recipe = load_recipe("demo", overrides=[f"input.audio={audio}"])
     network = models.build("cnn", ["happy", "sad"], (99, 40), hidden=8, dense=(8,))
     models.save(network, tmp_path)
-    model = Predictor(recipe, [tmp_path], tmp_path, "cpu")
+    model = TrainedPredictor(recipe, [tmp_path], tmp_path, "cpu")
     recording = voice(1.0)
     table = explain.occlusion(model, recording, width=0.5)
     prepared = Recording(np.array(table.attrs["waveform"], np.float32), RATE)
     again = model.for_prepared_audio().probabilities([prepared])
     np.testing.assert_array_equal(again, model.probabilities([recording]))
     assert table.attrs["probability"] == again.max() and table["change"].abs().max() > 0
-    assert model.recipe == recipe  # the model itself is left as it was
+    # The model itself is left as it was.
+    assert model.audio == model.models[0].input.audio == recipe.input.audio
 
 
 def test_tables_can_be_put_together_and_drawn():

@@ -167,14 +167,14 @@ class TestSources:
 
     def test_what_only_the_model_refuses_spoils_no_others_answer(self, run, files, monkeypatch):
         predictor = run.predictor()
-        answer = predictor.probabilities
+        answer = predictor.answers
 
-        def probabilities(recordings):
+        def answers(recordings, profile=None):
             if any(len(recording.samples) == 700 for recording in recordings):
                 raise SerError("its embedding holds NaN")
-            return answer(recordings)
+            return answer(recordings, profile)
 
-        monkeypatch.setattr(predictor, "probabilities", probabilities)
+        monkeypatch.setattr(predictor, "answers", answers)
         odd = Recording(np.linspace(-1, 1, 700, dtype="float32"), 16000)
         table = predict.predict(predictor, [files[0], odd, files[1]])
         assert table["error"].tolist() == ["", "its embedding holds NaN", ""]
@@ -310,7 +310,7 @@ class TestCommand:
         assert status == 1 and [line["path"] for line in lines] == files[:2]
         assert "1 of 3 files could not be answered" in err
         for line in lines:
-            assert list(line) == ["path", "emotion", "seconds", "heard", "probabilities"]
+            assert list(line) == ["path", "emotion", "certain", "seconds", "heard", "probabilities"]
             assert list(line["probabilities"]) == run.emotions
             assert line["emotion"] == max(line["probabilities"], key=line["probabilities"].get)
 

@@ -19,23 +19,27 @@ from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.inference import predict, run
 from ser_lib.inference import streaming as timelines
-from ser_lib.inference.predictor import Predictor
+from ser_lib.inference.predictor import Answers, Predictor
 from ser_lib.inference.streaming import Envelope, Stream, stretches, timeline
+from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models import networks
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import plots
 from ser_lib.reports.timelines import write_timelines
 
 
-class Loudness:
+class Loudness(Predictor):
     """In place of a model: its answers depend on every sample of a window, and on nothing else."""
 
-    recipe, emotions, sampling_rate = load_recipe("demo"), EMOTIONS, RATE
+    name, emotions, certain_from, identity, takes_profile = "loudness", EMOTIONS, 0.6, "loudness", False
 
-    def __init__(self):
-        self.batch_sizes = []
+    def __init__(self, *overrides):
+        self.audio, self.batch_sizes = load_recipe("demo", overrides=list(overrides)).input.audio, []
 
-    def probabilities(self, recordings):
+    def for_prepared_audio(self):
+        return self
+
+    def answers(self, recordings, profile=None):
         self.batch_sizes.append(len(recordings))
         answers = []
         for recording in recordings:
@@ -44,7 +48,7 @@ class Loudness:
                 [samples.std() * 20, np.abs(samples[::3]).mean() * 30, samples[: len(samples) // 2].max()]
             )
             answers.append(np.exp(scores) / np.exp(scores).sum())
-        return np.array(answers)
+        return Answers(np.array(answers), np.array(answers), np.ones(len(answers), dtype=bool))
 
 
 def pushed(stream, pieces):
@@ -59,7 +63,7 @@ class TestWindows:
         for second in np.split(babble(5.5), range(RATE, int(5.5 * RATE), RATE)):
             table = stream.push(second)
             ends.append(table["end"].tolist())
-            assert list(table) == ["start", "end", "speech", "emotion", *EMOTIONS]
+            assert list(table) == ["start", "end", "speech", "emotion", "certain", *EMOTIONS]
         assert ends == [[], [], [3.0], [4.0], [5.0], []]
         last = stream.finish()
         assert last[["start", "end", "speech"]].to_numpy().tolist() == [[2.5, 5.5, 1.0]]
@@ -84,15 +88,11 @@ class TestWindows:
             (["input.audio.max_seconds=3", "input.audio.offset_seconds=0.5"], 3.5),
             (["input.audio.max_seconds=null"], 3.0),
         ):
-            predictor = Loudness()
-            predictor.recipe = load_recipe("demo", overrides=overrides)
+            predictor = Loudness(*overrides)
             assert timeline(predictor, Recording(babble(5), RATE), progress=False)["end"][0] == seconds
 
     def test_shorter_than_a_second_follow_each_other(self):
-        recipe = load_recipe("demo", overrides=["input.audio.max_seconds=0.8"])
-        predictor = SimpleNamespace(
-            recipe=recipe, emotions=EMOTIONS, sampling_rate=RATE, probabilities=Loudness().probabilities
-        )
+        predictor = Loudness("input.audio.max_seconds=0.8")
         table = timeline(predictor, Recording(babble(3.2), RATE), detector="none", progress=False)
         assert np.allclose(table["start"], [0, 0.8, 1.6, 2.4]) and np.allclose(table["end"].iloc[-1], 3.2)
 
@@ -179,7 +179,7 @@ class TestTheSameHoweverItIsCut:
         recipe, folder = load_recipe("demo"), tmp_path / "model"
         inputs = recipe.create_model().inputs_of([tmp_path / "clip.wav"])
         networks.save(networks.build("cnn", list(recipe.emotions), inputs.shape[1:]), folder)
-        predictor = Predictor(recipe, [folder], folder)
+        predictor = TrainedPredictor(recipe, [folder], folder)
         samples = babble(6)
         whole = timeline(predictor, Recording(samples, RATE), progress=False)
         live = pushed(Stream(predictor), np.array_split(samples, 17))
@@ -382,13 +382,13 @@ class TestCommand:
         status, out, _ = ser("x.wav", "--timeline", *arguments)
         lines = [json.loads(line) for line in out.splitlines()]
         assert status == 0 and [line["end"] for line in lines] == [2, 3, 4, 5, 6, 7]
-        assert list(lines[0]) == ["path", "start", "end", "speech", "emotion", "probabilities"]
+        assert list(lines[0]) == ["path", "start", "end", "speech", "emotion", "certain", "probabilities"]
         assert sum(lines[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert lines[-1]["emotion"] is None and lines[-1]["probabilities"] is None
         assert (tmp_path / "o" / "x-timeline.png").read_bytes()[:4] == b"\x89PNG"
 
     def test_its_options_alone_are_a_mistake(self, ser, files):
-        assert "--smoothing, --speech and --output are about a timeline" in ser(*files, "--hop", 1)[2]
+        assert "--learn-speaker, --speech and --output are about a timeline" in ser(*files, "--hop", 1)[2]
         assert "are about a timeline: give --timeline" in ser(*files, "--output", "x")[2]
 
 
