@@ -10,7 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report audit atlas tables model test lint format notebooks sample bench torture address lock clean
+.PHONY: help report audit atlas voice tables model test lint format notebooks sample bench torture address lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -37,6 +37,9 @@ audit: .venv/installed ## Measure every published claim again without its leaks:
 
 atlas: .venv/installed ## Audit the train and test lists that benchmarks publish: reports/Atlas.html (ENCODER=…)
 	@$(BIN)/ser atlas $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+
+voice: .venv/installed ## Measure what a few clips of a voice are worth: reports/On_Your_Voice.html (ENCODER=…)
+	@$(BIN)/ser voice $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
 tables: .venv/installed ## Make results.csv and every table of README, docs and index from reports/predictions
 	@$(BIN)/ser results --anew

@@ -56,8 +56,9 @@ show.sentences(voice_page.summary(table))
 # the model's inputs, some thousand numbers, and no audio.
 #
 # **What the numbers mean.** UAR, unweighted average recall, is the mean over the emotions of the share of their clips
-# that is recognised; guessing among eight emotions gives 0.125. A point is a hundredth of it. The intervals hold the
-# true value of 95 of 100 such measurements; they are over speakers, and those of a difference are paired: the same clips
+# that is recognised; guessing gives 0.125 under *all corpora*, where eight emotions are tested, and 0.143 or more under *other
+# corpora*, where seven are at most. A point is a hundredth of UAR. The intervals hold the true value in 95 of 100 such
+# measurements; they are over speakers, and those of a difference are paired: the same clips
 # are answered with and without enrolment. With fewer than four speakers there is none.
 #
 # ## How many clips
@@ -117,7 +118,7 @@ voice_page.differences(studies["microphone"])
 #
 # A long recording of one person enrols itself: `ser predict --timeline --learn-speaker`. Here a speaker's clips in
 # random order stand for a recording, ten times for each speaker, and the profile at each clip is that of all clips
-# before it.
+# before it. `--learn-speaker` counts the window itself as well, which the table measures too.
 
 # %%
 listening = studies["listening"]

@@ -242,7 +242,7 @@ known.set_index("path").round(3) if predictor and predictor.takes_profile else n
 # ## Emotion over time
 #
 # A longer recording is predicted in overlapping windows. Each answer is averaged with the answers before it, so a
-# change appears with a delay. Grey: no speech. Here all recordings above follow each other, with three seconds of
+# change appears with a delay. Grey: no speech. Hatched: not certain. Here all recordings above follow each other, with three seconds of
 # silence between them.
 
 # %%

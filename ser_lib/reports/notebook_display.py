@@ -196,7 +196,7 @@ def certainty(run: Run) -> "Markdown":
     )
     return sentences(
         f"An answer is **certain** where its highest probability is at least {worth['threshold']:.3f}, the median of the "
-        f"thresholds that the folds' validation speakers chose. With those, {worth['share']:.0%} of the test clips have a "
+        f"thresholds that the folds' validation speakers chose. With those, {100 * worth['share']:.0f} % of the test clips have a "
         f"certain answer; {right}, and {worth['accuracy_of_all']:.3f} of all answers."
     )
 

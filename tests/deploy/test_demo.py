@@ -118,6 +118,13 @@ class TestAboutTheModel:
         assert "Protocol speaker : k folds, no speaker in both" in text and "would score 0.333" in text
         assert "Deciding anything about a person" in text
 
+    def test_what_certain_answers_are_worth_is_stated_where_it_is_known(self, run):
+        worth = {"share": 0.4, "accuracy": 0.83, "accuracy_of_all": 0.7}
+        said = "Certain were 40 % of these answers, and 83 % of the certain ones were right, of all 70 %."
+        assert said in about(dataclasses.replace(run, metrics=run.metrics | {"certainty": worth}))
+        for unknown in (None, worth | {"accuracy": None}):
+            assert "Certain were" not in about(dataclasses.replace(run, metrics=run.metrics | {"certainty": unknown}))
+
     def test_score_of_a_leaking_protocol_is_not_shown(self, leaking, monkeypatch):
         monkeypatch.setattr(demo, "read_results", lambda: pd.DataFrame(columns=results.COLUMNS))
         text = about(leaking)
@@ -206,7 +213,11 @@ class TestAnswer:
     @pytest.mark.parametrize(
         ("certain_from", "said", "explained"),
         [
-            (0.0, "%, certain", "certain from 0 % on. With this threshold, 90 % of the certain answers were right"),
+            (
+                0.0,
+                "%, certain",
+                "certain from 0 % on. The threshold was chosen so that 90 % of the certain answers were right",
+            ),
             (0.9999, "cannot tell: the most likely is", "certain from 100 % on"),
             (2.0, "cannot tell: the most likely is", "No answer of this model is certain"),
         ],

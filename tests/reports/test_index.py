@@ -160,7 +160,8 @@ def test_pages_are_listed_by_recipe(soup_of, tmp_path):
     for protocol in ("speaker", "published"):
         (tmp_path / "demo" / protocol).mkdir(parents=True)
         (tmp_path / "demo" / protocol / "Run_Model.html").write_text("x")
-    (tmp_path / "Claims_Audit.html").write_text("x")
+    for name in ("Claims_Audit", "On_Your_Voice"):
+        (tmp_path / f"{name}.html").write_text("x")
     soup = soup_of()
     [recipe] = soup.select(".reports li")
     assert recipe.h3.text == "A demonstration on the bundled synthetic voices"
@@ -168,6 +169,7 @@ def test_pages_are_listed_by_recipe(soup_of, tmp_path):
         f"demo/{protocol}/Run_Model.html" for protocol in ("published", "speaker")
     ]
     assert recipe.select_one(".leaks").text == "published" and soup.select('a[href="Claims_Audit.html"]')
+    assert soup.select('a[href="On_Your_Voice.html"]') and not soup.select('a[href="Atlas.html"]')
 
 
 def test_names_from_outside_are_escaped(soup_of, tmp_path):

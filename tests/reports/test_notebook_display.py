@@ -2,6 +2,7 @@ import base64
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -65,3 +66,19 @@ def test_a_path_is_told_from_the_checkout_or_from_home(monkeypatch, tmp_path):
     assert notebook_display.short_path(project_dir() / "data" / "sample") == "data/sample"
     assert notebook_display.short_path(tmp_path / "corpora") == "~/corpora"
     assert notebook_display.short_path(Path("/elsewhere")) == "/elsewhere"
+
+
+def test_sentences_are_shown_as_text_and_escaped():
+    assert notebook_display.sentences("Not shown: <b>.")._repr_markdown_() == "Not shown: &lt;b&gt;."
+    assert notebook_display.sentences(["a", "**b**"])._repr_markdown_() == "- a\n- **b**"
+
+
+def test_what_certain_answers_are_worth_is_a_sentence():
+    worth = {"threshold": 0.7409, "share": 0.672, "accuracy": 0.833, "accuracy_of_all": 0.744}
+    text = notebook_display.certainty(SimpleNamespace(metrics={"certainty": worth})).data
+    assert "at least 0.741" in text
+    assert "67 % of the test clips have a certain answer; 0.833 of these are right, and 0.744 of all answers." in text
+    for metrics in ({}, {"certainty": None}):
+        assert notebook_display.certainty(SimpleNamespace(metrics=metrics)).data.startswith("Not shown")
+    nothing = SimpleNamespace(metrics={"certainty": worth | {"share": 0.0, "accuracy": None}})
+    assert "0 % of the test clips" in notebook_display.certainty(nothing).data

@@ -449,6 +449,28 @@ def test_temperature_reliability_names_both_calibration_errors():
     assert [len(axes.collections[1].get_offsets()) for axes in figure.axes] == [len(t) for t in reliability_tables()]
 
 
+def test_a_timeline_hatches_what_is_not_certain(tmp_path):
+    table = timeline_table(20, silent=[4]).assign(certain=[True, False] * 9)
+    table["certain"] = table["certain"].astype(object).where(table["emotion"].notna(), None)
+    table.to_csv(tmp_path / "timeline.csv", index=False)
+    for one in (table, pd.read_csv(tmp_path / "timeline.csv")):
+        figure = plots.timeline(one)
+        (hatched,) = [patch for axes in figure.axes for patch in axes.patches if patch.get_hatch()]
+        assert np.array_equal(hatched.get_data().values == 1, [number % 2 == 1 for number in range(18)])
+        assert legend_of(figure)[-1] == "not certain"
+    # Of before, and of a model whose threshold is not known.
+    for other in (table.drop(columns="certain"), table.assign(certain=None), table.assign(certain=True)):
+        assert "not certain" not in legend_of(plots.timeline(other))
+
+
+def test_coverage_marks_what_the_threshold_gives():
+    figure = plots.coverage(curve_table(), {"share": 0.4, "accuracy": 0.9})
+    assert figure.axes[0].lines[-1].get_xydata().tolist() == [[40, 0.9]]
+    assert legend_of(figure)[-1] == "certain answers: 40 % of the clips, accuracy 0.900"
+    for nothing in (None, {"share": 0.0, "accuracy": None}):
+        assert len(legend_of(plots.coverage(curve_table(), nothing))) == 3
+
+
 def test_coverage_draws_the_oracle_above_and_random_below_with_their_areas():
     figure = plots.coverage(curve_table())
     oracle, confident, random = (line.get_ydata() for line in figure.axes[0].lines)
