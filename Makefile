@@ -10,7 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report audit atlas voice tables test lint format notebooks sample bench torture address lock clean
+.PHONY: help report audit atlas voice tables model test lint format notebooks sample bench torture address lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z.]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z.]+):.*## (.*)/\1\t\2/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -25,7 +25,7 @@ as_typed = '$(subst ','\'',$(subst $$$$,$$,$(value $(1))))'
 
 # README and docs hold tables between markers; `ser results --readme` writes them anew.
 define write_tables
-	@$(BIN)/ser results --readme $$(grep -l ': begin -->' README.md docs/*.md)
+	@$(BIN)/ser results --readme $$(grep -l ': begin -->' README.md docs/*.md ser_lib/inference/speech_emotion/README.md)
 endef
 
 report: .venv/installed ## Run the notebooks for RECIPE under PROTOCOL and write reports/RECIPE/PROTOCOL/*.html
@@ -44,6 +44,9 @@ voice: .venv/installed ## Measure what a few clips of a voice are worth: reports
 tables: .venv/installed ## Make results.csv and every table of README, docs and index from reports/predictions
 	@$(BIN)/ser results --anew
 	$(write_tables)
+
+model: .venv/installed ## Make the model that comes with the package again, in 20 minutes (ARGS="--encoder DIR …")
+	$(BIN)/python scripts/make_model.py $(ARGS)
 
 test: .venv/installed ## Run all tests; those of a corpus that is not at hand are skipped, with the reason
 	@# One thread a process: more would compete for the same cores. Files with few tests take longest: not last.

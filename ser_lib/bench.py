@@ -5,6 +5,8 @@ never tested: they depend on the machine and on its load.
 """
 
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,10 +17,12 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+import soundfile
 
-from ser_lib.audio.reading import prepare
+from ser_lib.audio.reading import Recording, prepare
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
+from ser_lib.inference.packaged import PackagedPredictor
 from ser_lib.inference.streaming import Stream
 from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models.base import Inputs, Model
@@ -28,21 +32,59 @@ AUDIO: dict[str, Any] = {"sampling_rate": 16000, "trim_below_db": 30.0, "normali
 # Clips on which the slow ways are measured.
 FEW = 16
 STREAM_SECONDS = 60
+# Of the clip that a new process answers.
+CLIP_SECONDS = 4
+# `ru_maxrss` would count the memory of the process that starts this one.
+FIRST_ANSWER = """
+import sys
+from pathlib import Path
+from ser_lib.cli import main
+main(["predict", sys.argv[1]])
+status = Path("/proc/self/status")
+lines = status.read_text().splitlines() if status.is_file() else []
+print(*[int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")])
+"""
 
 
 def run_benchmarks(encoder: str | None = None, corpus: str = "sample") -> None:
-    """Print the time and rate of the clip table, features, cache, training, embedding of a corpus, and streams.
+    """Print the time and rate of the packaged model, the clip table, features, cache, training, embedding, and streams.
 
     The encoder is as of `ser_lib.models.encoder_weights.locate`; None: `$SER_WHISPER_BASE`, else random weights.
     """
     with tempfile.TemporaryDirectory() as cache, mock.patch.dict(os.environ, SER_CACHE_DIR=cache):
         folder = Path(cache)
+        packaged_model(folder)
         features_and_networks(folder)
         encoder = encoder or os.environ.get("SER_WHISPER_BASE") or random_whisper_base(folder / "random-whisper-base")
         embedding(load_clips(corpus, progress=False), corpus, encoder)
         frozen = [f"input.encoder={encoder}", "input.layers=last"]
         for recipe in (load_recipe("demo"), load_recipe("ravdess-whisper-logistic", overrides=frozen)):
             streaming(recipe, folder)
+
+
+def packaged_model(folder: Path) -> None:
+    """Measure the model that comes with the package: the first answer of a new process, its memory, and the rate after it."""
+    predictor, clips = PackagedPredictor(), load_clips("sample", progress=False)
+    rate, paths = predictor.sampling_rate, clips["path"].tolist()
+    waveform = np.concatenate([prepare(path, sampling_rate=rate, trim_below_db=30) for path in paths[:4]])
+    soundfile.write(folder / "clip.wav", waveform[: CLIP_SECONDS * rate], rate)
+    command = [sys.executable, "-c", FIRST_ANSWER, str(folder / "clip.wav")]
+    # The first one may read the libraries from the disk.
+    for which in ("first", "again"):
+        run = partial(subprocess.run, command, capture_output=True, text=True, check=True)
+        done, seconds = timed(run)
+        show(f"model of the package, new process, {which}", CLIP_SECONDS, seconds, "s of audio")
+    if (last := done.stdout.split()[-1]).isdecimal():
+        print(f"the memory of that process reached {int(last) / 1e6:.0f} MB")
+    recordings = [Recording(waveform[: CLIP_SECONDS * rate], rate)]
+    one = np.median([timed(partial(predictor.answers, recordings))[1] for _ in range(FEW)])
+    show("model of the package, one clip at a time", CLIP_SECONDS, float(one), "s of audio")
+    show(
+        "model of the package, many clips",
+        clips["seconds"].sum(),
+        timed(partial(predictor.answers, paths))[1],
+        "s of audio",
+    )
 
 
 def features_and_networks(folder: Path) -> None:

@@ -675,15 +675,16 @@ def results(add, anew, readme, reports_dir):
         raise SerError(f"{n_failed} of {len(add)} runs could not be added, see above.")
 
 
-def demo(model, port, no_browser):
-    """Serve a page on this computer that predicts the emotion of a voice with a finished run.
+def demo(port, no_browser, model=None):
+    """Serve a page on this computer that predicts the emotion of a voice, with the model of the package or of a run.
 
+    ser demo
     ser demo runs/demo/speaker/0
     ser demo RUN --port 8000 --no-browser
     """
     from ser_lib.deploy.demo import serve
 
-    serve(ser_lib.load_run(model), port, not no_browser)
+    serve(ser_lib.load_run(model) if model else None, port, not no_browser)
 
 
 def export(model, to, int8, output, data_dir):

@@ -23,7 +23,7 @@ def test_prints_every_rate_and_leaves_no_trace(kind, tmp_path, monkeypatch, caps
     assert (dict(os.environ), sorted(tmp_path.rglob("cache/store/**"))) == before
     printed = capsys.readouterr().out
     rates = dict(re.findall(r"^(.{42}) +\d+\.\d\d s +([\d.,]+) [\w ]+/s$", printed, re.MULTILINE))
-    assert len(rates) == 14 and all(float(rate.replace(",", "")) > 0 for rate in rates.values())
+    assert len(rates) == 18 and all(float(rate.replace(",", "")) > 0 for rate in rates.values())
     assert re.search(rf"{kind}, 0\.\d M parameters, on sample: 13 clips of", printed)
     told = r"real-time factor \d\.\d{4}; a push of 1 s takes [\d.]+ ms in the median, [\d.]+ ms at the 95th"
     assert len(re.findall(told, printed)) == 2

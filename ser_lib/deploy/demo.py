@@ -31,12 +31,15 @@ from filelock import FileLock, Timeout
 from ser_lib.audio import reading
 from ser_lib.audio.windows import LONG_SECONDS
 from ser_lib.common.errors import SerError
+from ser_lib.common.parsing import read_json
 from ser_lib.corpora import known_corpus, label
+from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.evaluation.certainty import TARGET
 from ser_lib.evaluation.results import KEY, read_results, score_cell
 from ser_lib.inference.enrolment import Heard, hear
 from ser_lib.inference.model_card import NOT_FOR, describe_score
+from ser_lib.inference.packaged import FOLDER, PackagedPredictor
 from ser_lib.inference.predict import predict
 from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.run import Run
@@ -76,10 +79,11 @@ FIXED_WIDTH_FONTS = ["ui-monospace", "Menlo", "Consolas", "Liberation Mono", "mo
 _environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES / "demo"), autoescape=True)
 
 
-def serve(run: Run, port: int | None = None, open_browser: bool = True) -> None:
+def serve(run: Run | None, port: int | None = None, open_browser: bool = True) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
+        run: whose model answers; None: the model that comes with the package.
         port: on 127.0.0.1; None: the first free port from 7860.
 
     Raises:
@@ -94,7 +98,7 @@ def serve(run: Run, port: int | None = None, open_browser: bool = True) -> None:
 
 
 @contextmanager
-def serving(run: Run, port: int | None = None) -> Iterator[str]:
+def serving(run: Run | None, port: int | None = None) -> Iterator[str]:
     """Serve the page as `serve`, in the background, and yield its address; at the end, delete its files."""
     if port is not None and not 1 <= port <= 65535:
         raise SerError(f"a port is a number from 1 to 65535, not {port}.")
@@ -176,17 +180,20 @@ def delete_leftovers() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def build_page(run: Run) -> Any:
+def build_page(run: Run | None) -> Any:
     """Build the page as a `gradio.Blocks`, with its model loaded and warmed up."""
     import gradio
 
     html = partial(gradio.HTML, apply_default_css=False)
-    predictor, about = run.predictor(), about_run(run)
+    predictor: Predictor = run.predictor() if run else PackagedPredictor()
+    about = about_run(run) if run else about_packaged()
     one_second = np.zeros(predictor.sampling_rate, np.float32)
     predictor.probabilities([reading.Recording(one_second, predictor.sampling_rate)])
     examples = {}
     with suppress(SerError):  # an installation without the repository has no bundled corpus
-        examples = example_clips(run).set_index("emotion")["path"].to_dict()
+        # The model of the package has learned from none of them.
+        clips = example_clips(run) if run else load_clips("sample", progress=False).drop_duplicates("emotion")
+        examples = clips.set_index("emotion")["path"].to_dict()
 
     def answer_upload(path: str | None, heard: Heard) -> tuple[None, str]:
         # None empties the control: its file is deleted, and the answer has a player of its own.
@@ -200,7 +207,7 @@ def build_page(run: Run) -> Any:
     def example_of(emotion: str, heard: Heard) -> str:
         return answer(known(predictor, heard), Path(examples[emotion]), f"the bundled example of {emotion}")
 
-    title, delete_cache = f"Which emotion is heard? · {run.recipe.name}", (DELETE_SECONDS, DELETE_SECONDS)
+    title, delete_cache = f"Which emotion is heard? · {predictor.name}", (DELETE_SECONDS, DELETE_SECONDS)
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=delete_cache) as page:
         # In the memory of this process, for one page in one browser, and gone with it.
         voice = gradio.State(Heard())
@@ -341,6 +348,32 @@ def about_run(run: Run) -> dict[str, Any]:
         "notices": notices,
         "not_for": NOT_FOR,
         "missing_emotions": [emotion for emotion in EMOTIONS if emotion not in run.emotions],
+    }
+
+
+def about_packaged() -> dict[str, Any]:
+    """The same of the model that comes with the package, from its settings."""
+    settings = read_json(FOLDER / "settings.json")
+    overall, corpora = settings["scores"]["overall"], {name: known_corpus(name) for name in settings["corpora"]}
+    return {
+        "run": {
+            "recipe": {"name": settings["recipe"], "features_label": settings["encoder"]},
+            "protocol": settings["protocol"],
+            "environment": {"corpora": settings["corpora"]},
+            "metrics": {"overall": overall},
+            "emotions": settings["emotions"],
+        },
+        "accuracy": describe_score(overall, "accuracy"),
+        "protocol_text": get_protocol(settings["protocol"]).about,
+        "leaks": [],
+        "score_under_speaker": "",
+        "corpora": [
+            (corpora[name], label(name), about["clips"], about["speakers"])
+            for name, about in settings["corpora"].items()
+        ],
+        "notices": [corpus.notice for corpus in corpora.values() if corpus and corpus.notice],
+        "not_for": NOT_FOR,
+        "missing_emotions": [emotion for emotion in EMOTIONS if emotion not in settings["emotions"]],
     }
 
 

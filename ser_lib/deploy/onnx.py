@@ -81,7 +81,7 @@ def to_onnx(
             shutil.copy(Path(__file__).parents[1] / f"{name}.py", copy)
         audio = run.recipe.input.audio
         settings = {"input": graph.input_name, "emotions": run.emotions, "sampling_rate": audio.sampling_rate}
-        settings |= {"audio": audio.model_dump(), "features": graph.features}
+        settings |= {"audio": audio.model_dump(), "features": graph.features, "n_profile": graph.n_profile}
         settings |= {"recipe": run.recipe.folder_name, "protocol": run.protocol, "seed": run.seed, "fold": fold}
         settings["scores"] = run.metrics["overall"]
         _write_settings(settings, part)
@@ -109,11 +109,16 @@ def _int8_scores(run: Run, fold: int | None, folder: Path, data_dir: str | Path 
 def _export(graph: OnnxGraph, path: Path) -> None:
     """Write a graph whose batch and time axes may have any size."""
     n_axes = 2 if graph.input_name == "waveform" or graph.example.ndim == 3 else 1
-    shapes = (dict.fromkeys(range(n_axes), torch.export.Dim.DYNAMIC),)
-    names = {"input_names": [graph.input_name], "output_names": ["probabilities"]}
+    examples, n_dynamic, inputs, outputs = [graph.example], [n_axes], [graph.input_name], ["probabilities"]
+    if graph.n_profile:
+        n_clips = len(graph.example)
+        examples += [torch.zeros(n_clips, graph.n_profile), torch.ones(n_clips, 1)]
+        n_dynamic, inputs, outputs = [n_axes, 1, 1], [*inputs, "mean", "count"], [*outputs, "features", "is_speech"]
+    shapes = tuple(dict.fromkeys(range(n), torch.export.Dim.DYNAMIC) for n in n_dynamic)
     settings = {"dynamic_shapes": shapes, "opset_version": OPSET, "dynamo": True, "verbose": False}
     with quiet():
-        program = torch.onnx.export(graph.module.eval(), (graph.example,), **names, **settings)
+        names = {"input_names": inputs, "output_names": outputs}
+        program = torch.onnx.export(graph.module.eval(), tuple(examples), **names, **settings)
     size = sum(weight.nbytes for weight in graph.module.state_dict().values())
     assert program is not None
     program.save(path, external_data=size > PROTOBUF_BYTES)
@@ -158,7 +163,7 @@ def _sound(seconds: float, sampling_rate: int) -> np.ndarray:
 
 def _readme(run: Run, settings: dict) -> str:
     """The run's model card, and how its ONNX files are used."""
-    librosa = " librosa" if settings["features"] or settings["audio"]["trim_below_db"] else ""
+    librosa = " librosa" if settings["features"] else ""
     int8_option, further_lines = "", ""
     of_fold = "the run's model" if settings["fold"] is None else f"the model of fold {settings['fold']}"
     if "int8" in settings:
@@ -166,6 +171,12 @@ def _readme(run: Run, settings: dict) -> str:
     if "precision" in run.recipe.create_model().used_settings()["input"] and run.recipe.input.precision == "auto":
         further_lines += "- `ser predict` computes in bfloat16 where the processor has it, and may then differ by "
         further_lines += "some thousandths\n"
+    if settings["n_profile"]:
+        further_lines += (
+            f"- **Speaker** `mean`, {settings['n_profile']} numbers a clip, and `count`, one a clip, are the mean of the output "
+            "`features` over a few clips of the speaker, and how many clips these are; `run_onnx.py` gives zeros, which "
+            "stand for a stranger. The output `is_speech` is false for noise or music\n"
+        )
     return f"""{model_card(run)}
 ## As ONNX
 

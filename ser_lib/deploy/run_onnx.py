@@ -4,8 +4,8 @@
     python run_onnx.py FILE... [--int8]
 
 The script reads what lies beside it: model.onnx, or model.int8.onnx; preprocessor.json, which states how audio is
-prepared; and ser_lib, a copy of the modules that prepare audio. librosa is needed only where the model reads MFCC, or
-where silence is trimmed. A file that cannot be read is named on stderr, and the exit status is then 1.
+prepared; and ser_lib, a copy of the modules that prepare audio. librosa is needed only where the model's input is
+acoustic features. A file that cannot be read is named on stderr, and the exit status is then 1.
 """
 
 import argparse
@@ -55,8 +55,11 @@ class Model:
             inputs = reading.prepare(source, **self.settings["audio"])
         else:
             inputs = features.clip_features(source, self.settings["audio"], self.settings["features"])
-        (answers,) = self.session.run(None, {self.settings["input"]: inputs[None].astype(np.float32)})
-        return answers[0]
+        given = {self.settings["input"]: inputs[None].astype(np.float32)}
+        if n_profile := self.settings.get("n_profile"):
+            # Nothing is known of the speaker.
+            given |= {"mean": np.zeros((1, n_profile), np.float32), "count": np.zeros((1, 1), np.float32)}
+        return self.session.run(["probabilities"], given)[0][0]
 
 
 def main() -> int:

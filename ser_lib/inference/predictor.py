@@ -8,7 +8,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -56,9 +56,12 @@ class Predictor(ABC):
             SerError: a recording cannot be read, or the probabilities are no numbers that sum to 1.
         """
 
-    @abstractmethod
     def for_prepared_audio(self) -> Self:
         """The same model for waveforms that were trimmed, normalised and cut before."""
+        raw: dict[str, Any] = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0, "remove_offset": False}
+        other = copy.copy(self)
+        other.audio = self.audio.model_copy(update=raw)
+        return other
 
     def probabilities(self, recordings: Sequence[str | Path | Recording]) -> np.ndarray:
         """Probabilities of the emotions, float64 of shape (n_recordings, n_emotions), also of what is no speech.

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -50,9 +50,7 @@ class TrainedPredictor(Predictor):
         return Answers(probabilities, inputs, self.models[0].is_like_speech(inputs))
 
     def for_prepared_audio(self) -> Self:
-        raw: dict[str, Any] = {"trim_below_db": None, "normalise": None, "offset_seconds": 0.0, "remove_offset": False}
-        other = copy.copy(self)
-        other.audio = self.audio.model_copy(update=raw)
+        other = super().for_prepared_audio()
         other.models = [copy.copy(model) for model in self.models]
         for model in other.models:
             model.input = model.input.model_copy(update={"audio": other.audio})

@@ -61,6 +61,9 @@ class OnnxGraph:
     example: torch.Tensor
     # The `feature_settings` of `clip_features`, where the input is features.
     features: dict[str, Any] | None = None
+    # The numbers in the mean of a speaker's profile, where the model takes one: the inputs `mean` and `count` follow, and
+    # the outputs are probabilities, features (of which profiles are the mean) and is_speech.
+    n_profile: int | None = None
 
 
 class Model(ABC):

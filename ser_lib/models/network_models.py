@@ -221,5 +221,7 @@ class FrozenEncoder(NetworkModel):
 
         config = SpeechEmotionConfig.from_pretrained(self._folder, local_files_only=True)
         extractor = self._encoder.feature_extractor
-        graph = FrozenEncoderGraph(self._encoder.model, extractor, self.network, config.layers, config.pooling)
-        return OnnxGraph(graph, "waveform", 0.1 * torch.randn(2, 16001))
+        parts = self._encoder.model, extractor, self.network
+        graph = FrozenEncoderGraph(*parts, config.layers, config.pooling, self.input.audio.max_seconds)
+        n_profile = self.network.config["n_features"] if self.takes_profile else None
+        return OnnxGraph(graph, "waveform", 0.1 * torch.randn(2, 16001), n_profile=n_profile)

@@ -7,6 +7,13 @@ have one length. The normalisation of a waveform, MFCC and Whisper's log-mel fra
     features       of a kind without a graph in `FRONTS`: (n_clips, n_features), or (n_clips, n_frames, n_features) with
                    NaN behind the shorter clips
     probabilities  (n_clips, n_emotions)
+
+The graph of a network that takes the profile of a speaker has two inputs and two outputs more:
+
+    mean           (n_clips, n_features), of each clip's speaker
+    count          (n_clips, 1), the weight of the clips that it is the mean of; 0: nothing is known of the speaker
+    features       (n_clips, n_features), of which a profile is the mean
+    is_speech      (n_clips,), whether a clip can be speech
 """
 
 import math
@@ -190,19 +197,43 @@ class LogMel(nn.Module):
 
 
 class FrozenEncoderGraph(nn.Module):
-    """An encoder, pooling over all frames, and the network: `ser_lib.models.hf_checkpoint.SpeechEmotionModel`."""
+    """An encoder, pooling over all frames, and the network: `ser_lib.models.hf_checkpoint.SpeechEmotionModel`.
 
-    def __init__(self, encoder: nn.Module, feature_extractor, network: Network, layers: list[int], pooling: str):
+    What an encoder computes behind the last layer that the network reads does not reach the file.
+
+    Args:
+        max_seconds: the longest clip; of Whisper's positions, those behind it are left out. None: as Whisper.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        feature_extractor,
+        network: Network,
+        layers: list[int],
+        pooling: str,
+        max_seconds: float | None = None,
+    ):
         super().__init__()
         self.encoder, self.network = exportable(encoder), exportable(network)
         self.layers, self.pooling, self.form = layers, pooling, network.config["form"]
         self.whisper = batching_mode(encoder) == "log_mel"
         self.front = LogMel(feature_extractor) if self.whisper else Normalised(encoder, feature_extractor)
+        if self.whisper and max_seconds is not None:
+            n_frames = math.ceil(max_seconds * feature_extractor.sampling_rate / (2 * feature_extractor.hop_length))
+            positions = self.encoder.embed_positions
+            positions.weight = nn.Parameter(positions.weight[:n_frames].clone(), requires_grad=False)
 
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, waveform: torch.Tensor, mean: torch.Tensor | None = None, count: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         every = self._hidden_states(waveform)
         states = torch.stack([every[number] for number in self.layers], dim=1)
-        return torch.softmax(self.network(pooled(states, self.pooling, self.form)), dim=1)
+        features = pooled(states, self.pooling, self.form)
+        probabilities = torch.softmax(self.network(features, mean, count), dim=1)
+        if mean is None:
+            return probabilities
+        return probabilities, features, self.network.body.is_like_speech(self.network.standardise(features))
 
     def _hidden_states(self, waveform: torch.Tensor) -> list[torch.Tensor]:
         """As `ser_lib.models.hidden_states.hidden_states`, for clips of one length."""

@@ -53,6 +53,18 @@ def voices(table: pd.DataFrame) -> str:
     return markdown_table(["UAR on", *VOICES], rows)
 
 
+def speech_emotion(table: pd.DataFrame) -> str:
+    """Every row of `speech-emotion`: protocol, settings, corpus, and its scores."""
+    own = table[(table["recipe"] == "speech-emotion") & (table["control"] == "")]
+    rows = []
+    for row in own.itertuples():
+        about = [f"`{row.protocol}`", row.variant, row.corpus, score_cell(row, "uar"), score_cell(row, "accuracy")]
+        rows.append([*about, f"{row.n_test} / {row.test_speakers}"])
+    return markdown_table(
+        ["protocol", "settings", "corpus", "UAR (95 % CI)", "accuracy (95 % CI)", "test clips / speakers"], rows
+    )
+
+
 def certainty(folder: Path) -> str:
     """How many answers of `speech-emotion` are certain, and how many of these are right, on each corpus."""
     rows = []
@@ -148,6 +160,7 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "ablations": lambda folder: ablations(stored_predictions.predictions_dir(folder)),
     "certainty": lambda folder: certainty(stored_predictions.predictions_dir(folder)),
     "voices": lambda folder: voices(read_results(folder)),
+    "speech-emotion": lambda folder: speech_emotion(read_results(folder)),
     "recipes": lambda _: recipes(),
     "protocols": lambda _: protocols(),
     "models": lambda _: models(),

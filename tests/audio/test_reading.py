@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -250,6 +250,23 @@ def test_a_random_crop_repeats_with_its_seed(tmp_path):
         for seed in (1, 1, 2)
     )
     assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+# librosa compiles when it is first called.
+@settings(deadline=None)
+@given(
+    parts=st.lists(
+        st.tuples(st.integers(1, 3000), st.sampled_from([0.0, 1e-4, 0.003, 0.05, 0.5])), min_size=1, max_size=6
+    ),
+    below_db=st.sampled_from([10.0, 30.0, 60.0]),
+    seed=st.integers(0, 9),
+)
+def test_silence_is_trimmed_as_librosa_does(parts, below_db, seed):
+    import librosa
+
+    rng = np.random.default_rng(seed)
+    waveform = np.concatenate([loudness * rng.standard_normal(length) for length, loudness in parts]).astype(np.float32)
+    np.testing.assert_array_equal(reading.trim(waveform, below_db), librosa.effects.trim(waveform, top_db=below_db)[0])
 
 
 def test_silence_is_trimmed_from_both_ends_and_not_from_the_middle():

@@ -143,6 +143,13 @@ class TestAboutTheModel:
         monkeypatch.setattr(demo, "read_results", lambda: pd.concat([*others, row]))
         assert "another model reached UAR 0.123 (0.100–0.200)" in about(leaking)
 
+    def test_of_the_package_is_told_from_its_settings(self):
+        text = text_of(demo.render("masthead", demo.about_packaged()) + demo.render("about", demo.about_packaged()))
+        for said in ("recipe speech-emotion reads openai/whisper-base protocol speaker", "1439 clips of 24 speakers"):
+            assert said in text
+        assert "Licence: CC BY-NC-SA 4.0" in text and "no interval: too few speakers were tested" in text
+        assert demo.build_page(None).title == "Which emotion is heard? · speech-emotion"
+
     def test_names_are_escaped(self, run):
         named = dataclasses.replace(run, split=run.split.assign(corpus="<b onclick=x>&"))
         page = demo.render("about", demo.about_run(named))

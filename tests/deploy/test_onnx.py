@@ -14,11 +14,13 @@ from tiny_runs import EMOTIONS, SMALL, sound, train
 from ser_lib.audio import features, reading
 from ser_lib.common.errors import SerError
 from ser_lib.deploy import onnx, onnx_int8, to_onnx
-from ser_lib.models import audio_classifier, encoder_weights, onnx_graphs
+from ser_lib.models import audio_classifier, encoder_weights, network_training, onnx_graphs
 from ser_lib.models import networks as models
 from ser_lib.models.base import OnnxGraph
 from ser_lib.models.embeddings import load_encoder
 from ser_lib.models.hf_checkpoint import SpeechEmotionModel, save_frozen
+from ser_lib.models.hidden_states import hidden_states, pooled
+from ser_lib.models.profiles import Profile
 
 
 @pytest.fixture
@@ -92,6 +94,58 @@ class TestAGraph:
         graph, expected = frozen_graph(tmp_path, "hubert", head)
         with torch.inference_mode():
             agree([graph(batch).numpy() for batch in BATCHES], expected)
+
+    def test_with_a_profile_says_what_the_model_says_of_a_known_speaker(self, onnxruntime, tmp_path, monkeypatch):
+        encoder = load_encoder(str(tiny_checkpoint(tmp_path / "whisper", "whisper")))
+        encoder.model.half().float()
+        torch.manual_seed(0)
+        network = models.build("corpus-experts", EMOTIONS, (128,), n_corpora=2).eval()
+        network.body.prior.normal_()
+        batch, extractor = BATCHES[1], encoder.feature_extractor
+        states = hidden_states(encoder.model, extractor, list(batch.numpy()))
+        features = torch.stack([pooled(clip[[0, 1]], "mean+std", "vector") for clip in states])
+        network.standardise.fit(features + torch.randn(30, 1, 128))
+        # Between the two clips.
+        network.body.limit.fill_(network.standardise(features).square().mean())
+        profiles = [Profile(np.zeros(128, np.float32), 0.0), Profile(features[0].numpy() + 1, 8.0)]
+        expected = [
+            network_training.probabilities(network, features.numpy(), profile) for profile in [None, profiles[1]]
+        ]
+        is_speech = network.is_like_speech(features.numpy())
+        assert np.abs(expected[1] - expected[0]).max() > 0.01 and sorted(is_speech) == [False, True]
+
+        graph = onnx_graphs.FrozenEncoderGraph(encoder.model, extractor, network, [0, 1], "mean+std", max_seconds=2.0)
+        path = tmp_path / "model.onnx"
+        onnx._export(OnnxGraph(graph, "waveform", torch.randn(3, 16001), n_profile=128), path)
+
+        def answers(path, profile):
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            means, counts = np.tile(profile.mean, (2, 1)), np.full((2, 1), profile.count, np.float32)
+            names = ["probabilities", "features", "is_speech"]
+            return session.run(names, {"waveform": batch.numpy(), "mean": means, "count": counts})
+
+        for profile, probabilities in zip(profiles, expected, strict=True):
+            found = answers(path, profile)
+            np.testing.assert_allclose(found[0], probabilities, atol=1e-3, rtol=0)
+            np.testing.assert_allclose(found[1], features, atol=1e-2, rtol=0)
+            np.testing.assert_array_equal(found[2], is_speech)
+
+        import onnx as onnx_package
+
+        model = onnx_package.load(path)
+        shapes = {weight.name: list(weight.dims) for weight in model.graph.initializer}
+        # Of 1500; and nothing of the second layer, which the network does not read.
+        assert shapes["encoder.embed_positions.weight"] == [100, 32]
+        assert not [name for name in shapes if name.startswith("encoder.layers.1.")]
+        # Half precision holds the encoder's weights and not those of the front and the network.
+        monkeypatch.setattr(onnx_int8, "SMALL", 1000)
+        onnx_int8.halve(model)
+        kinds = {weight.name: weight.data_type for weight in model.graph.initializer}
+        assert kinds["encoder.conv1.weight.half"] == onnx_package.TensorProto.FLOAT16
+        assert kinds["front.waves"] == kinds["network.head.0.weight"] == onnx_package.TensorProto.FLOAT
+        onnx_package.save(model, tmp_path / "halved.onnx")
+        for own, other in zip(answers(path, profiles[1]), answers(tmp_path / "halved.onnx", profiles[1]), strict=True):
+            np.testing.assert_array_equal(own, other)
 
     @pytest.mark.parametrize(
         ("make", "kind"),
