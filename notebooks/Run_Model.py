@@ -232,11 +232,7 @@ answers.set_index("clip_id").round(3) if predictor else no_answer
 # %%
 voice = None
 clips_of_voice = notebook_recorder.read_source(voice) or recordings
-if predictor and predictor.takes_profile:
-    me = run.enrol(clips_of_voice, name="me")
-    known = run.predict(recordings, speaker=me, progress=False)
-no_profile = show.sentences("Not shown: this model reads each clip for itself, and learns nothing of a voice.")
-known.set_index("path").round(3) if predictor and predictor.takes_profile else no_profile
+show.after_enrolment(predictor, clips_of_voice, recordings) if predictor else no_answer
 
 # %% [markdown]
 # ## Emotion over time

@@ -14,10 +14,14 @@ import yaml
 from torch import nn
 
 from ser_lib.audio import reading
+from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
 from ser_lib.corpora import CORPORA
 from ser_lib.evaluation.doubtful_labels import doubtful_labels as doubtful_labels_of
+from ser_lib.inference.enrolment import enrol, for_speaker
+from ser_lib.inference.predict import predict
+from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.run import Run
 from ser_lib.protocols.leak_audit import red_leaks
 from ser_lib.recipes import Recipe
@@ -199,6 +203,18 @@ def certainty(run: Run) -> "Markdown":
         f"thresholds that the folds' validation speakers chose. With those, {100 * worth['share']:.0f} % of the test clips have a "
         f"certain answer; {right}, and {worth['accuracy_of_all']:.3f} of all answers."
     )
+
+
+def after_enrolment(
+    predictor: Predictor, clips: Sequence[Recording], recordings: Sequence[Recording]
+) -> "pd.DataFrame | Markdown":
+    """Answers for the speaker of some clips, one row a recording; a sentence where the model learns nothing of these clips."""
+    try:
+        speaker = enrol(predictor, clips)
+    except SerError as error:
+        return sentences(f"Not shown: {error}")
+    answers = predict(for_speaker(predictor, speaker), recordings, progress=False)
+    return answers.set_index("path").round(3)
 
 
 def layer_weights(run: Run) -> pd.DataFrame | None:

@@ -120,10 +120,12 @@ class TestAboutTheModel:
 
     def test_what_certain_answers_are_worth_is_stated_where_it_is_known(self, run):
         worth = {"share": 0.4, "accuracy": 0.83, "accuracy_of_all": 0.7}
-        said = "Certain were 40 % of these answers, and 83 % of the certain ones were right, of all 70 %."
+        said = "40 % of these answers were certain. Of the certain ones 83 % were right, of all 70 %."
         assert said in about(dataclasses.replace(run, metrics=run.metrics | {"certainty": worth}))
         for unknown in (None, worth | {"accuracy": None}):
-            assert "Certain were" not in about(dataclasses.replace(run, metrics=run.metrics | {"certainty": unknown}))
+            assert "of these answers were certain" not in about(
+                dataclasses.replace(run, metrics=run.metrics | {"certainty": unknown})
+            )
 
     def test_score_of_a_leaking_protocol_is_not_shown(self, leaking, monkeypatch):
         monkeypatch.setattr(demo, "read_results", lambda: pd.DataFrame(columns=results.COLUMNS))

@@ -9,8 +9,11 @@ import pandas as pd
 import soundfile
 from conftest import make_clips
 
+from ser_lib.audio.reading import Recording
 from ser_lib.common.files import project_dir
+from ser_lib.inference.predictor import Answers, Predictor
 from ser_lib.models import networks as models
+from ser_lib.models.settings import Audio
 from ser_lib.protocols.leak_audit import audit
 from ser_lib.protocols.splits import make_split
 from ser_lib.reports import notebook_display
@@ -82,3 +85,30 @@ def test_what_certain_answers_are_worth_is_a_sentence():
         assert notebook_display.certainty(SimpleNamespace(metrics=metrics)).data.startswith("Not shown")
     nothing = SimpleNamespace(metrics={"certainty": worth | {"share": 0.0, "accuracy": None}})
     assert "0 % of the test clips" in notebook_display.certainty(nothing).data
+
+
+class Knower(Predictor):
+    """A model that calls a clip happy once it has a profile; noise is unlike speech to it."""
+
+    name, emotions, audio, certain_from, identity = "knower", ["neutral", "happy"], Audio(), 0.5, "1"
+
+    def __init__(self, takes_profile=True):
+        self.takes_profile = takes_profile
+
+    def answers(self, recordings, profile=None):
+        loudest = [float(np.abs(recording.samples).max()) for recording in recordings]
+        probabilities = np.tile([0.2, 0.8] if profile else [0.8, 0.2], (len(recordings), 1))
+        return Answers(probabilities, np.ones((len(recordings), 3), np.float32), np.array(loudest) < 0.5)
+
+    def for_prepared_audio(self):
+        return self
+
+
+def test_answers_after_enrolment_are_for_the_voice_or_a_sentence():
+    samples = 0.3 * np.sin(np.arange(16000) / 10)[:, None].astype(np.float32)
+    voice, noise = Recording(samples, 16000, "voice"), Recording(3 * samples, 16000, "noise")
+    table = notebook_display.after_enrolment(Knower(), [voice, noise], [voice])
+    assert table.loc["voice", "emotion"] == "happy" and table.loc["voice", "certain"]
+    refused = notebook_display.after_enrolment(Knower(), [noise], [voice]).data
+    assert refused.startswith("Not shown: there is no recording to enrol: noise: it sounds unlike speech")
+    assert "cannot use clips of a speaker" in notebook_display.after_enrolment(Knower(False), [voice], [voice]).data
