@@ -59,17 +59,3 @@ def score(by_fold: Sequence[pd.DataFrame], thresholds: Sequence[float | None]) -
     accuracy = float(right[certain].mean()) if certain.any() else None
     shares = {"share": float(certain.mean()), "accuracy": accuracy, "accuracy_of_all": float(right.mean())}
     return {"target": TARGET, "threshold": float(median(known)), "by_fold": known, **shares}
-
-
-def coverage(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy over coverage: the share of clips answered, most certain first, and the accuracy among these.
-
-    Returns:
-        One row a clip: coverage (0 to 1), threshold (the probability of the last one answered), accuracy.
-    """
-    probabilities = predictions.drop(columns=["clip_id", "truth"])
-    highest, right = probabilities.max(axis=1), probabilities.idxmax(axis=1) == predictions["truth"]
-    order = np.argsort(-highest.to_numpy(), kind="stable")
-    count = np.arange(1, len(order) + 1)
-    accuracy = np.cumsum(right.to_numpy()[order]) / count
-    return pd.DataFrame({"coverage": count / len(order), "threshold": highest.to_numpy()[order], "accuracy": accuracy})

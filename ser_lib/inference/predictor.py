@@ -14,7 +14,7 @@ import numpy as np
 
 from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
-from ser_lib.models.profiles import Profile, profile_of
+from ser_lib.models.profiles import Profile
 from ser_lib.models.settings import Audio
 
 
@@ -74,20 +74,6 @@ class Predictor(ABC):
         """`probabilities`, NaN in the rows of recordings that are unlike speech."""
         answers = self.answers(recordings, self.profile)
         return np.where(answers.is_speech[:, None], answers.probabilities, np.nan)
-
-    def profile_of(self, recordings: Sequence[str | Path | Recording]) -> Profile:
-        """The profile of a speaker from recordings of that speaker, each one clip.
-
-        Raises:
-            SerError: the model cannot use a profile, or none of the recordings is like speech.
-        """
-        if not self.takes_profile:
-            raise SerError(f"the model of {self.name} cannot use clips of a speaker: take one of speech-emotion.")
-        answers = self.answers(recordings)
-        if not answers.is_speech.any():
-            raise SerError("none of the recordings sounds like speech: record a voice alone, near the microphone.")
-        predicted = answers.probabilities.argmax(axis=1)[answers.is_speech]
-        return profile_of(np.asarray(answers.inputs)[answers.is_speech], predicted)
 
     def with_profile(self, profile: Profile | None) -> Self:
         """The same model for one speaker; None: for anybody."""

@@ -11,6 +11,7 @@ from tiny import tiny_checkpoint
 from ser_lib.common.errors import SerError
 from ser_lib.deploy import package_model
 from ser_lib.deploy.package_model import make_model, write_card
+from ser_lib.inference.enrolment import enrol
 from ser_lib.inference.packaged import FILES, PackagedPredictor
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
@@ -46,7 +47,7 @@ def test_a_run_becomes_a_folder_that_answers_as_it_does(run, tmp_path, monkeypat
     predictor, paths = PackagedPredictor(folder), inputs_module.load_clips()["path"].tolist()
     assert predictor.emotions == run.emotions and predictor.certain_from == run.certain_from
     trained = run.predictor(device="cpu")
-    profile = trained.profile_of(paths[:6])
+    profile = enrol(trained, paths[:6]).profile
     for known in (None, profile):
         found, expected = (model.with_profile(known).probabilities(paths) for model in (predictor, trained))
         # Rounded weights.

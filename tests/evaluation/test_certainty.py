@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_lib.evaluation.certainty import TARGET, coverage, score, threshold
+from ser_lib.evaluation.certainty import TARGET, score, threshold
 
 EMOTIONS = ["happy", "sad", "angry"]
 
@@ -91,20 +91,3 @@ class TestScore:
     @pytest.mark.parametrize("thresholds", [[None, None], [0.5, None], []])
     def test_is_none_where_a_fold_has_no_threshold(self, thresholds):
         assert score([predictions([0.9], [True]), predictions([0.9], [True])][: len(thresholds)], thresholds) is None
-
-
-class TestCoverage:
-    def test_answers_the_most_certain_clips_first(self):
-        table = coverage(predictions([0.5, 0.9, 0.7, 0.8], [False, True, False, True]))
-        assert table["coverage"].tolist() == [0.25, 0.5, 0.75, 1.0]
-        assert table["threshold"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.5])
-        assert table["accuracy"].tolist() == pytest.approx([1, 1, 2 / 3, 0.5])
-
-    @settings(max_examples=50, deadline=None)
-    @given(rows=clip_answers)
-    def test_ends_with_all_clips(self, rows):
-        highest, is_right = (np.array(column) for column in zip(*rows, strict=True))
-        table = coverage(predictions(highest, is_right))
-        assert len(table) == len(rows) and table["coverage"].iloc[-1] == 1
-        assert table["accuracy"].iloc[-1] == pytest.approx(is_right.mean())
-        assert table["threshold"].is_monotonic_decreasing and table["accuracy"].between(0, 1).all()

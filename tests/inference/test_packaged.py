@@ -17,6 +17,7 @@ from ser_lib.cli import main
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.clips import load_clips
 from ser_lib.inference import enrolment, packaged
+from ser_lib.inference.enrolment import enrol
 from ser_lib.inference.packaged import FILES, FOLDER, PackagedPredictor
 from ser_lib.reports.doc_tables import fill_tables
 
@@ -104,7 +105,7 @@ class TestAnswers:
 
     def test_a_profile_changes_them_the_more_the_more_clips_it_is_of(self, predictor, clips):
         paths = clips[clips["speaker"] == clips["speaker"][0]]["path"].tolist()
-        profile = predictor.profile_of(paths[:8])
+        profile = enrol(predictor, paths[:8]).profile
         assert profile.mean.shape == (predictor.answers(paths[:1]).inputs.shape[1],)
         without, little, much = (
             predictor.with_profile(None if count is None else type(profile)(profile.mean, count)).probabilities(
