@@ -454,7 +454,7 @@ def predictor_of(run: str | None, fold=None):
 def enrol(files, name, run):
     """Learn a voice from about eight clips of it, without labels, for ser predict --speaker.
 
-    ser enrol me/*.wav --speaker me
+    ser enrol me/ --speaker me
     ser enrol interview.mp3 --speaker anna --run runs/speech-emotion
     """
     from ser_lib.inference.enrolment import FEW, enrol, save

@@ -112,7 +112,7 @@ def pitch(waveform: np.ndarray, sampling_rate: int, hop: int = 512) -> tuple[np.
         itself after one period: from 0, noise or silence, to 1.
 
     >>> tone = np.sin(2 * np.pi * 220 * np.arange(8000) / 16000)
-    >>> pitch(tone, 16000)[0][5].round(1)
+    >>> round(float(pitch(tone, 16000)[0][5]), 1)
     220.0
     """
     # Not librosa's yin, which crashes after several processes compiled it at the same time (numba's issue 10128).

@@ -196,7 +196,7 @@ by onnxruntime on a processor, without a network.
 
 ```bash
 ser predict voice.wav
-ser enrol me/*.wav --speaker me        # about eight clips of you, each in another mood, without labels
+ser enrol me/ --speaker me             # about eight clips of you, each in another mood, without labels
 ser predict voice.wav --speaker me
 ser demo                               # a page on this computer
 ```
