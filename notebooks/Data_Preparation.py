@@ -149,7 +149,7 @@ plots.split_sizes(split)
 
 # %%
 counts = split.groupby(["fold", "subset"]).agg(clips=("clip_id", "count"), speakers=("speaker", "nunique"))
-counts.unstack("subset").reindex(columns=["train", "validation", "test"], level="subset")
+counts.unstack("subset").reindex(columns=["train", "validation", "test", "enrolment"], level="subset")
 
 # %% [markdown]
 # ## The leak audit
