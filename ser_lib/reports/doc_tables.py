@@ -93,8 +93,8 @@ def ablations(folder: Path) -> str:
         for one in stored_predictions.read_all(folder)
         if (one.facts.recipe, one.facts.protocol) == ("speech-emotion", "speaker")
     ]
-    # With one seed, as all have it; and of the recipe's own corpora.
-    first_seed = [one.part(one.table["seed"] == 0) for one in stored if len(one.facts.corpora) > 1]
+    # With one seed, as all have it.
+    first_seed = [one.part(one.table["seed"] == 0) for one in stored]
     own = next((one for one in first_seed if one.facts.variant == "stated"), None)
     if own is None:
         return ""
@@ -102,6 +102,9 @@ def ablations(folder: Path) -> str:
     for one in first_seed:
         cells = [f"`{one.facts.variant.removeprefix('stated; ')}`" if one is not own else "the recipe"]
         for corpus in CORPORA:
+            if corpus not in one.facts.corpora:
+                cells.append("—")
+                continue
             changed, unchanged = (each.part(each.table["corpus"] == corpus) for each in (one, own))
             about = changed.table.set_index("clip_id")
             found = compare(changed.predictions, unchanged.predictions, about["speaker"], about["corpus"])
