@@ -22,7 +22,7 @@ from ser_lib.audio.reading import Recording
 from ser_lib.audio.windows import BLOCK_SECONDS, Window, Windows, is_spoken
 from ser_lib.common.errors import SerError
 from ser_lib.inference.predictor import Predictor
-from ser_lib.models.profiles import MOST_OF_AN_EMOTION, Profile
+from ser_lib.models.profiles import Profile, RunningProfile
 
 # Windows in a batch of the model.
 AT_ONCE = 32
@@ -67,9 +67,7 @@ class Stream:
         self._finished = False
         if learn_speaker and not predictor.takes_profile:
             raise SerError(f"the model of {predictor.name} learns nothing of a speaker: take one of speech-emotion.")
-        self._learns = learn_speaker
-        # Of the windows so far, by predicted emotion: the sums of the model's inputs, and how many windows they are of.
-        self._sums, self._counts = np.zeros((len(predictor.emotions), 1)), np.zeros((len(predictor.emotions), 1))
+        self._speaker = RunningProfile() if learn_speaker else None
         # The smoothed probabilities, and the sample at which they were computed.
         self._mean, self._mean_at = np.zeros(0), 0
 
@@ -126,23 +124,17 @@ class Stream:
 
     def _answers(self, recordings: list[Recording]) -> np.ndarray:
         """Probabilities of windows, NaN where they are unlike speech; of one speaker, with all windows up to each."""
-        if not self._learns:
+        if self._speaker is None:
             return self.predictor.speech_probabilities(recordings)
         answers = self.predictor.answers(recordings)
         inputs = np.asarray(answers.inputs)
         means, counts = np.zeros_like(inputs), np.zeros((len(inputs), 1), np.float32)
         for row in range(len(inputs)):
             if answers.is_speech[row]:
-                predicted = int(answers.probabilities[row].argmax())
-                # Before the first window, their width is not known.
-                self._sums = self._sums + np.zeros(inputs.shape[1]) if self._sums.shape[1] == 1 else self._sums
-                self._sums[predicted] += inputs[row]
-                self._counts[predicted] += 1
-            if self._counts.any():
-                # As `ser_lib.models.profiles.profile_of`.
-                weights = np.minimum(1, MOST_OF_AN_EMOTION / np.maximum(self._counts, 1))
-                counts[row] = (weights * self._counts).sum()
-                means[row] = (weights * self._sums).sum(axis=0) / counts[row]
+                self._speaker.add(inputs[row], int(answers.probabilities[row].argmax()))
+            if len(self._speaker):
+                so_far = self._speaker.profile()
+                means[row], counts[row] = so_far.mean, so_far.count
         known = self.predictor.answers(recordings, Profile(means, counts)).probabilities
         return np.where(answers.is_speech[:, None], known, np.nan)
 

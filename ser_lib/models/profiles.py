@@ -29,5 +29,31 @@ def profile_of(inputs: np.ndarray, predicted: np.ndarray) -> Profile:
     >>> profile_of(np.array([[0.0], [0.0], [0.0], [0.0], [6.0]]), np.array([0, 0, 0, 0, 1]))
     Profile(mean=array([2.], dtype=float32), count=3.0)
     """
-    weights = np.minimum(1, MOST_OF_AN_EMOTION / np.bincount(predicted)[predicted])
-    return Profile(np.average(inputs, axis=0, weights=weights).astype(np.float32), float(weights.sum()))
+    known = RunningProfile()
+    for one, emotion in zip(inputs, predicted, strict=True):
+        known.add(one, int(emotion))
+    return known.profile()
+
+
+class RunningProfile:
+    """The profile of a speaker whose clips come one after the other; it keeps one sum for each predicted emotion."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, np.ndarray] = {}
+        self._counts: dict[int, int] = {}
+
+    def add(self, inputs: np.ndarray, predicted: int) -> None:
+        """Add the inputs of one clip, and the position of the emotion that is predicted for it."""
+        self._sums[predicted] = self._sums.get(predicted, 0) + inputs.astype(np.float64)
+        self._counts[predicted] = self._counts.get(predicted, 0) + 1
+
+    def __len__(self) -> int:
+        """The number of clips."""
+        return sum(self._counts.values())
+
+    def profile(self) -> Profile:
+        """The profile of the clips so far, of which there must be one."""
+        weights = {emotion: min(1, MOST_OF_AN_EMOTION / number) for emotion, number in self._counts.items()}
+        count = sum(weights[emotion] * number for emotion, number in self._counts.items())
+        total = np.sum([weights[emotion] * part for emotion, part in self._sums.items()], axis=0)
+        return Profile((total / count).astype(np.float32), float(count))

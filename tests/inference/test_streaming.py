@@ -23,6 +23,7 @@ from ser_lib.inference.predictor import Answers, Predictor
 from ser_lib.inference.streaming import Envelope, Stream, stretches, timeline
 from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models import networks
+from ser_lib.models.profiles import profile_of
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import plots
 from ser_lib.reports.timelines import write_timelines
@@ -411,3 +412,41 @@ class TestPicture:
         assert axes.get_xlabel().startswith(label)
         ticks = [tick.get_text() for tick in axes.get_xticklabels()]
         assert {20: "10", 600: "5:00", 7200: "1:00"}[seconds] in ticks and len(ticks) < 15
+
+
+class Offset(Loudness):
+    """As `Loudness`, with inputs, and answers that the profile moves."""
+
+    takes_profile = True
+
+    def answers(self, recordings, profile=None):
+        probabilities, inputs, is_speech = super().answers(recordings)
+        if profile is not None:
+            probabilities = probabilities * np.exp(-(np.asarray(profile.mean) * profile.count))
+            probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+        return Answers(probabilities, inputs.astype(np.float32), is_speech)
+
+
+class TestLearningTheSpeaker:
+    def test_each_window_is_answered_with_the_profile_of_all_up_to_it(self):
+        samples, settings = babble(9), {"detector": "none", "smoothing_seconds": 0}
+        table = pushed(Stream(Offset(), learn_speaker=True, **settings), [samples])
+        windows = [
+            Recording(samples[row.start * RATE :][: 3 * RATE], RATE)
+            for row in table.astype({"start": int}).itertuples()
+        ]
+        answers = Offset().answers(windows)
+        for end in range(1, len(windows) + 1):
+            profile = profile_of(answers.inputs[:end], answers.probabilities[:end].argmax(axis=1))
+            expected = Offset().answers(windows[end - 1 : end], profile).probabilities[0]
+            assert table.iloc[end - 1][EMOTIONS].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+    def test_the_pieces_change_nothing(self):
+        samples = babble(9)
+        whole = pushed(Stream(Offset(), learn_speaker=True, detector="none"), [samples])
+        pieces = pushed(Stream(Offset(), learn_speaker=True, detector="none"), np.array_split(samples, 37))
+        pd.testing.assert_frame_equal(pieces, whole, rtol=0, atol=1e-6)
+
+    def test_a_model_without_profiles_refuses(self):
+        with pytest.raises(SerError, match="learns nothing of a speaker"):
+            Stream(Loudness(), learn_speaker=True)
