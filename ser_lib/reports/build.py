@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 from unittest import mock
 
 from ser_lib.common.errors import SerError
@@ -189,13 +191,18 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
         "extra_arguments": ["--IPKernelApp.log_level=ERROR"],
     }
     try:
-        with mock.patch.dict(os.environ, {ONE_PLACE: "1"}):
-            papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
-    # Of nbclient, when the process of the notebook is gone.
-    except RuntimeError as error:
-        reason = "its process was ended from outside: by a signal, or by the system for want of memory"
-        advice = "Finished folds are kept: the same command goes on with the others"
-        raise SerError(f"{notebook.stem} did not end: {reason}. {advice}.") from error
+        with mock.patch.dict(os.environ, {ONE_PLACE: "1"}), TemporaryFile() as messages:
+            settings["kernel_manager_class"] = _kernel_manager(messages)
+            try:
+                papermill.execute_notebook(str(notebook), str(failed_copy), parameters, **settings)
+            # Of nbclient, when the process of the notebook is gone.
+            except RuntimeError as error:
+                messages.seek(0)
+                last = messages.read().decode(errors="replace").strip().rpartition("\n")[2]
+                reason = "its process was ended from outside: by a signal, or by the system for want of memory"
+                reason = f"the last line of its process is: {last}" if last else reason
+                advice = "Finished folds are kept: the same command goes on with the others"
+                raise SerError(f"{notebook.stem} did not end: {reason}. {advice}.") from error
     except papermill.PapermillExecutionError as error:
         first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
         raise SerError(
@@ -205,6 +212,17 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
     executed = nbformat.read(failed_copy, as_version=4)
     failed_copy.unlink()
     return executed
+
+
+def _kernel_manager(messages: IO[bytes]) -> type:
+    """A manager of kernels that print to a file: a kernel that is ended in the middle of a cell prints a traceback."""
+    from jupyter_client import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        async def start_kernel(self, **settings) -> None:  # type: ignore[override]  # jupyter_client's is an attribute
+            await super().start_kernel(**settings, stderr=messages)
+
+    return KernelManager
 
 
 def public_names(corpora: Iterable[str], parameters: dict) -> dict[str, str]:

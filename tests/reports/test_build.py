@@ -493,3 +493,14 @@ def test_a_kernel_that_is_killed_is_an_error_that_says_so(tmp_path):
     nbformat.write(killed, tmp_path / "Killed.ipynb")
     with pytest.raises(SerError, match="Killed did not end: its process was ended from outside"):
         execute_notebook(tmp_path / "Killed.ipynb", {"alpha": 5}, tmp_path / "failed.ipynb")
+
+
+def test_what_a_kernel_itself_prints_stands_in_the_error_and_nowhere_else(tmp_path, monkeypatch, capfd):
+    (tmp_path / "ipykernel_launcher.py").write_text("raise ImportError('No module named ipykernel')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    nbformat.write(notebook("alpha = 1"), tmp_path / "Broken.ipynb")
+    with pytest.raises(
+        SerError, match="Broken did not end: the last line of its process is: ImportError: No module named ipykernel"
+    ):
+        execute_notebook(tmp_path / "Broken.ipynb", {"alpha": 5}, tmp_path / "failed.ipynb")
+    assert "Traceback" not in capfd.readouterr().err
