@@ -5,23 +5,18 @@ A kind of features is a function of a waveform and its sampling rate that return
 fields of the recipe's `input`. To add a kind, write the function and add one line to that table.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ser_lib.audio import decoding, reading
 from ser_lib.common.errors import SerError
-
-if TYPE_CHECKING:
-    # An exported model runs this module without pandas.
-    import pandas as pd
 
 # In Hz: from a low voice to a shout.
 PITCH_RANGE = (60.0, 800.0)
@@ -98,10 +93,15 @@ def mfcc_pitch_spectrum(
         voicing[None],
         librosa.feature.spectral_centroid(S=magnitudes, sr=sampling_rate),
         np.log(librosa.feature.spectral_flatness(S=magnitudes)),
-        librosa.feature.spectral_contrast(S=magnitudes, sr=sampling_rate, n_bands=int(np.log2(sampling_rate / 400))),
+        librosa.feature.spectral_contrast(S=magnitudes, sr=sampling_rate, n_bands=contrast_bands(sampling_rate)),
         np.linalg.norm(np.diff(unit, prepend=unit[:, :1]), axis=0)[None],
     ]
     return np.concatenate(_with_deltas(np.concatenate(parts), deltas)).T.astype(np.float32)
+
+
+def contrast_bands(sampling_rate: int) -> int:
+    """The number of octaves from 200 Hz up that lie below half the sampling rate, in Hz."""
+    return int(np.log2(sampling_rate / 400))
 
 
 def pitch(waveform: np.ndarray, sampling_rate: int, hop: int = 512) -> tuple[np.ndarray, np.ndarray]:

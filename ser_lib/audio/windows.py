@@ -23,6 +23,8 @@ HOP_SECONDS = 1.0
 MIN_SPEECH = 0.2
 # The part of a file in memory.
 BLOCK_SECONDS = 30.0
+ADVICE = "Record somebody who speaks, or cut the speech out of it."
+UNLIKE_SPEECH = f"it sounds unlike speech, such as noise or music. {ADVICE}"
 
 
 class Window(NamedTuple):
@@ -186,5 +188,4 @@ class Pieces:
         self.seconds = n_samples / audio.sampling_rate
         if not self.heard:
             loudness.check(audio.name)
-            advice = "Record somebody who speaks, or cut the speech out of it"
-            raise SerError(f"{audio.name}: no speech was detected. {advice}.")
+            raise SerError(f"{audio.name}: no speech was detected. {ADVICE}")

@@ -36,7 +36,7 @@ SCRIPT_MODULES = (
     "common/__init__",
     "common/errors",
     "audio/__init__",
-    *(f"audio/{name}" for name in ("decoding", "reading", "vad", "windows", "features")),
+    *(f"audio/{name}" for name in ("decoding", "reading", "vad", "windows")),
 )
 OPSET = 23  # the newest that the exporter writes; in onnxruntime since 1.23
 TOLERANCE = 1e-3  # of a probability
@@ -80,8 +80,8 @@ def to_onnx(
             copy.parent.mkdir(exist_ok=True)
             shutil.copy(Path(__file__).parents[1] / f"{name}.py", copy)
         audio = run.recipe.input.audio
-        settings = {"input": graph.input_name, "emotions": run.emotions, "sampling_rate": audio.sampling_rate}
-        settings |= {"audio": audio.model_dump(), "features": graph.features, "n_profile": graph.n_profile}
+        settings = {"input": "waveform", "emotions": run.emotions, "sampling_rate": audio.sampling_rate}
+        settings |= {"audio": audio.model_dump(), "n_profile": graph.n_profile, "certain_from": reference.certain_from}
         settings |= {"recipe": run.recipe.folder_name, "protocol": run.protocol, "seed": run.seed, "fold": fold}
         settings["scores"] = run.metrics["overall"]
         _write_settings(settings, part)
@@ -108,12 +108,11 @@ def _int8_scores(run: Run, fold: int | None, folder: Path, data_dir: str | Path 
 
 def _export(graph: OnnxGraph, path: Path) -> None:
     """Write a graph whose batch and time axes may have any size."""
-    n_axes = 2 if graph.input_name == "waveform" or graph.example.ndim == 3 else 1
-    examples, n_dynamic, inputs, outputs = [graph.example], [n_axes], [graph.input_name], ["probabilities"]
+    examples, n_dynamic, inputs, outputs = [graph.example], [2], ["waveform"], ["probabilities"]
     if graph.n_profile:
         n_clips = len(graph.example)
         examples += [torch.zeros(n_clips, graph.n_profile), torch.ones(n_clips, 1)]
-        n_dynamic, inputs, outputs = [n_axes, 1, 1], [*inputs, "mean", "count"], [*outputs, "features", "is_speech"]
+        n_dynamic, inputs, outputs = [2, 1, 1], [*inputs, "mean", "count"], [*outputs, "features", "is_speech"]
     shapes = tuple(dict.fromkeys(range(n), torch.export.Dim.DYNAMIC) for n in n_dynamic)
     settings = {"dynamic_shapes": shapes, "opset_version": OPSET, "dynamo": True, "verbose": False}
     with quiet():
@@ -163,7 +162,6 @@ def _sound(seconds: float, sampling_rate: int) -> np.ndarray:
 
 def _readme(run: Run, settings: dict) -> str:
     """The run's model card, and how its ONNX files are used."""
-    librosa = " librosa" if settings["features"] else ""
     int8_option, further_lines = "", ""
     of_fold = "the run's model" if settings["fold"] is None else f"the model of fold {settings['fold']}"
     if "int8" in settings:
@@ -181,13 +179,13 @@ def _readme(run: Run, settings: dict) -> str:
 ## As ONNX
 
 ```bash
-pip install numpy soundfile soxr onnxruntime{librosa}
+pip install numpy soundfile soxr onnxruntime
 python run_onnx.py {int8_option}my-voice.wav
 ```
 
 - **float32** `model.onnx`: {settings["megabytes"]} MB, {of_fold}, opset {OPSET}; at \
 most {settings["largest_difference"]:.0e} away from PyTorch's probabilities
-{further_lines}- **Input** `{settings["input"]}`, **output** `probabilities` of {", ".join(settings["emotions"])}; \
+{further_lines}- **Input** `waveform`, **output** `probabilities` of {", ".join(settings["emotions"])}; \
 batch and time may have any size
 
 Audio must be prepared as `preprocessor.json` says and `run_onnx.py` does it: recordings that are longer than the \

@@ -1,11 +1,11 @@
 """Recognise emotions in audio files with onnxruntime, without PyTorch: one line of JSON a file.
 
-    pip install numpy soundfile soxr onnxruntime librosa
+    pip install numpy soundfile soxr onnxruntime
     python run_onnx.py FILE... [--int8]
 
 The script reads what lies beside it: model.onnx, or model.int8.onnx; preprocessor.json, which states how audio is
-prepared; and ser_lib, a copy of the modules that prepare audio. librosa is needed only where the model's input is
-acoustic features. A file that cannot be read is named on stderr, and the exit status is then 1.
+prepared; and ser_lib, a copy of the modules that prepare audio. A file that cannot be read, or does not sound like
+speech, is named on stderr, and the exit status is then 1.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ser_lib.audio import features, reading
+from ser_lib.audio import reading
 from ser_lib.audio.decoding import FORMATS
-from ser_lib.audio.windows import Pieces
+from ser_lib.audio.windows import UNLIKE_SPEECH, Pieces
 from ser_lib.common.errors import SerError
 
 
@@ -37,29 +37,37 @@ class Model:
         """Recognise the emotion of a recording of any length: a line of `ser predict --json`.
 
         Raises:
-            SerError: as of `ser_lib.audio.windows.Pieces`, or the model's probabilities do not sum to 1.
+            SerError: as of `ser_lib.audio.windows.Pieces`; it is unlike speech; or the model's probabilities do not sum to 1.
         """
         pieces = Pieces(source, self.settings["audio"])
-        probabilities = np.stack([self.probabilities(piece) for piece in pieces]).mean(axis=0, dtype=np.float64)
+        heard = [probabilities for probabilities, is_speech in map(self._outputs, pieces) if is_speech]
+        if not heard:
+            raise SerError(f"{source}: {UNLIKE_SPEECH}")
+        probabilities = np.stack(heard).mean(axis=0, dtype=np.float64)
         if not abs(probabilities.sum() - 1) < 1e-2:
             advice = "If it does so for every recording, the export is damaged: make it again."
             raise SerError(f"{source}: expected probabilities that sum to 1, but the model answers otherwise. {advice}")
         by_emotion = {name: round(float(value), 6) for name, value in zip(self.emotions, probabilities, strict=True)}
         answer: dict[str, Any] = {"path": str(source), "emotion": self.emotions[int(probabilities.argmax())]}
+        certain_from = self.settings["certain_from"]
+        answer["certain"] = None if certain_from is None else bool(probabilities.max() >= certain_from)
         answer |= {"seconds": round(pieces.seconds, 6), "heard": round(pieces.heard, 6)}
         return answer | {"probabilities": by_emotion}
 
     def probabilities(self, source: reading.AudioSource) -> np.ndarray:
         """The probabilities of the emotions in one clip, as training read it: float32 of shape (n_emotions,)."""
-        if self.settings["features"] is None:
-            inputs = reading.prepare(source, **self.settings["audio"])
-        else:
-            inputs = features.clip_features(source, self.settings["audio"], self.settings["features"])
-        given = {self.settings["input"]: inputs[None].astype(np.float32)}
-        if n_profile := self.settings.get("n_profile"):
-            # Nothing is known of the speaker.
-            given |= {"mean": np.zeros((1, n_profile), np.float32), "count": np.zeros((1, 1), np.float32)}
-        return self.session.run(["probabilities"], given)[0][0]
+        return self._outputs(source)[0]
+
+    def _outputs(self, source: reading.AudioSource) -> tuple[np.ndarray, bool]:
+        """The probabilities, and whether the clip can be speech, as far as the model tells."""
+        inputs = {"waveform": reading.prepare(source, **self.settings["audio"])[None]}
+        n_profile = self.settings["n_profile"]
+        if n_profile is None:
+            return self.session.run(["probabilities"], inputs)[0][0], True
+        # Nothing is known of the speaker.
+        inputs |= {"mean": np.zeros((1, n_profile), np.float32), "count": np.zeros((1, 1), np.float32)}
+        probabilities, is_speech = self.session.run(["probabilities", "is_speech"], inputs)
+        return probabilities[0], bool(is_speech[0])
 
 
 def main() -> int:

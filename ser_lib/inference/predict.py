@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ser_lib.audio import reading
 from ser_lib.audio.decoding import check_form, shown
 from ser_lib.audio.reading import Recording
-from ser_lib.audio.windows import Pieces
+from ser_lib.audio.windows import UNLIKE_SPEECH, Pieces
 from ser_lib.common.errors import SerError
 from ser_lib.inference.predictor import Predictor
 
@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 # Clips and windows in a batch of the model.
 AT_ONCE = 32
-ADVICE = "Record somebody who speaks, or cut the speech out of it"
 
 # A mapping is audio as the library datasets returns it: array, sampling_rate, and often path.
 Source = str | Path | Recording | np.ndarray | Mapping[str, Any]
@@ -113,7 +112,7 @@ def _answers(
             answer_batch()
     for number in np.flatnonzero(n_pieces == 0).tolist():
         if not isinstance(answers[number], SerError):
-            answers[number] = SerError(f"{names[number]}: it sounds unlike speech, such as noise or music. {ADVICE}.")
+            answers[number] = SerError(f"{names[number]}: {UNLIKE_SPEECH}")
     return [answer if isinstance(answer, SerError) else answer / n for answer, n in zip(answers, n_pieces, strict=True)]
 
 

@@ -53,14 +53,11 @@ def take(inputs: Inputs, rows: np.ndarray) -> Inputs:
 
 @dataclass
 class OnnxGraph:
-    """A model as one module from its input to probabilities, for export to ONNX."""
+    """A model as one module from waveforms to probabilities, for export to ONNX."""
 
     module: nn.Module
-    # "waveform" (n_clips, n_samples) or "features" (n_clips, n_features) or (n_clips, n_frames, n_features)
-    input_name: str
+    # Waveforms, (n_clips, n_samples).
     example: torch.Tensor
-    # The `feature_settings` of `clip_features`, where the input is features.
-    features: dict[str, Any] | None = None
     # The numbers in the mean of a speaker's profile, where the model takes one: the inputs `mean` and `count` follow, and
     # the outputs are probabilities, features (of which profiles are the mean) and is_speech.
     n_profile: int | None = None

@@ -109,4 +109,4 @@ class FinetunedEncoder(Model):
         from ser_lib.models.onnx_graphs import FinetunedGraph
 
         graph = FinetunedGraph(self.model, self.feature_extractor)
-        return OnnxGraph(graph, "waveform", 0.1 * torch.randn(2, 16001))
+        return OnnxGraph(graph, 0.1 * torch.randn(2, 16001))

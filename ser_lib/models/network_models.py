@@ -96,6 +96,10 @@ class NetworkModel(Model):
         self.network = networks.load(folder)
         return self
 
+    def _onnx_graph(self, module: torch.nn.Module) -> OnnxGraph:
+        n_profile = self.network.config["n_features"] if self.takes_profile else None
+        return OnnxGraph(module, 0.1 * torch.randn(2, 16001), n_profile)
+
 
 class AcousticNetwork(NetworkModel):
     """A network on acoustic features."""
@@ -128,16 +132,18 @@ class AcousticNetwork(NetworkModel):
         return features.stack_sequences(arrays) if self.input.pooling == "sequence" else np.stack(arrays)
 
     def onnx_graph(self) -> OnnxGraph:
-        from ser_lib.models.onnx_graphs import FRONTS, FeaturesGraph
+        from ser_lib.models.onnx_features import GRAPHS
+        from ser_lib.models.onnx_graphs import FeaturesGraph
 
         settings = self.input.feature_settings()
-        if front := FRONTS.get(settings["kind"]):
-            fields = {name: settings[name] for name in features.settings_of(settings["kind"]) if name in settings}
-            module = FeaturesGraph(self.network, front(self.input.audio.sampling_rate, **fields), settings["pooling"])
-            return OnnxGraph(module, "waveform", 0.1 * torch.randn(2, 16001))
-        frames = (9,) * (self.network.config["form"] == "sequence")
-        example = torch.randn(2, *frames, self.network.config["n_features"])
-        return OnnxGraph(FeaturesGraph(self.network), "features", example, settings)
+        kind, pooling = settings.pop("kind"), settings.pop("pooling")
+        if kind not in GRAPHS:
+            raise SerError(
+                f"an export takes a waveform, and the features {kind} cannot be part of it yet: write them in PyTorch, and "
+                "add a line to GRAPHS in ser_lib/models/onnx_features.py."
+            )
+        front = GRAPHS[kind](self.input.audio.sampling_rate, **settings)
+        return self._onnx_graph(FeaturesGraph(self.network, front, pooling))
 
 
 class FrozenEncoder(NetworkModel):
@@ -223,5 +229,4 @@ class FrozenEncoder(NetworkModel):
         extractor = self._encoder.feature_extractor
         parts = self._encoder.model, extractor, self.network
         graph = FrozenEncoderGraph(*parts, config.layers, config.pooling, self.input.audio.max_seconds)
-        n_profile = self.network.config["n_features"] if self.takes_profile else None
-        return OnnxGraph(graph, "waveform", 0.1 * torch.randn(2, 16001), n_profile=n_profile)
+        return self._onnx_graph(graph)

@@ -1,11 +1,9 @@
 """Graphs for export to ONNX: a model from its input to probabilities, with batch and time axes of any size.
 
 In PyTorch every clip of a batch is cut to its own length by loops, which a graph cannot hold. Here all clips of a batch
-have one length. The normalisation of a waveform, MFCC and Whisper's log-mel frames are part of the graph.
+have one length. The normalisation of a waveform, acoustic features and Whisper's log-mel frames are part of the graph.
 
     waveform       (n_clips, n_samples), mono, as `ser_lib.audio.reading.prepare` returns them
-    features       of a kind without a graph in `FRONTS`: (n_clips, n_features), or (n_clips, n_frames, n_features) with
-                   NaN behind the shorter clips
     probabilities  (n_clips, n_emotions)
 
 The graph of a network that takes the profile of a speaker has two inputs and two outputs more:
@@ -18,7 +16,6 @@ The graph of a network that takes the profile of a speaker has two inputs and tw
 
 import math
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -31,124 +28,33 @@ class FeaturesGraph(nn.Module):
     """A network on acoustic features; its standardisation is one of its layers.
 
     Args:
-        front: computes the frames' features, (n_clips, n_frames, n_features), from waveforms; None: the graph's input is
-            the features.
+        front: computes the frames' features, (n_clips, n_frames, n_features), from waveforms.
         pooling: "mean", "mean+std" or "sequence", as of `ser_lib.audio.features.clip_features`.
     """
 
-    def __init__(self, network: Network, front: nn.Module | None = None, pooling: str = "sequence"):
+    def __init__(self, network: Network, front: nn.Module, pooling: str):
         super().__init__()
         self.network, self.front, self.pooling = exportable(network), front, pooling
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self.front is not None:
-            inputs = self.front(inputs)
-            if self.pooling == "mean+std":
-                inputs = torch.cat([inputs.mean(dim=1), inputs.std(dim=1, correction=0)], dim=1)
-            elif self.pooling == "mean":
-                inputs = inputs.mean(dim=1)
-        return torch.softmax(self.network(inputs), dim=1)
+    def forward(
+        self, waveform: torch.Tensor, mean: torch.Tensor | None = None, count: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        inputs = self.front(waveform)
+        if self.pooling == "mean+std":
+            inputs = torch.cat([inputs.mean(dim=1), inputs.std(dim=1, correction=0)], dim=1)
+        elif self.pooling == "mean":
+            inputs = inputs.mean(dim=1)
+        return _answers(self.network, inputs, mean, count)
 
 
-class Mfcc(nn.Module):
-    """`ser_lib.audio.features.mfcc` in PyTorch, on products of small matrices, as any runtime has them.
-
-    Of sound as a microphone records it, features differ from librosa's by less than 0.01, where they span hundreds.
-    A Fourier transform of n points is one of n₁ times n₂ points (Cooley & Tukey 1965), whose matrices take kilobytes.
-    """
-
-    DELTA_WIDTH = 9
-
-    def __init__(
-        self,
-        sampling_rate: int,
-        n_mfcc: int,
-        deltas: bool = False,
-        chroma: bool = False,
-        frame: int = 2048,
-        hop: int = 512,
-    ):
-        import librosa
-        import scipy.fft
-        import scipy.signal
-
-        super().__init__()
-        self.frame, self.hop, self.n_mfcc, self.n_bins = frame, hop, n_mfcc, frame // 2 + 1
-        n_1 = max(size for size in range(1, math.isqrt(frame) + 1) if frame % size == 0)
-        n_2 = frame // n_1
-        # Only the first half of the bins is needed.
-        n_kept = self.n_bins // n_1 + 1
-        self.shape = (n_1, n_2, n_kept)
-        by_1, by_2 = np.arange(n_1), np.arange(n_2)
-        constants = {
-            "window": scipy.signal.get_window("hann", frame),
-            "first": np.exp(-2j * np.pi * np.outer(by_1, by_1) / n_1),
-            "twiddle": np.exp(-2j * np.pi * np.outer(by_1, by_2) / frame),
-            "second": np.exp(-2j * np.pi * np.outer(by_2, np.arange(n_kept)) / n_2),
-            "mel": librosa.filters.mel(sr=sampling_rate, n_fft=frame).T,
-            "cosine": scipy.fft.dct(np.eye(128), norm="ortho")[:, :n_mfcc],
-        }
-        if deltas:
-            orders = (1, 2)
-            rows = [scipy.signal.savgol_coeffs(self.DELTA_WIDTH, order, deriv=order, use="dot") for order in orders]
-            constants["differences"] = np.stack(rows)
-        if chroma:
-            constants["pitches"] = librosa.filters.chroma(sr=sampling_rate, n_fft=frame, tuning=0.0).T
-        self.deltas, self.chroma = deltas, chroma
-        for name, values in constants.items():
-            if np.iscomplexobj(values):
-                self.register_buffer(f"{name}_real", torch.tensor(values.real, dtype=torch.float32))
-                self.register_buffer(f"{name}_imaginary", torch.tensor(values.imag, dtype=torch.float32))
-            else:
-                self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
-
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """(n_clips, 1 + n_samples // hop, n_features) of waveforms (n_clips, n_samples)."""
-        power = self._power(waveform)
-        levels = 10 * torch.clamp(power @ self.mel, min=1e-10).log10()
-        levels = torch.maximum(levels, levels.amax(dim=(1, 2), keepdim=True) - 80)
-        coefficients = levels @ self.cosine
-        parts = [coefficients]
-        if self.deltas:
-            reach = self.DELTA_WIDTH // 2
-            first, last = coefficients[:, :1], coefficients[:, -1:]
-            padded = torch.cat([first] * reach + [coefficients] + [last] * reach, dim=1).transpose(1, 2)
-            flat = padded.reshape(-1, 1, padded.shape[2])
-            for differences in self.differences:
-                change = nn.functional.conv1d(flat, differences[None, None])
-                parts.append(change.reshape(-1, self.n_mfcc, change.shape[2]).transpose(1, 2))
-        if self.chroma:
-            energy = power @ self.pitches
-            highest = energy.amax(dim=2, keepdim=True)
-            parts.append(energy / torch.where(highest > 0, highest, torch.ones_like(highest)))
-        return torch.cat(parts, dim=2)
-
-    def _power(self, waveform: torch.Tensor) -> torch.Tensor:
-        """The power of each frequency, (n_clips, n_frames, n_bins), with half a frame of silence at both ends."""
-        n_samples = torch.sym_max(waveform.shape[1], self.frame)
-        silence = n_samples - waveform.shape[1] + self.frame // 2
-        padded = nn.functional.pad(waveform, (self.frame // 2, silence))
-        n_frames = 1 + (n_samples + self.frame // 2 * 2 - self.frame) // self.hop
-        starts = torch.arange(n_frames, device=waveform.device) * self.hop
-        frames = padded[:, starts[:, None] + torch.arange(self.frame, device=waveform.device)] * self.window
-        n_1, n_2, n_kept = self.shape
-        # Sample n₂ a + b is row a, column b; bin c + n₁ d is row c, column d.
-        table = frames.reshape(frames.shape[0], -1, n_1, n_2)
-        real, imaginary = self.first_real @ table, self.first_imaginary @ table
-        real, imaginary = (
-            real * self.twiddle_real - imaginary * self.twiddle_imaginary,
-            real * self.twiddle_imaginary + imaginary * self.twiddle_real,
-        )
-        real, imaginary = (
-            real @ self.second_real - imaginary @ self.second_imaginary,
-            real @ self.second_imaginary + imaginary @ self.second_real,
-        )
-        power = (real.square() + imaginary.square()).transpose(2, 3)
-        return power.reshape(power.shape[0], -1, n_1 * n_kept)[:, :, : self.n_bins]
-
-
-# The graph of each kind of acoustic features; an export of another kind takes the features as they are.
-FRONTS: dict[str, type[nn.Module]] = {"mfcc": Mfcc}
+def _answers(
+    network: Network, features: torch.Tensor, mean: torch.Tensor | None, count: torch.Tensor | None
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """The outputs of a graph: see the top of this module."""
+    if mean is None:
+        return torch.softmax(network(features), dim=1)
+    probabilities = torch.softmax(network(features, mean, count), dim=1)
+    return probabilities, features, network.body.is_like_speech(network.standardise(features))
 
 
 class Normalised(nn.Module):
@@ -229,11 +135,7 @@ class FrozenEncoderGraph(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         every = self._hidden_states(waveform)
         states = torch.stack([every[number] for number in self.layers], dim=1)
-        features = pooled(states, self.pooling, self.form)
-        probabilities = torch.softmax(self.network(features, mean, count), dim=1)
-        if mean is None:
-            return probabilities
-        return probabilities, features, self.network.body.is_like_speech(self.network.standardise(features))
+        return _answers(self.network, pooled(states, self.pooling, self.form), mean, count)
 
     def _hidden_states(self, waveform: torch.Tensor) -> list[torch.Tensor]:
         """As `ser_lib.models.hidden_states.hidden_states`, for clips of one length."""

@@ -115,3 +115,18 @@ def test_the_script_reads_the_smaller_model(tmp_path, monkeypatch):
     (export / "model.onnx").unlink()
     status, answers, _ = run_script(export, "--int8", clip)
     assert status == 0 and list(answers[0]["probabilities"]) == run.emotions
+
+
+def test_the_script_refuses_what_is_unlike_speech_and_says_which_answers_are_certain(tmp_path, monkeypatch):
+    run, clips = train(tmp_path, monkeypatch, "demo", "input.pooling=mean+std", "model.name=corpus-experts")
+    export = to_onnx(run, tmp_path / "out")
+    quiet, long = tmp_path / "hum.wav", tmp_path / "long.wav"
+    soundfile.write(quiet, 0.1 * np.sin(np.arange(16000) / 3), 16000)
+    soundfile.write(long, np.concatenate([sound(2.0), sound(1.5, 1)]), 16000)
+    files = [quiet, long, *clips["path"][:3]]
+    expected = run.predict(files)
+    status, answers, errors = run_script(export, *files)
+    assert errors.splitlines() == expected.loc[expected["error"] != "", "error"].tolist()
+    answered = expected[expected["error"] == ""]
+    assert [answer["certain"] for answer in answers] == answered["certain"].tolist()
+    assert status == int(len(answered) < len(files)) and len(answered)
