@@ -344,26 +344,25 @@ def inputs(count: int, chance: random.Random) -> Iterator[Row]:
     logging.disable(logging.NOTSET)
 
 
-def write_page(rows: list[Row], seconds: float) -> str:
-    """The table of the figures, also written to the end of the page."""
-    heads = ["attack", "times", "results lost or changed", "tracebacks", "processes left", "and"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+def write_page(rows: list[Row]) -> str:
+    """The table of the figures, also written to the end of the page, where rows of attacks that were not run stay."""
+    from ser_lib.inference.run import git_commit
+
+    heads = ["attack", "times", "results lost or changed", "tracebacks", "processes left", "and", "measured"]
+    above, _, below = PAGE.read_text(encoding="utf-8").partition(MARKER)
+    lines = {line.split("|")[1].strip(): line for line in below.splitlines() if line.startswith("| ")}
+    machine = f"{os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}"
     for what, times, found in rows:
         lost = found["results lost"] + found["results changed"]
         shown = {"results lost", "results changed", "tracebacks", "processes left"}
-        others = ", ".join(f"{number} {name}" for name, number in found.items() if name not in shown and number)
-        lines.append(f"| {what} | {times:,} | {lost} | {found['tracebacks']} | {found['processes left']} | {others} |")
-    from ser_lib.inference.run import git_commit
-
-    machine = f"{os.cpu_count()} processors, {platform.system()}, Python {platform.python_version()}"
-    made = (
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} at commit {git_commit()}, on {machine}, in {seconds / 60:.0f} min."
-    )
-    table = "\n".join(lines)
-    if PAGE.is_file():
-        above = PAGE.read_text(encoding="utf-8").partition(MARKER)[0]
-        PAGE.write_text(f"{above}{MARKER}\n\n{table}\n\n{made}\n", encoding="utf-8")
-    return f"{table}\n{made}"
+        others = ", ".join(f"{number:,} {name}" for name, number in found.items() if name not in shown and number)
+        figures = [f"{times:,}", lost, found["tracebacks"], found["processes left"], others]
+        cells = [what, *figures, f"{datetime.now(UTC):%Y-%m-%d} at {git_commit()}, on {machine}"]
+        lines[what] = f"| {' | '.join(map(str, cells))} |"
+    lines.pop(heads[0], None)
+    table = "\n".join([f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *sorted(lines.values())])
+    PAGE.write_text(f"{above}{MARKER}\n\n{table}\n", encoding="utf-8")
+    return table
 
 
 def main() -> int:
@@ -371,7 +370,7 @@ def main() -> int:
     for name, default in {"kills": 200, "disks": 40, "damaged": 300, "inputs": 1_000_000, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
-    chance, started, rows = random.Random(options.seed), time.monotonic(), []
+    chance, rows = random.Random(options.seed), []
     with tempfile.TemporaryDirectory(prefix="ser-torture-") as name:
         place = Path(name)
         parts = [
@@ -387,7 +386,7 @@ def main() -> int:
                 for row in part:
                     rows.append(row)
                     print(f"{row[0]}: {row[1]}, {dict(row[2])}", flush=True)
-    print(write_page(rows, time.monotonic() - started))
+    print(write_page(rows))
     bad = (
         "results lost",
         "results changed",

@@ -215,7 +215,7 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
             # Text that is not YAML is reported by `load_recipe`.
             with suppress(yaml.YAMLError):
                 names = yaml.safe_load(value)
-                names = [names] if isinstance(names, str) else list(map(str, names or ()))
+                names = list(map(str, names)) if isinstance(names, list) else [str(names)]
                 # The user's spelling stays where it is valid everywhere.
                 override = corpora_of(names) if list(map(lasting_name, names)) != names else override
         overrides.append(override)

@@ -4,7 +4,6 @@ The tests execute them a few times each, `make torture` a million times.
 """
 
 import json
-import os
 import string
 import tempfile
 from pathlib import Path
@@ -41,6 +40,8 @@ CELL = st.one_of(st.sampled_from(["path", "emotion", "subset", "a.wav", "happy",
 CSV = st.lists(st.lists(CELL, max_size=5).map(",".join), max_size=6).map("\n".join)
 JSON = st.one_of(TEXT, st.recursive(st.none() | st.floats() | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)).map(json.dumps))  # fmt: skip
 
+FOLDER = tempfile.TemporaryDirectory(prefix="ser-foreign-")
+
 
 def answers(function, *arguments) -> None:
     """Call a function; a SerError with a message is an answer too."""
@@ -52,7 +53,7 @@ def answers(function, *arguments) -> None:
 
 def written(text: str, suffix: str) -> Path:
     """A file with that text, the same one each time."""
-    path = Path(tempfile.gettempdir(), f"ser-foreign-{os.getpid()}{suffix}")
+    path = Path(FOLDER.name, f"input{suffix}")
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     return path
 

@@ -10,3 +10,8 @@ def test_any_input_is_answered_or_refused(kind):
     executed, inputs = foreign_input.PROPERTIES[kind]
     quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     quick(given(inputs)(executed))()
+
+
+@pytest.mark.parametrize("value", ["1", "{a: 1}", "[[1]]", "null", ".nan", "2020-01-01", "[]", "&a"])
+def test_corpora_that_are_no_names_are_refused_in_a_sentence(value):
+    foreign_input.override(f"corpora={value}")

@@ -153,8 +153,9 @@ def _on_this_computer(files: list[Path], source: Path) -> list[Path]:
     by_name: dict[str, list[Path]] = {}
     places = [str(source.parent), os.environ.get("SER_DATA_DIR", "")]
     for place in filter(None, places):
-        found = itertools.islice(with_home(place).absolute().rglob("*"), MOST_SEARCHED)
-        for file in found:
+        below = os.walk(with_home(place).absolute())
+        found = (Path(folder, name) for folder, _, names in below for name in names)
+        for file in itertools.islice(found, MOST_SEARCHED):
             by_name.setdefault(file.name, []).append(file)
     moved = [file if file.is_file() else _nearest(file, by_name.get(_parts(file)[-1], [])) for file in files]
     n_moved = sum(before != after for before, after in zip(files, moved, strict=True))
