@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -325,22 +325,24 @@ def inputs(count: int, chance: random.Random) -> Iterator[Row]:
     logging.disable()
     # Hypothesis remembers what it has tried, which fills the memory in long runs.
     at_once = 5000
-    for kind, (executed, of) in foreign_input.PROPERTIES.items():
-        found: Counter = Counter()
-        executions = 0
-        part = max(1, count // len(foreign_input.PROPERTIES))
-        while executions < part and not found["tracebacks"]:
-            examples = min(at_once, part - executions)
-            quick = settings(
-                max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-            )
-            try:
-                seed(chance.randrange(2**32))(quick(given(of)(executed)))()
-            except Exception as error:
-                found["tracebacks"] += 1
-                print(kind, repr(error)[:2000], file=sys.stderr)
-            executions += examples
-        yield f"invented input: {kind}", executions, found
+    # A name such as "." is a folder, which is searched.
+    with tempfile.TemporaryDirectory() as empty, chdir(empty):
+        for kind, (executed, of) in foreign_input.PROPERTIES.items():
+            found: Counter = Counter()
+            executions = 0
+            part = max(1, count // len(foreign_input.PROPERTIES))
+            while executions < part and not found["tracebacks"]:
+                examples = min(at_once, part - executions)
+                quick = settings(
+                    max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+                )
+                try:
+                    seed(chance.randrange(2**32))(quick(given(of)(executed)))()
+                except Exception as error:
+                    found["tracebacks"] += 1
+                    print(kind, repr(error)[:2000], file=sys.stderr)
+                executions += examples
+            yield f"invented input: {kind}", executions, found
     logging.disable(logging.NOTSET)
 
 

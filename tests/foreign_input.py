@@ -38,7 +38,7 @@ YAML = st.one_of(
 )
 CELL = st.one_of(st.sampled_from(["path", "emotion", "subset", "a.wav", "happy", "test", "train", ""]), TEXT)
 CSV = st.lists(st.lists(CELL, max_size=5).map(",".join), max_size=6).map("\n".join)
-JSON = st.one_of(TEXT, st.recursive(st.none() | st.floats() | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)).map(json.dumps))  # fmt: skip
+JSON = st.one_of(TEXT, st.recursive(st.none() | st.floats() | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=8).map(json.dumps))  # fmt: skip
 
 FOLDER = tempfile.TemporaryDirectory(prefix="ser-foreign-")
 
