@@ -200,6 +200,7 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
     """
     import yaml
 
+    from ser_lib.common.parsing import parse_yaml
     from ser_lib.corpora import lasting_name
 
     def corpora_of(names: list[str]) -> str:
@@ -213,8 +214,8 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
             override = f"{key}={absolute(value)}"
         if key == "corpora":
             # Text that is not YAML is reported by `load_recipe`.
-            with suppress(yaml.YAMLError):
-                names = yaml.safe_load(value)
+            with suppress(SerError):
+                names = parse_yaml(value)
                 names = list(map(str, names)) if isinstance(names, list) else [str(names)]
                 # The user's spelling stays where it is valid everywhere.
                 override = corpora_of(names) if list(map(lasting_name, names)) != names else override

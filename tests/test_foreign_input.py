@@ -12,6 +12,6 @@ def test_any_input_is_answered_or_refused(kind):
     quick(given(inputs)(executed))()
 
 
-@pytest.mark.parametrize("value", ["1", "{a: 1}", "[[1]]", "null", ".nan", "2020-01-01", "[]", "&a"])
+@pytest.mark.parametrize("value", ["1", "{a: 1}", "[[1]]", "null", ".nan", "2020-01-01", "0000-01-01", "[]", "&a"])
 def test_corpora_that_are_no_names_are_refused_in_a_sentence(value):
     foreign_input.override(f"corpora={value}")
