@@ -388,13 +388,25 @@ def write_manifest(folder: Path) -> None:
 
 
 def run_folder(recipe: Recipe, protocol: str, seed: int, runs_dir: str | Path | None = None) -> Path:
-    """The folder of the run of a recipe under a protocol with a seed, whether it is there or not."""
-    place = Path(protocol) / str(seed)
+    """The folder of the run of a recipe under a protocol with a seed, whether it is there or not.
+
+    Where the folder `recipe.folder_name` holds a run of other settings, as of a recipe.yaml that was edited since, the
+    name ends in a hash of the settings, so that no run replaces another.
+    """
+    root, place = runs_root(runs_dir), Path(protocol) / str(seed)
+
+    def recipe_in(name: str) -> Recipe | None:
+        # With a damaged one nothing is lost.
+        with suppress(SerError, OSError):
+            return read_resolved(root / name / place / "recipe.yaml")
+        return None
+
     # Version 0.1 wrote the runs of all overrides to one folder.
-    with suppress(SerError, OSError):
-        if read_resolved(before := runs_root(runs_dir) / recipe.plain_folder_name / place / "recipe.yaml") == recipe:
-            return before.parent
-    return runs_root(runs_dir) / recipe.folder_name / place
+    if recipe_in(recipe.plain_folder_name) == recipe:
+        return root / recipe.plain_folder_name / place
+    if recipe_in(recipe.folder_name) in (recipe, None):
+        return root / recipe.folder_name / place
+    return root / f"{recipe.folder_name}-{recipe.settings_hash}" / place
 
 
 def runs_root(runs_dir: str | Path | None = None) -> Path:

@@ -120,6 +120,11 @@ class Recipe(Section):
         return self.plain_folder_name + (f"-{_hash_of(self.overrides)}" if self.overrides else "")
 
     @property
+    def settings_hash(self) -> str:
+        """Eight hexadecimal digits of all fields."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+
+    @property
     def plain_folder_name(self) -> str:
         """`folder_name` without the hash of overrides, as version 0.1 named every run folder."""
         return self.name + ("-as-run" if self.variant == "as-run" else "")

@@ -63,7 +63,8 @@ def make_report(
     is_file = str(recipe_name).endswith((".yaml", ".yml"))
     is_committed = not (overrides or is_file or seed)
     reports = Path(reports_dir) if reports_dir else project_dir() / "reports" / ("" if is_committed else "own")
-    folder = reports / recipe.folder_name / (f"{protocol}{SEED}{seed}" if seed else protocol)
+    name = run_folder(recipe, protocol, seed, runs_dir).parents[1].name
+    folder = reports / name / (f"{protocol}{SEED}{seed}" if seed else protocol)
     folder.mkdir(parents=True, exist_ok=True)
     # The notebooks run in another folder, so their paths must be absolute.
     parameters = {

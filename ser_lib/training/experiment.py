@@ -11,7 +11,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from ser_lib.models.base import Inputs, Model, take
 from ser_lib.models.settings import Training
 from ser_lib.protocols.leak_audit import audit
 from ser_lib.protocols.splits import ENROLMENT, Protocol, get_protocol, save_split
-from ser_lib.recipes import Recipe, dump_recipe, keys_of, read_resolved
+from ser_lib.recipes import Recipe, dump_recipe, keys_of
 from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
 from ser_lib.training import resume
 
@@ -52,7 +52,7 @@ def train(
     progress: bool = True,
     folds: list[int] | None = None,
 ) -> Run | None:
-    """Train and test every fold, and write the run folder; it replaces that of an earlier run when it is finished.
+    """Train and test every fold, and write the run folder; it replaces an earlier run of the same settings at the end.
 
     Args:
         folds: train only these, as one of several jobs on machines that share the disk. The job that finishes last
@@ -65,13 +65,10 @@ def train(
     started = time.monotonic()
     refuse_idle_overrides(recipe)
     final = run_folder(recipe, protocol, seed, runs_dir)
-    # With a damaged one nothing is lost.
-    with suppress(SerError, OSError):
-        before = read_resolved(final / "recipe.yaml")
-        if before != recipe and distributed.is_first():
-            text = "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, "
-            text += "stop now and use another --runs-dir"
-            logger.warning(text, final, before.variant_label, recipe.variant_label)
+    if final.parents[1].name.endswith(recipe.settings_hash) and distributed.is_first():
+        logger.warning(
+            "%s has a run of other settings, which stays: this run's folder is %s", recipe.folder_name, final
+        )
     clips = distributed.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
     split = split_of(recipe, clips, protocol, seed)
     if ENROLMENT in set(split["subset"]):

@@ -447,19 +447,21 @@ class TestRunsOfOtherSettings:
         other = load_recipe("demo", overrides=[*FAST, "training.epochs=1"])
         assert run_folder(other, "speaker", 0, tmp_path / "runs") != before
 
-    def test_of_an_edited_recipe_are_not_replaced_without_a_word(self, tones, tmp_path, caplog):
+    def test_of_an_edited_recipe_stand_beside_that_of_before(self, tones, tmp_path, caplog):
         """Its file has the same name, and no override tells the two apart."""
 
         def trained(epochs):
             fields = {"training": {"epochs": epochs}, "split": {"folds": 2}}
             text = (recipe_module.FOLDER / "demo.yaml").read_text()
             (tmp_path / "mine.yaml").write_text(yaml.safe_dump(yaml.safe_load(text) | fields))
-            experiment.train(load_recipe(tmp_path / "mine.yaml"), runs_dir=tmp_path / "runs", progress=False)
+            return experiment.train(load_recipe(tmp_path / "mine.yaml"), runs_dir=tmp_path / "runs", progress=False)
 
-        trained(1)
-        trained(1)
-        assert "holds a run of other settings" not in caplog.text
-        trained(2)
-        assert "holds a run of other settings" in caplog.text
+        assert trained(1).folder == trained(1).folder == tmp_path / "runs/mine/speaker/0"
+        assert "run of other settings" not in caplog.text
+        other = trained(2)
+        assert "mine has a run of other settings, which stays" in caplog.text
+        assert other.folder == trained(2).folder and other.folder.parents[1].name.startswith("mine-")
+        runs = [load_run(folder) for folder in runs_below(tmp_path / "runs")]
+        assert {run.recipe.training.epochs for run in runs} == {1, 2}
         (tmp_path / "runs/mine/speaker/0/recipe.yaml").write_text("damaged: [")
         trained(1)  # what cannot be read keeps nobody from training
