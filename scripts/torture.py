@@ -324,21 +324,25 @@ def inputs(count: int, chance: random.Random) -> Iterator[Row]:
     logging.disable()
     # Hypothesis remembers what it has tried, which fills the memory in long runs.
     at_once = 500
+    figures: dict[str, Counter] = {kind: Counter() for kind in foreign_input.PROPERTIES}
+    seconds = dict.fromkeys(figures, 0.0)
     # A name such as "." is a folder, which is searched.
     with tempfile.TemporaryDirectory() as empty, chdir(empty):
-        for kind, (executed, of) in foreign_input.PROPERTIES.items():
-            found: Counter = Counter()
-            part = max(1, count // len(foreign_input.PROPERTIES))
-            while found["executions"] < part and not found["tracebacks"]:
-                invented = texts_of(of, at_once, chance.randrange(2**32))
-                for text in [*invented, *(variant(invented, chance) for _ in range(9 * at_once))]:
-                    found["executions"] += 1
-                    try:
-                        executed(text)
-                    except Exception as error:
-                        found["tracebacks"] += 1
-                        print(kind, repr(text), repr(error)[:2000], file=sys.stderr)
-            yield f"invented input: {kind}", found.pop("executions"), found
+        while sum(found["executions"] for found in figures.values()) < count:
+            # Each kind gets the same time.
+            kind = min(seconds, key=lambda name: seconds[name])
+            executed, of = foreign_input.PROPERTIES[kind]
+            started, invented = time.monotonic(), texts_of(of, at_once, chance.randrange(2**32))
+            for text in [*invented, *(variant(invented, chance) for _ in range(9 * at_once))]:
+                figures[kind]["executions"] += 1
+                try:
+                    executed(text)
+                except Exception as error:
+                    figures[kind]["tracebacks"] += 1
+                    print(kind, repr(text), repr(error)[:2000], file=sys.stderr)
+            seconds[kind] += time.monotonic() - started
+    for kind, found in figures.items():
+        yield f"invented input: {kind}", found.pop("executions"), found
     logging.disable(logging.NOTSET)
 
 

@@ -6,10 +6,14 @@ The tests execute them a few times each, `make torture` a million times.
 import json
 import string
 import tempfile
+from functools import cache
 from pathlib import Path
 
+import numpy as np
+from hostile_audio import encoded
 from hypothesis import strategies as st
 
+from ser_lib.audio.reading import prepare
 from ser_lib.common.errors import SerError
 from ser_lib.common.parsing import parse_yaml, read_json, read_table
 from ser_lib.corpora import csv_corpus, csv_files, get_corpus
@@ -90,12 +94,36 @@ def run_file(text: str) -> None:
     answers(read_table, path)
 
 
+@cache
+def whole_files() -> list[tuple[str, bytes]]:
+    """Short audio files of several formats: their suffix and content."""
+    samples = 0.3 * np.sin(np.arange(1600) / 5)
+    formats = ["WAV", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "RF64", "W64"]
+    return [(f".{name.lower()}", encoded(samples, 16000, name)) for name in formats]
+
+
+def audio(text: str) -> None:
+    """Damage an audio file as the text says: which one, the bytes that change, and perhaps where it is cut."""
+    codes = [ord(letter) for letter in text]
+    suffix, content = whole_files()[sum(codes) % len(whole_files())]
+    damaged = bytearray(content)
+    for place, value in zip(codes[::2], codes[1::2], strict=False):
+        # Most of what a decoder believes stands at the beginning.
+        damaged[place * place % len(damaged) if value % 3 else place % 64] = value % 256
+    if codes and codes[0] % 4 == 0:
+        del damaged[codes[-1] * 7 % len(damaged) :]
+    path = Path(FOLDER.name, f"input{suffix}")
+    path.write_bytes(damaged)
+    answers(lambda: prepare(path, sampling_rate=16000))
+
+
 # Name: the property, and what it is executed on.
 PROPERTIES = {
     "--set": (override, OVERRIDE),
     "recipe.yaml": (recipe_file, YAML),
     "YAML": (plain_yaml, st.one_of(VALUE, YAML)),
     "names": (name, TEXT),
+    "audio": (audio, TEXT),
     "CSV": (csv, CSV),
     "JSON and tables of runs": (run_file, st.one_of(JSON, CSV)),
 }

@@ -255,7 +255,7 @@ def _undecodable(path: Path) -> str:
 
 
 def _cut_short(path: Path, present: int, stated: int, unit: str = "bytes") -> SerError:
-    return SerError(f"{path}: cut short: it has {present} of {stated} {unit} of audio. Copy it again.")
+    return SerError(f"{path}: cut short: it has {max(0, present)} of {stated} {unit} of audio. Copy it again.")
 
 
 def _bytes(file: BinaryIO, place: int, n_bytes: int) -> bytes:
