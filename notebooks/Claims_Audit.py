@@ -35,6 +35,7 @@ if "google.colab" in sys.modules:
 
 # %% tags=["parameters"]
 encoder = None  # replaces the recipes' pretrained encoders, such as "openai/whisper-base" or a folder
+train = True  # False: take the committed predictions of the claims, and train only the run of the last section
 bundled = False  # use only the bundled synthetic corpus, with few epochs: a test that everything runs
 data_dir = None  # a folder with one folder a corpus, such as "/content/drive/MyDrive/archive"
 runs_dir = None  # the folder of all runs; None: runs/ in the checkout
@@ -64,13 +65,13 @@ corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
 # %% [markdown]
 # ## The claims
 #
-# Missing runs are trained, finished runs are read. A recipe is left out, with the reason, if its encoder or corpus cannot
-# be loaded.
+# Missing runs are trained, finished runs are read; or, with `train = False`, the committed predictions are. A recipe is left
+# out, with the reason, if its encoder or corpus cannot be loaded.
 
 # %% tags=["log"]
 folders = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir}
 draws = 3 if bundled else claims.DRAWS
-runs = claims.measure_claims(encoder=encoder, overrides=overrides, draws=draws, **folders)
+runs = claims.measure_claims(encoder=encoder, overrides=overrides, draws=draws, train=train, **folders)
 
 # %% [markdown]
 # Accuracy, as in the claims, with its 95 % interval over speakers; where too few speakers are tested for an interval, the
@@ -259,6 +260,7 @@ degraded[["condition", "uar", "uar_low", "uar_high", "chance", "n_test"]].round(
 honest = {name: seeds[0] for (name, key), seeds in runs.items() if key == "new-speakers"}
 single = [run for run in honest.values() if len(run.corpora) == 1]
 run = max(single, key=lambda run: run.metrics["overall"]["test_speakers"])
+run = claims.run_with_seed(run, run.seed, data_dir, runs_dir)  # with its models
 tested = run.test_clips()
 print(f"{run.recipe.name}: {len(tested)} test clips of {tested['speaker'].nunique()} speakers.", *run.recipe.notices)
 

@@ -591,11 +591,12 @@ def report(recipe=None, *, protocol, seed, variant, corpus, set, data_dir, runs_
     print("\nThe report is ready. Open in a browser:", *pages, sep="\n  ")
 
 
-def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
+def claims(encoder, bundled, page, data_dir, runs_dir, reports_dir):
     """Measure every published claim again, leak by leak, and write the claims audit.
 
     ser claims --bundled
     ser claims --encoder openai/whisper-base
+    ser claims --page
     """
     from ser_lib.common.files import project_dir
     from ser_lib.reports.build import make_claims_audit
@@ -609,7 +610,7 @@ def claims(encoder, bundled, data_dir, runs_dir, reports_dir):
         os.environ["HF_HUB_OFFLINE"] = "1"
     folders = {"data_dir": data_dir, "runs_dir": runs_dir}
     parameters = {name: absolute(folder) for name, folder in folders.items() if folder}
-    page = make_claims_audit({"bundled": bundled, "encoder": encoder, **parameters}, reports_dir)
+    page = make_claims_audit({"bundled": bundled, "encoder": encoder, "train": not page, **parameters}, reports_dir)
     print(f"\nThe audit is ready. Open in a browser:\n  {page}")
 
 

@@ -1,7 +1,8 @@
 """The accuracy that each source claims, and that of its recipe as stated and with one leak after another closed.
 
-`measure_claims` trains the missing runs, `claims_table` reads only `results.csv`, and `explain_difference` describes the
-difference between a claim and its measurements. The notebook Claims_Audit shows all three.
+`measure_claims` trains the missing runs, or takes the predictions that are committed; `claims_table` reads only
+`results.csv`, and `explain_difference` describes the difference between a claim and its measurements. The notebook
+Claims_Audit shows all three.
 """
 
 import logging
@@ -21,14 +22,14 @@ from tqdm import tqdm
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
-from ser_lib.evaluation import metrics
+from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.results import add_runs, markdown_table, read_results, score_cell
-from ser_lib.evaluation.stored_predictions import own_recipe, stand_in_for
+from ser_lib.evaluation.stored_predictions import StoredPredictions, own_recipe, stand_in_for
 from ser_lib.inference.run import Run, load_run, run_folder, runs_root
 from ser_lib.models import encoder_weights
-from ser_lib.protocols.leak_audit import red_leaks
+from ser_lib.protocols.leak_audit import audit, red_leaks
 from ser_lib.recipes import Recipe, load_recipe, recipe_names
-from ser_lib.recipes.inputs import clips_of
+from ser_lib.recipes.inputs import clips_of, split_of
 from ser_lib.recipes.recipe import Claim
 from ser_lib.training import experiment
 
@@ -61,6 +62,10 @@ class Column(NamedTuple):
     overrides: tuple[str, ...] = ()
 
 
+# Those whose runs `explain_difference` reads.
+EXPLAINED = ("as-stated", "as-run", "without-copies", "new-speakers")
+
+
 class PlannedRun(NamedTuple):
     """The run of a recipe, which is either finished or still to be trained."""
 
@@ -77,6 +82,39 @@ class PlannedRun(NamedTuple):
         folder = run_folder(*self)
         run = load_run(folder) if folder.is_dir() else None
         return run if run is not None and run.recipe == self.recipe else None
+
+    def committed(
+        self, stored: Iterable[StoredPredictions], data_dir: str | Path | None, say: Callable[[str], None]
+    ) -> Run | None:
+        """A run without models, of its committed predictions and its split, which is made again; None: there are none."""
+        recipe, protocol, seed, _ = self
+        key = (recipe.name, recipe.variant_label, protocol, recipe.features_label)
+        for one in stored:
+            rows = one.part(one.table["seed"] == seed)
+            facts = one.facts
+            if key != (facts.recipe, facts.variant, facts.protocol, facts.encoder) or rows.table.empty:
+                continue
+            clips = clips_of(recipe, protocol, data_dir, progress=False)
+            split = split_of(recipe, clips, protocol, seed)
+            tested = split.loc[split["subset"] == "test", "clip_id"]
+            if set(tested) != set(rows.table["clip_id"]):
+                say(f"{self} is left out: the corpora at hand give other test clips than those of the committed row")
+                return None
+            about = rows.table
+            overall = metrics.score(rows.predictions, about["speaker"], about["corpus"], rows.copies)
+            corpora = {name: {"found": n, "expected": of} for name, (n, of) in facts.corpora.items()}
+            return Run(
+                run_folder(*self),
+                recipe,
+                split,
+                audit(split),
+                pd.DataFrame(),
+                rows.predictions,
+                {"overall": overall},
+                {"corpora": corpora},
+                rows.emotions,
+            )
+        return None
 
     def finished_or_trained(self, data_dir: str | Path | None, say: Callable[[str], None]) -> Run:
         """The finished run, or else a new one."""
@@ -137,6 +175,7 @@ def measure_claims(
     overrides: Iterable[str] = (),
     seeds: Iterable[int] = (0,),
     draws: int = DRAWS,
+    train: bool = True,
     data_dir: str | Path | None = None,
     runs_dir: str | Path | None = None,
     reports_dir: str | Path | None = None,
@@ -153,14 +192,22 @@ def measure_claims(
         overrides: for all recipes, such as ["corpora=[sample]", "training.epochs=2"].
         seeds: of every column but that of shuffled labels.
         draws: number of shuffles of the labels, each with a seed of its own.
+        train: train what is missing; else take its committed predictions, of the columns in `EXPLAINED`.
         say: called with a line for each training, and for each measurement that fails, with the reason.
 
     Returns:
         the runs, one a seed, by recipe and key of `columns_of`, without the measurements that failed.
     """
     planned = _planned(names, encoder, list(overrides), list(seeds), draws, runs_dir, say)
+    measured: dict[tuple[str, str], list[Run]] = {}
+    if not train:
+        stored = stored_predictions.read_all(stored_predictions.predictions_dir(reports_dir))
+        for key, of_seeds in planned.items():
+            if key[1] in EXPLAINED:
+                found = [run.finished() or run.committed(stored, data_dir, say) for run in of_seeds]
+                measured |= {key: runs} if (runs := [run for run in found if run]) else {}
+        return measured
     _train_in_parallel(chain.from_iterable(planned.values()), data_dir, say)
-    measured = {}
     for key, of_seeds in planned.items():
         try:
             runs = [run.finished_or_trained(data_dir, say) for run in of_seeds]

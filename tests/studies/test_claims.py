@@ -77,6 +77,29 @@ def test_what_is_finished_is_not_trained_again(measured, monkeypatch):
     }
 
 
+def test_committed_predictions_stand_for_runs_that_are_not_at_hand(measured, monkeypatch, tmp_path):
+    runs, _, folders = measured
+    monkeypatch.setattr(experiment, "train", None)
+    name, lines = NAMES[1], []
+    elsewhere = folders | {"runs_dir": tmp_path / "elsewhere"}
+    committed = claims.measure_claims([name], overrides=SMALL, train=False, say=lines.append, **elsewhere)
+    assert {key for _, key in committed} == set(claims.EXPLAINED) and not lines
+    sentences = [
+        claims.explain_difference(
+            name, {key: of_seeds[0] for (recipe, key), of_seeds in found.items() if recipe == name}
+        )
+        for found in (runs, committed)
+    ]
+    assert sentences[0] == sentences[1]
+    for key, (run,) in committed.items():
+        # Stored with four digits of each probability.
+        pd.testing.assert_frame_equal(run.predictions, runs[key][0].predictions, atol=1e-4, check_like=True)
+    clips = inputs_module.load_clips()
+    monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: clips.iloc[6:].reset_index(drop=True))
+    assert not claims.measure_claims([name], overrides=SMALL, train=False, say=lines.append, **elsewhere)
+    assert "the corpora at hand give other test clips than those of the committed row" in lines[0]
+
+
 def test_other_settings_are_trained_anew(measured):
     _, _, folders = measured
     lines = []
