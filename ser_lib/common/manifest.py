@@ -7,15 +7,13 @@
 A hash shows damage and mistakes. It does not show who wrote the files: whoever changes both is not noticed.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing
-from ser_lib.common.parsing import damaged, read_json
+from ser_lib.common.files import damaged, file_hash, read_json, replacing
 
 NAME = "manifest.json"
 AGAIN = "Copy the folder again, or train the run again"
@@ -87,9 +85,3 @@ def check_current(folder: Path, manifest: Manifest | None) -> None:
         is_current = False
     if not is_current:
         raise ReplacedError(f"{folder} was replaced by another run while it was being read. Try again.")
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from ser_lib.audio import reading
 from ser_lib.audio.windows import LONG_SECONDS
 from ser_lib.common.errors import SerError
-from ser_lib.common.parsing import read_json
+from ser_lib.common.files import read_json
 from ser_lib.corpora import known_corpus, label
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS

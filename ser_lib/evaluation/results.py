@@ -19,8 +19,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, replacing
-from ser_lib.common.parsing import damaged, read_table
+from ser_lib.common.files import damaged, project_dir, read_table, replacing
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.stored_predictions import StoredPredictions
 from ser_lib.inference.run import Run

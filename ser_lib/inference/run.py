@@ -35,9 +35,8 @@ from pydantic import BaseModel, ValidationError
 
 from ser_lib.common import manifest
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import being_replaced, project_dir, with_home
+from ser_lib.common.files import being_replaced, damaged, file_hash, project_dir, read_json, read_table, with_home
 from ser_lib.common.manifest import Manifest
-from ser_lib.common.parsing import damaged, read_json, read_table
 from ser_lib.inference.enrolment import Speaker, enrol, for_speaker
 from ser_lib.inference.predict import predict
 from ser_lib.inference.trained import TrainedPredictor
@@ -149,7 +148,7 @@ class Run:
         with self._unchanged(folders):
             known: dict[str, Any] = {
                 "certain_from": self.certain_from,
-                "identity": manifest.file_hash(folders[0] / "model.safetensors"),
+                "identity": file_hash(folders[0] / "model.safetensors"),
             }
             return TrainedPredictor(self.recipe, folders, model_folder(self.folder), device, **known)
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from ser_lib.common import distributed
 from ser_lib.common.errors import SerError
-from ser_lib.common.parsing import damaged, read_json
+from ser_lib.common.files import damaged, read_json
 from ser_lib.models import encoder_weights
 from ser_lib.models.encoder_weights import Checkpoint
 from ser_lib.models.hidden_states import MAX_SECONDS, batching_mode, normalised, padded

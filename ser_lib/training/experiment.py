@@ -22,8 +22,7 @@ import pandas as pd
 from ser_lib.common import distributed, manifest
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import move_into_place, restore
-from ser_lib.common.parsing import read_json, read_table
+from ser_lib.common.files import move_into_place, read_json, read_table, restore
 from ser_lib.corpora import get_corpus
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import certainty, metrics

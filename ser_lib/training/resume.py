@@ -21,8 +21,7 @@ from filelock import FileLock, Timeout
 from ser_lib.common import distributed
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import code_of, replacing
-from ser_lib.common.parsing import read_json
+from ser_lib.common.files import code_of, read_json, replacing
 from ser_lib.models import encoder_weights
 from ser_lib.models.base import Inputs
 from ser_lib.recipes import Recipe, dump_recipe
