@@ -385,8 +385,6 @@ def predict(files, run, speaker, json, fold, timeline, window, hop, smoothing, l
     ser predict --run runs/demo/speaker/0 my-voice.wav
     ser predict meeting.mp3 --timeline --output timelines/
     """
-    from ser_lib.inference.enrolment import for_speaker
-
     run, files = run_and_files(run, files)
     options = {"window_seconds": window, "hop_seconds": hop, "smoothing_seconds": smoothing, "detector": speech}
     settings = {name: value for name, value in options.items() if value is not None}
@@ -395,7 +393,11 @@ def predict(files, run, speaker, json, fold, timeline, window, hop, smoothing, l
         raise SerError(
             "--window, --hop, --smoothing, --learn-speaker, --speech and --output are about a timeline: give --timeline."
         )
-    predictor = for_speaker(predictor_of(run, fold), speaker)
+    predictor = predictor_of(run, fold)
+    if speaker is not None:
+        from ser_lib.inference.enrolment import for_speaker
+
+        predictor = for_speaker(predictor, speaker)
     n_files = n_failed = 0
     if timeline:
         from ser_lib.inference.streaming import stretches

@@ -273,4 +273,4 @@ def chance_level(n_classes: int) -> float:
 
 def emotions_of(predictions: pd.DataFrame) -> list[str]:
     """The emotions that have a column of probabilities, in the order of `EMOTIONS`."""
-    return in_order(name for name in predictions.columns if name not in ("clip_id", "truth"))
+    return in_order([name for name in predictions.columns if name not in ("clip_id", "truth")])

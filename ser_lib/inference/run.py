@@ -39,7 +39,7 @@ from ser_lib.common.files import being_replaced, damaged, file_hash, project_dir
 from ser_lib.common.manifest import Manifest
 from ser_lib.inference.enrolment import Speaker, enrol, for_speaker
 from ser_lib.inference.predict import predict
-from ser_lib.inference.trained import TrainedPredictor
+from ser_lib.inference.predictor import Predictor, TrainedPredictor
 from ser_lib.models import encoder_weights
 from ser_lib.models.base import Model
 from ser_lib.protocols.splits import PROTOCOLS, get_protocol, load_split
@@ -175,7 +175,9 @@ class Run:
         Args:
             speaker: whose recordings they are, as `enrol` returned it, or the name of one that was saved.
         """
-        predictor = for_speaker(self.predictor(fold), speaker)
+        predictor: Predictor = self.predictor(fold)
+        if speaker is not None:
+            predictor = for_speaker(predictor, speaker)
         return predict(predictor, sources, sampling_rate, progress, as_clips)
 
 

@@ -71,7 +71,8 @@ def train(
             text = "%s holds a run of other settings (%s), which this run (%s) replaces once it is finished: to keep both, "
             text += "stop now and use another --runs-dir"
             logger.warning(text, final, before.variant_label, recipe.variant_label)
-    clips = distributed.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
+    with distributed.first_alone():
+        clips = clips_of(recipe, protocol, data_dir, progress)
     split = split_of(recipe, clips, protocol, seed)
     if ENROLMENT in set(split["subset"]):
         # Before the training, which may take hours.

@@ -19,9 +19,8 @@ from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.inference import predict, run
 from ser_lib.inference import streaming as timelines
-from ser_lib.inference.predictor import Answers, Predictor
+from ser_lib.inference.predictor import Answers, Predictor, TrainedPredictor
 from ser_lib.inference.streaming import Envelope, Stream, stretches, timeline
-from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models import networks
 from ser_lib.models.profiles import profile_of
 from ser_lib.recipes import load_recipe
