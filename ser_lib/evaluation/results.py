@@ -52,12 +52,12 @@ def rows_of(stored: StoredPredictions) -> pd.DataFrame:
 
     Scores are over the predictions of all seeds; those of a control are means over the seeds.
     """
-    facts, table = stored.facts, stored.table
+    facts, table, n_runs = stored.facts, stored.table, len(stored.facts.runs)
     folds, n_train = (round(np.mean([getattr(run, name) for run in facts.runs])) for name in ("folds", "n_train"))
     common = {
         **{name: getattr(facts, name) for name in ("recipe", "variant", "encoder", "protocol", "stand_in_for")},
         **{"reduced": facts.reduced, "caveat": facts.caveat, "folds": folds, "n_train": n_train},
-        "control": f"labels shuffled, {_count(len(facts.runs), 'draw')}" if facts.is_control else "",
+        "control": f"labels shuffled, {n_runs} draw{'s' * (n_runs != 1)}" if facts.is_control else "",
         "seeds": " ".join(str(run.seed) for run in facts.runs),
         "seconds": round(sum(run.seconds for run in facts.runs), 1),
         **{name: " ".join(dict.fromkeys(getattr(run, name) for run in facts.runs)) for name in ("device", "commit")},
@@ -73,10 +73,6 @@ def rows_of(stored: StoredPredictions) -> pd.DataFrame:
         scores = _scores(stored.part(table["corpus"].isin(corpora)))
         rows.append({**common, "corpus": label, "part": ", ".join(parts), **scores})
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _scores(stored: StoredPredictions) -> dict:
@@ -181,12 +177,11 @@ def read_results(reports_dir: str | Path | None = None) -> pd.DataFrame:
     return table.assign(**table[TEXTS].astype(object).fillna("").astype(str))
 
 
-def remarks(row, but: Sequence[str] = ()) -> list[str]:
+def remarks(row) -> list[str]:
     """What keeps the score of a row from being compared with that of its source, in words; empty where nothing does.
 
     Args:
         row: with the attributes `REMARKS` and `encoder`.
-        but: leave these of `REMARKS` out.
     """
     texts = {
         "stand_in_for": f"stand-in: {row.encoder} in place of {row.stand_in_for}",
@@ -195,7 +190,7 @@ def remarks(row, but: Sequence[str] = ()) -> list[str]:
         "control": f"control: {row.control}",
         "caveat": row.caveat,
     }
-    return [text for name, text in texts.items() if getattr(row, name) and name not in but]
+    return [text for name, text in texts.items() if getattr(row, name)]
 
 
 def markdown(table: pd.DataFrame) -> str:

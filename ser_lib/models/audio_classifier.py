@@ -164,12 +164,11 @@ def load(folder: Path) -> tuple[nn.Module, object]:
 def read_labels(folder: Path) -> list[str]:
     """The names of a saved model's outputs, in their order; SerError where its configuration is damaged."""
     path = Path(folder) / "config.json"
+    config = read_json(path, "Train the run again.")
     try:
-        names = {int(place): name for place, name in read_json(path, "Train the run again.")["id2label"].items()}
+        names = {int(place): name for place, name in config["id2label"].items()}
         return [str(names[place]) for place in range(len(names))]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, SerError):
-            raise
         raise damaged(path, "it names no emotions", "Train the run again.") from error
 
 

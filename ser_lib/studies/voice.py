@@ -92,10 +92,7 @@ def measure(
     Raises:
         SerError: the recipe's model takes no profile.
     """
-    if not recipe.create_model().takes_profile:
-        raise SerError(
-            f"the model of {recipe.name} cannot use clips of a speaker: take a recipe such as speech-emotion."
-        )
+    recipe.create_model().check_takes_profile()
     tables = []
     for protocol, trained_on in protocols.items():
         planned = PlannedRun(recipe, protocol, 0, runs_root(runs_dir))

@@ -117,7 +117,7 @@ def train(
             needed: list[int | str] = [*every, FINAL] if shared.has_final else [*every]
             joined = not unassembled or all(resume.is_trained(partial, fold, identity) for fold in needed)
             if unassembled and joined:
-                _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
+                _assemble(recipe, clips, split, leaks, prepared_seconds, partial)
                 move_into_place(partial, final)
                 # Only now, so that a kill anywhere above leaves the finished folds for resuming.
                 for trained in final.glob("fold-*"):
@@ -269,7 +269,7 @@ def _about(model: Model, n_trained: int, started: float, history: pd.DataFrame) 
     return sizes | {"clips_trained": n_trained, "seconds": seconds}
 
 
-def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial: Path) -> None:
+def _assemble(recipe: Recipe, clips, split, leaks, prepared_seconds: float, partial: Path) -> None:
     """Write the run folder's files from the finished folds."""
     folds = [partial / f"fold-{fold}" for fold in sorted(split["fold"].unique())]
     history = pd.concat([read_table(fold / "history.csv") for fold in folds], ignore_index=True)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, REFERENCE, SOFT
+from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, MARKS, REFERENCE, SOFT
 from ser_lib.reports.plots.style import (
     heatmap,
     interval_dots,
@@ -32,11 +32,7 @@ CLAIM_MARKS = {
     "floor": ("X", GREY),
 }
 HONEST, LEAKY = ACCENT, COLOURS["surprise"]
-NOISES: dict[str, dict[str, Any]] = {  # line styles differ too, for readers who cannot tell the colours apart
-    "white": {"color": ACCENT, "marker": "o", "ls": "-"},
-    "pink": {"color": COLOURS["surprise"], "marker": "s", "ls": (0, (5, 2))},
-    "babble": {"color": COLOURS["disgust"], "marker": "^", "ls": (0, (2, 1.2))},
-}
+NOISES = dict(zip(("white", "pink", "babble"), MARKS, strict=False))
 TENTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 
 
