@@ -728,13 +728,12 @@ def bench(bench_encoder, bench_corpus, scale, reports_dir):
     ser bench --scale 1000 10000 100000
     """
     if scale:
-        from ser_lib.common.files import project_dir
+        from ser_lib.common.files import reports_path
         from ser_lib.reports.large_corpora import measure_all, write_page
 
         if min(scale) < 200:
             raise SerError(f"--scale expects numbers of clips from 200 on, not {min(scale)}.")
-        folder = Path(reports_dir) if reports_dir else project_dir() / "reports"
-        print(write_page(measure_all(scale), folder / "bench.html"))
+        print(write_page(measure_all(scale), reports_path("bench.html", reports_dir)))
         return
     from ser_lib.bench import run_benchmarks
 

@@ -46,6 +46,11 @@ def project_dir() -> Path:
     return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
 
 
+def reports_path(name: str, reports_dir: str | Path | None = None) -> Path:
+    """The path of a file in the folder of reports: `reports_dir`, else `reports/` of the checkout."""
+    return (Path(reports_dir) if reports_dir else project_dir() / "reports") / name
+
+
 def source_hash(*modules) -> str:
     """A short hash of modules' code, for cache keys: an edit of the code makes old entries invalid."""
     code = "".join(code_of(Path(module.__file__)) for module in modules)

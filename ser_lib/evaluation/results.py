@@ -19,7 +19,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import damaged, project_dir, read_table, replacing
+from ser_lib.common.files import damaged, read_table, replacing, reports_path
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.stored_predictions import StoredPredictions
 from ser_lib.inference.run import Run
@@ -44,7 +44,7 @@ AGAIN = "`make tables` writes it anew from reports/predictions."
 
 
 def results_path(reports_dir: str | Path | None = None) -> Path:
-    return (Path(reports_dir) if reports_dir else project_dir() / "reports") / "results.csv"
+    return reports_path("results.csv", reports_dir)
 
 
 def rows_of(stored: StoredPredictions) -> pd.DataFrame:

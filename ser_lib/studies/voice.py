@@ -18,7 +18,7 @@ import pandas as pd
 
 from ser_lib.audio.degradations import Condition, degrade
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.files import replacing, reports_path
 from ser_lib.common.hashing import hash_of, shuffled
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import comparison, metrics
@@ -297,21 +297,17 @@ def _scores(voices: list[Voice], known: pd.DataFrame, unknown: pd.DataFrame) -> 
     return row | {"clips": score["n_test"], "speakers": score["test_speakers"]}
 
 
-def table_path(reports_dir: str | Path | None = None) -> Path:
-    """Where the table lies; None: `reports/` of the checkout."""
-    return (Path(reports_dir) if reports_dir else project_dir() / "reports") / "voice.csv"
-
-
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the table as CSV, whole or not at all."""
-    with replacing(table_path(reports_dir)) as part:
+    path = reports_path("voice.csv", reports_dir)
+    with replacing(path) as part:
         table[COLUMNS].to_csv(part, index=False, float_format="%.4f")
-    return table_path(reports_dir)
+    return path
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame:
     """Read the table; SerError where there is none."""
-    path = table_path(reports_dir)
+    path = reports_path("voice.csv", reports_dir)
     if not path.is_file():
         raise SerError(f"{path} is missing: `ser voice` measures it.")
     return pd.read_csv(path)
