@@ -15,7 +15,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,8 +203,14 @@ def read_json(path: Path, advice: str = "") -> Any:
         raise damaged(path, error, advice) from error
 
 
-def read_table(path: Path, advice: str = "") -> pd.DataFrame:
+def read_table(
+    path: Path, advice: str = "", columns: Collection[str] = (), types: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
     """The table in a CSV that this package wrote. `None`, `NA` and the like are names in it; "" is a missing value.
+
+    Args:
+        columns: those that the table must have.
+        types: of columns, as `DataFrame.astype` takes them.
 
     Raises:
         SerError: the file is missing, or damaged.
@@ -214,8 +220,11 @@ def read_table(path: Path, advice: str = "") -> pd.DataFrame:
     # Read once: a file that is replaced between two readings would be of two runs, or missing.
     text = read_text(path, advice)
     try:
-        return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
-    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        table = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
+        if missing := sorted({*columns} - {*table}):
+            raise ValueError(f"the column {missing[0]} is missing")
+        return table.astype({name: kind for name, kind in (types or {}).items() if name in table})
+    except (ValueError, TypeError, OverflowError, pd.errors.ParserError) as error:
         raise damaged(path, error, advice) from error
 
 

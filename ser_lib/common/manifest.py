@@ -16,7 +16,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import damaged, file_hash, read_json, replacing
 
 NAME = "manifest.json"
-AGAIN = "Copy the folder again, or train the run again"
+AGAIN = "Copy the folder again, or train the run again."
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ def read(folder: Path) -> Manifest | None:
         status = path.stat()
     except OSError:
         return None
-    hashes = read_json(path, f"{AGAIN}.")
+    hashes = read_json(path, AGAIN)
     hashes = hashes.get("sha256") if isinstance(hashes, dict) else None
     if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
-        raise damaged(path, "it is no list of hashes", f"{AGAIN}.")
+        raise damaged(path, "it is no list of hashes", AGAIN)
     return Manifest(hashes, (status.st_ino, status.st_ctime_ns))
 
 
@@ -74,7 +74,7 @@ def check(folder: Path, manifest: Manifest | None, files: Iterable[Path]) -> Non
             problem = (
                 "is not the file that was written with this run" if name in manifest.hashes else "is not of this run"
             )
-            raise SerError(f"{path} {problem}: it was damaged, edited or exchanged since (see {NAME}). {AGAIN}.")
+            raise SerError(f"{path} {problem}: it was damaged, edited or exchanged since (see {NAME}). {AGAIN}")
 
 
 def check_current(folder: Path, manifest: Manifest | None) -> None:

@@ -19,7 +19,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import damaged, read_table, replacing, reports_path
+from ser_lib.common.files import read_table, replacing, reports_path
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.stored_predictions import StoredPredictions
 from ser_lib.inference.run import Run
@@ -164,16 +164,13 @@ def read_results(reports_dir: str | Path | None = None) -> pd.DataFrame:
     path = results_path(reports_dir)
     if not path.is_file():
         return pd.DataFrame(columns=COLUMNS)
-    table = read_table(path, AGAIN)
+    numbers = dict.fromkeys([*SCORES, *SPREADS, *CHANCE], float) | dict.fromkeys(COUNTS, int)
+    table = read_table(path, AGAIN, types=numbers)
     if list(table.columns) != COLUMNS:
         raise SerError(
             f"{path} has other columns than expected: {', '.join(COLUMNS)}. `make tables` writes it anew from "
             f"{stored_predictions.predictions_dir(reports_dir)}; without that folder, move the file away."
         )
-    try:
-        table = table.astype(dict.fromkeys([*SCORES, *SPREADS, *CHANCE], float) | dict.fromkeys(COUNTS, int))
-    except (TypeError, ValueError) as error:
-        raise damaged(path, error, AGAIN) from error
     return table.assign(**table[TEXTS].astype(object).fillna("").astype(str))
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import read_table
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.results import by_speaker, markdown_table, results_path, score_cell, write_table
 from ser_lib.evaluation.stored_predictions import StoredPredictions
-from ser_lib.inference.run import Run, read_table
+from ser_lib.inference.run import Run
 
 logger = logging.getLogger(__name__)
 

@@ -46,6 +46,7 @@ from ser_lib.protocols.splits import PROTOCOLS, get_protocol, load_split
 from ser_lib.recipes import Recipe, read_resolved, recipe_names
 
 FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.csv", "metrics.json", "environment.json")
+AUDIT = ("leak", "severity", "clips", "share", "examples", "meaning")
 # Of the model that answers, in a flat folder; a network on acoustic features has no preprocessor_config.json.
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -229,8 +230,8 @@ def read_run(folder: Path) -> Run:
             folder=folder,
             recipe=recipe,
             split=split,
-            audit=_audit(folder / "audit.csv"),
-            history=_with_columns(folder / "history.csv", "fold", "epoch"),
+            audit=read_table(folder / "audit.csv", manifest.AGAIN, AUDIT, {"clips": "Int64"}),
+            history=read_table(folder / "history.csv", manifest.AGAIN, ("fold", "epoch")),
             predictions=_predictions(folder / "predictions.csv", split, emotions),
             metrics=_checked(folder / "metrics.json", _Metrics),
             environment=_checked(folder / "environment.json", _Environment),
@@ -280,43 +281,25 @@ class _Environment(BaseModel):
 
 def _checked(path: Path, form: type[BaseModel]) -> dict:
     """The object in a JSON file, which has at least the fields of `form`."""
-    value = read_json(path, f"{manifest.AGAIN}.")
+    value = read_json(path, manifest.AGAIN)
     try:
         form.model_validate(value)
     except ValidationError as error:
-        raise damaged(path, error, f"{manifest.AGAIN}.") from error
+        raise damaged(path, error, manifest.AGAIN) from error
     return value
-
-
-def _with_columns(path: Path, *columns: str) -> pd.DataFrame:
-    table = read_table(path, f"{manifest.AGAIN}.")
-    if missing := sorted({*columns} - {*table}):
-        raise damaged(path, f"the column {missing[0]} is missing", f"{manifest.AGAIN}.")
-    return table
-
-
-def _audit(path: Path) -> pd.DataFrame:
-    table = _with_columns(path, "leak", "severity", "clips", "share", "examples", "meaning")
-    try:
-        return table.astype({"clips": "Int64"})
-    except (TypeError, ValueError) as error:
-        raise damaged(path, error, f"{manifest.AGAIN}.") from error
 
 
 def _predictions(path: Path, split: pd.DataFrame, emotions: list[str]) -> pd.DataFrame:
     """The predictions, whose columns and clips are those of the model and of the split."""
-    table = _with_columns(path, "clip_id", "truth")
+    table = read_table(path, manifest.AGAIN, ("clip_id", "truth"), dict.fromkeys(emotions, float))
     if list(table.columns) != ["clip_id", "truth", *emotions]:
         answered, named = ", ".join(emotions), ", ".join(map(str, table.columns[2:]))
         problem = f"its columns are {named}, but the model beside it answers {answered}, in this order"
-        raise damaged(path, problem, f"These are files of two runs. {manifest.AGAIN}.")
+        raise damaged(path, problem, f"These are files of two runs. {manifest.AGAIN}")
     tested = split["clip_id"][split["subset"] == "test"]
     if not set(table["clip_id"]) <= set(tested) or not set(table["truth"]) <= set(emotions):
-        raise damaged(path, "it has clips or emotions that split.csv does not test", f"{manifest.AGAIN}.")
-    try:
-        return table.astype(dict.fromkeys(emotions, float))
-    except (TypeError, ValueError) as error:
-        raise damaged(path, error, f"{manifest.AGAIN}.") from error
+        raise damaged(path, "it has clips or emotions that split.csv does not test", manifest.AGAIN)
+    return table
 
 
 def find_run(name: str | Path) -> Path:
