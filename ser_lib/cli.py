@@ -225,7 +225,7 @@ def corpora(names, data_dir, csv=None):
     if csv:
         if len(names) != 1 or not Path(names[0]).is_dir():
             raise SerError(
-                "--csv writes the list of one folder of your own, such as `ser corpora recordings/ --csv my.csv`."
+                "--csv writes the list of one folder of yours, such as `ser corpora recordings/ --csv my.csv`."
             )
         print(write_list(Path(names[0]), Path(csv)))
         return
@@ -353,9 +353,7 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
         run = ser_lib.load_run(folder)
         if run.recipe != recipe:
             settings = f"other settings ({run.recipe.variant_label})"
-            raise SerError(
-                f"{folder} was trained with {settings}: give the same --variant and --set, or train it again."
-            )
+            raise SerError(f"{folder} was trained with {settings}: give the same --variant and --set, or train anew.")
         runs.append(run)
     print(f"{markdown(add_runs(runs, reports_dir))}\n{results_path(reports_dir)}")
 

@@ -69,9 +69,8 @@ def load_clips(
     chosen = [get_corpus(name, data_dir, is_path=True) for name in names]
     corpus_names = [corpus.name for corpus in chosen]
     if len(set(corpus_names)) < len(names):
-        raise SerError(
-            f"{', '.join(names)} are called the same, {', '.join(corpus_names)}: name each once, rename a file."
-        )
+        text = f"{', '.join(names)} are called the same, {', '.join(corpus_names)}"
+        raise SerError(f"{text}: name each once, rename a file.")
     _refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
     shortfall: dict[str, tuple[int, int]] = {}
     tables = [_load_corpus(corpus, folder_of(corpus, data_dir), shortfall, progress) for corpus in chosen]

@@ -155,10 +155,8 @@ def _write_answers(predictor: PackagedPredictor, tables: list[pd.DataFrame], fol
     rows = []
     for clips in tables:
         chosen = clips.iloc[np.linspace(0, len(clips) - 1, min(N_ANSWERS, len(clips))).astype(int)]
-        probabilities = predictor.probabilities(chosen["path"].tolist())
-        rows.append(
-            pd.DataFrame(probabilities, columns=predictor.emotions).assign(clip_id=chosen["clip_id"].to_numpy())
-        )
+        answers = pd.DataFrame(predictor.probabilities(chosen["path"].tolist()), columns=predictor.emotions)
+        rows.append(answers.assign(clip_id=chosen["clip_id"].to_numpy()))
     table = pd.concat(rows)[["clip_id", *predictor.emotions]]
     table.to_csv(folder / "answers.csv", index=False, float_format="%.4f")
 

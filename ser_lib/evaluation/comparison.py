@@ -290,9 +290,7 @@ def by_attributes(predictions: pd.DataFrame, test_clips: pd.DataFrame) -> pd.Dat
         about = pd.DataFrame({"emotions": n_emotions, "chance": n_emotions.map(metrics.chance_level)})
         tables[name] = about.loc[table.index].join(table)
     if not tables:
-        raise SerError(
-            f"there is nothing to compare: none of {', '.join(ATTRIBUTES)} is known with two values or more."
-        )
+        raise SerError(f"there is nothing to compare: none of {', '.join(ATTRIBUTES)} is known with two values.")
     return pd.concat(tables, names=["attribute", "group"])
 
 

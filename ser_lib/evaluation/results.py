@@ -232,9 +232,8 @@ def spread_of(row, name: str, digits: int = 3) -> str:
         return f"{low}–{high}{'†' * (row.interval_over == 'clips')}"
     if speakers := re.findall(r"=([\d.]+)(?:; |$)", getattr(row, f"{name}_by_speaker", "")):
         return f"speakers: {', '.join(_number(float(score), digits) for score in speakers)}"
-    sd, lowest, highest = (
-        _number(getattr(row, f"{name}_{end}", np.nan), digits) for end in ("sd", "lowest", "highest")
-    )
+    ends = ("sd", "lowest", "highest")
+    sd, lowest, highest = (_number(getattr(row, f"{name}_{end}", np.nan), digits) for end in ends)
     if sd:
         return f"sd {sd}, {lowest}–{highest}"
     return f"no interval: {row.no_interval}" if getattr(row, "no_interval", "") else ""

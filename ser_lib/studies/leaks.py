@@ -167,10 +167,8 @@ def layer_chosen_on_test(clips: pd.DataFrame, features: np.ndarray, folds: int =
         features: (n_clips, n_layers, n_features), two layers or more.
     """
     if features.ndim != 3 or features.shape[1] < 2:
-        text = (
-            f"expected features of two layers or more, (n_clips, n_layers, n_features), got the shape {features.shape}"
-        )
-        raise SerError(f'{text}: embed the clips with layers="all"')
+        expected = "expected features of two layers or more, (n_clips, n_layers, n_features)"
+        raise SerError(f'{expected}, got the shape {features.shape}: embed the clips with layers="all"')
     candidates = _Candidates(clips, features, folds)
     name = "validation speakers choose"
     conditions = [

@@ -85,10 +85,11 @@ def cross_corpus_matrix(
         if train == test and used["speaker"].nunique() < 2:
             logger.warning("%s within itself is left out: it has one speaker", test)
             continue
-        protocol, settings = (
-            ("speaker", {"folds": folds}) if train == test else ("cross-corpus", {"test_corpora": [test]})
-        )
-        split = without_validation(make_split(used, protocol, 0, **settings))
+        if train == test:
+            split = make_split(used, "speaker", 0, folds=folds)
+        else:
+            split = make_split(used, "cross-corpus", 0, test_corpora=[test])
+        split = without_validation(split)
         row = {
             "train": train,
             "test": test,

@@ -96,9 +96,8 @@ def measure(
     tables = []
     for protocol, trained_on in protocols.items():
         planned = PlannedRun(recipe, protocol, 0, runs_root(runs_dir))
-        tables.append(
-            measure_run(planned.finished_or_trained(data_dir, say), data_dir, say).assign(trained_on=trained_on)
-        )
+        run = planned.finished_or_trained(data_dir, say)
+        tables.append(measure_run(run, data_dir, say).assign(trained_on=trained_on))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
@@ -257,9 +256,8 @@ def _listening(voices: list[Voice]) -> Iterator[dict]:
                 rows = rng.permutation(len(voice.clips))[:longest]
                 trial = Trial(voice.clips.iloc[rows], voice.inputs[rows], None)
                 unknown.append(_answered(voice, trial))
-                profile = _so_far(
-                    trial.inputs, unknown[-1][voice.model.emotions].to_numpy().argmax(axis=1), with_itself
-                )
+                predicted = unknown[-1][voice.model.emotions].to_numpy().argmax(axis=1)
+                profile = _so_far(trial.inputs, predicted, with_itself)
                 known.append(_answered(voice, trial._replace(profile=profile)))
                 heard.append(np.arange(longest))
         all_known, all_unknown, n_heard = pd.concat(known), pd.concat(unknown), np.concatenate(heard)

@@ -91,14 +91,12 @@ def row_of(split: PublishedSplit) -> dict:
     row |= {"speakers_from": split.speakers_from, "lists": _named(split.lists)}
     if split.table is None:
         row["verdict"] = split.stated or "grey"
-        row["note"] = (
-            f"Not read: {split.problem}" if split.problem else "By its code, which makes the folds; not counted."
-        )
+        by_code = "By its code, which makes the folds; not counted."
+        row["note"] = f"Not read: {split.problem}" if split.problem else by_code
         return row
     table = split.table
-    row |= {
-        subset: table.loc[table["subset"] == subset, "clip_id"].nunique() for subset in ("train", "validation", "test")
-    }
+    for subset in ("train", "validation", "test"):
+        row[subset] = table.loc[table["subset"] == subset, "clip_id"].nunique()
     row |= {"folds": table["fold"].nunique(), "unknown_speakers": _unknown(table)}
     missing = [name for name in ("train", "test") if not row[name]]
     if missing:
@@ -130,9 +128,8 @@ def _note(table: pd.DataFrame, row: dict) -> str:
     if row["unknown_speakers"]:
         notes.append(f"Of {row['unknown_speakers']:,} clips neither the lists nor the file names tell who speaks.")
     if row["shared_names"] and not table["clip_id"].str.contains("/").any():
-        notes.append(
-            "A name that stands in both lists may be another recording in another folder; the lists name none."
-        )
+        may_be = "may be another recording in another folder; the lists name none."
+        notes.append(f"A name that stands in both lists {may_be}")
     if not row["validation"]:
         notes.append("No validation list: on what epochs and settings are chosen is not stated there.")
     return " ".join(notes)
@@ -185,9 +182,8 @@ def summary(table: pd.DataFrame) -> list[str]:
     others = table[table["benchmark"] != "ser_lib"]
     counts = others["verdict"].value_counts()
     red, green, grey = (int(counts.get(name, 0)) for name in ("red", "green", "grey"))
-    everybody = int(
-        (others["shared_speakers"].fillna(0).gt(0) & (others["shared_speakers"] == others["test_speakers"])).sum()
-    )
+    shared = others["shared_speakers"]
+    everybody = int((shared.fillna(0).gt(0) & (shared == others["test_speakers"])).sum())
     return [
         f"A split says which clips train a model and which test it: of {len(others)} splits that "
         f"{others['benchmark'].nunique()} benchmarks and toolkits publish for {others['corpus'].nunique()} corpora, {red} train "

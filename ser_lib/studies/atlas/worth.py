@@ -60,9 +60,7 @@ def worth(split: PublishedSplit, clips: pd.DataFrame, features: np.ndarray) -> p
         pool = rows[rows["subset"] == "train"]
         others = pool[~pool["speaker"].isin(speakers)]
         if others.empty:
-            raise SerError(
-                f"{split.benchmark}, {split.corpus}: no training clip is of another speaker than the tested."
-            )
+            raise SerError(f"{split.benchmark}, {split.corpus}: no training clip is of an untested speaker.")
         drawn = []
         for emotion, part in others.groupby("emotion"):
             candidates = pool.loc[pool["emotion"] == emotion, "clip_id"]
