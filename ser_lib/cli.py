@@ -310,7 +310,7 @@ def train(recipe, protocol, seed, variant, corpus, set, folds, data_dir, runs_di
     from ser_lib.common import distributed
     from ser_lib.inference.model_card import describe_score
     from ser_lib.inference.run import run_folder
-    from ser_lib.training.resume import unfinished_folds
+    from ser_lib.training.experiment import unfinished_folds
 
     recipe = recipe_of(recipe, variant, corpus, set)
     try:
@@ -335,7 +335,7 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
     """
     from ser_lib.evaluation.results import add_runs, markdown, results_path
     from ser_lib.inference.run import run_folder
-    from ser_lib.training.resume import unfinished_folds
+    from ser_lib.training.experiment import unfinished_folds
 
     recipe = recipe_of(recipe, variant, corpus, set)
     runs = []

@@ -34,7 +34,7 @@ from ser_lib.common.files import read_json
 from ser_lib.corpora import known_corpus, label
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
-from ser_lib.evaluation.certainty import TARGET
+from ser_lib.evaluation.metrics import CERTAIN
 from ser_lib.evaluation.results import KEY, read_results, score_cell
 from ser_lib.inference.enrolment import Heard, hear
 from ser_lib.inference.model_card import NOT_FOR, describe_score
@@ -322,7 +322,7 @@ def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
         return render("refusal", str(error).replace(str(path), path.name))  # without the temporary folder
     emotions = sorted(predictor.emotions, key=row.get, reverse=True)
     bars = [(emotion, 100 * row[emotion], plots.COLOURS[emotion]) for emotion in emotions]
-    certainty = (row["certain"], predictor.certain_from, TARGET, predictor.profile is not None)
+    certainty = (row["certain"], predictor.certain_from, CERTAIN, predictor.profile is not None)
     about = (name or path.name, row["seconds"], row["heard"])
     return render("answer", *about, bars, certainty, player, picture, picture_text)
 

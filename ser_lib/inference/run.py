@@ -155,7 +155,7 @@ class Run:
 
     @property
     def certain_from(self) -> float | None:
-        """The probability from which on an answer is certain: see `ser_lib.evaluation.certainty`; None: not known."""
+        """The probability from which on an answer is certain: see `ser_lib.evaluation.metrics.certain_from`; None: not known."""
         return (self.metrics.get("certainty") or {}).get("threshold")
 
     def enrol(self, sources, sampling_rate: int | None = None, name: str = "") -> Speaker:

@@ -26,9 +26,8 @@ from ser_lib.models import network_training
 from ser_lib.models import networks as models
 from ser_lib.models.settings import Training
 from ser_lib.protocols.splits import make_split
-from ser_lib.studies.altered import FeatureReader, features_of_altered
 from ser_lib.studies.conditions import Condition, mean_n_train, probed, random_split, speaker_split, table_of, tested
-from ser_lib.studies.probe import folds_of, probe
+from ser_lib.studies.probe import FeatureReader, features_of_altered, folds_of, probe
 
 COPIES = {
     "speed 0.9": lambda waveform, rng: augmentation.change_speed(waveform, 0.9),

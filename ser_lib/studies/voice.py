@@ -27,8 +27,8 @@ from ser_lib.models.base import Model
 from ser_lib.models.profiles import Profile, profile_of
 from ser_lib.recipes import Recipe
 from ser_lib.recipes.inputs import clips_of, inputs_of
-from ser_lib.studies.altered import features_of_altered
 from ser_lib.studies.claims import PlannedRun
+from ser_lib.studies.probe import features_of_altered
 
 COLUMNS = [
     "study",  # what differs: number, moods, speaker, microphone or listening
