@@ -211,9 +211,10 @@ def load_run(folder: str | Path) -> Run:
 def read_run(folder: Path) -> Run:
     """Read the files of a run folder, all of one run; `load_run` tries again where it is replaced meanwhile."""
     missing = [name for name in FILES if not (folder / name).is_file()]
+    # Looked for again last, since the other run may have come into place after the first look.
+    if missing and (being_replaced(folder) or all((folder / name).is_file() for name in missing)):
+        raise manifest.ReplacedError(f"{folder} is being replaced by another run. Try again.")
     if missing:
-        if being_replaced(folder):
-            raise manifest.ReplacedError(f"{folder} is being replaced by another run. Try again.")
         raise SerError(
             f"{folder} is not a run folder: {', '.join(missing)} missing. {_command_for(folder)} makes one, and "
             "`ser runs` lists those that are there."
@@ -309,7 +310,8 @@ def find_run(name: str | Path) -> Path:
         SerError: there is nothing of that name here or on the Hub, or the folder holds several runs.
     """
     folder = with_home(name)
-    if not folder.exists() and not being_replaced(folder):
+    # Looked for again last, since another run may have come into place after the first look.
+    if not (folder.exists() or being_replaced(folder) or folder.exists()):
         # A mistyped `runs/demo` is no repository of a user called "runs".
         is_local = folder.parts[:1] == (runs_root().name,) or folder.parent.is_dir() and folder.parent != Path()
         if HUB_NAME.fullmatch(str(name)) and not is_local:

@@ -178,7 +178,7 @@ def load_split(path: str | Path) -> pd.DataFrame:
     try:
         saved = pd.read_csv(path, dtype=str, keep_default_na=False).astype({"fold": int, "seed": int})
         return saved[[name for name in _SAVED if name in saved or name != "audio_hash"]]
-    except (KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise SerError(f"{path} is not a split: expected CSV with the columns {', '.join(_SAVED)}") from error
 
 
