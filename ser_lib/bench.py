@@ -23,8 +23,8 @@ from ser_lib.audio.reading import Recording, prepare
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.inference.packaged import PackagedPredictor
+from ser_lib.inference.predictor import TrainedPredictor
 from ser_lib.inference.streaming import Stream
-from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models.base import Inputs, Model
 from ser_lib.recipes import Input, Recipe, load_recipe
 

@@ -30,10 +30,9 @@ def option(flag: str, help: str, parameter: str | None = None, **settings) -> No
     OPTIONS[parameter or flag.strip("-").replace("-", "_")] = (flag, {"help": help, **settings})
 
 
+RUN = "a run folder, a folder that holds one run, or a run on the Hugging Face Hub"
 CSV_COLUMNS = "a CSV with the columns path, emotion, speaker, or a folder such as PERSON/EMOTION/*.wav"
 TIMELINE = "emotion over time"
-FOLD: dict[str, Any] = {"metavar": "K", "type": lambda text: int(text) if text.isdecimal() else text}
-DETECTORS = ["energy", "silero", "none"]
 OWN_SPLIT = """a split of your own
 In place of a recipe: a folder of clips (see ser train --corpus), which the protocol splits; a
 folder that holds train/ and test/; or a CSV with the columns path and subset (train, validation, test), and if they are known label, speaker, sentence, corpus, fold
@@ -49,53 +48,37 @@ option("--set", "override fields of the recipe", default=[], nargs="+", metavar=
 option("--folds", "train only these, as one job of several; the last job joins all folds", metavar="0,1")
 option("--data-dir", "the folder of the corpora, one folder each", metavar="DIR")
 option("--runs-dir", "the folder of the run folders (default: runs)", metavar="DIR")
-option(
-    "--reports-dir",
-    "the folder of results.csv and the pages (default: reports; with --set, reports/own)",
-    metavar="DIR",
-)
+REPORTS = "the folder of results.csv and the pages (default: reports; with --set, reports/own)"
+option("--reports-dir", REPORTS, metavar="DIR")
 option("names", "the corpora to load and count", nargs="*", metavar="CORPUS")
 option("corpora", f"names of corpora, or {CSV_COLUMNS}", nargs="+", metavar="CORPUS")
-option("model", "a run folder, a folder that holds one run, or a run on the Hugging Face Hub", metavar="RUN")
+option("model", RUN, metavar="RUN")
 option("runs", "two or more run folders: each pair is compared", nargs="+", metavar="RUN")
 option("--shared", "if test clips differ, compare on those that all runs have", action="store_true")
 option("files", "audio files, or folders of audio files", nargs="+", metavar="FILE")
-option(
-    "--run",
-    "a run folder, a folder that holds one run, or a run on the Hugging Face Hub (default: the model of the package)",
-    metavar="RUN",
-)
+option("--run", f"{RUN} (default: the model of the package)", metavar="RUN")
 option("--speaker", "the name of the speaker whose clips these are: see ser enrol", metavar="NAME")
-option(
-    "--speaker",
-    "a name for the speaker, under which ser predict --speaker knows the voice",
-    "name",
-    required=True,
-    metavar="NAME",
-)
-option(
-    "--fold", 'the fold of the model: a number, or "all" for the mean of all (default: the one that answers)', **FOLD
-)
+OWN_NAME = "a name for the speaker, under which ser predict --speaker knows the voice"
+option("--speaker", OWN_NAME, "name", required=True, metavar="NAME")
+FOLD = 'the fold of the model: a number, or "all" for the mean of all (default: the one that answers)'
+option("--fold", FOLD, metavar="K", type=lambda text: int(text) if text.isdecimal() else text)
 option("--json", "print one line of JSON a file in place of the table", action="store_true")
 option("--csv", "write the table to this file as well", metavar="FILE")
 option("--timeline", "write FILE-timeline.csv and .png, and print the emotions", action="store_true", group=TIMELINE)
 option("--window", "seconds of a window (default: as the recipe)", type=float, metavar="S", group=TIMELINE)
 option("--hop", "seconds from window to window (default: 1, or a window)", type=float, metavar="S", group=TIMELINE)
 option("--smoothing", "time constant in seconds; 0: none (default: 2)", type=float, metavar="S", group=TIMELINE)
-option(
-    "--learn-speaker", "one person speaks: learn the voice from the windows so far", action="store_true", group=TIMELINE
-)
-option("--speech", "detect speech by loudness (default) or silero-vad", choices=DETECTORS, group=TIMELINE)
+LEARN = "one person speaks: learn the voice from the windows so far"
+option("--learn-speaker", LEARN, action="store_true", group=TIMELINE)
+SPEECH = "detect speech by loudness (default) or silero-vad"
+option("--speech", SPEECH, choices=["energy", "silero", "none"], group=TIMELINE)
 option("--output", "the folder to write (default: the current one; of an export, the run folder)", metavar="DIR")
 option("--train", "the train files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--test", "the test files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--validation", "the validation files: a folder, or a list of files", metavar="DIR", group=OWN_SPLIT)
 option("--no-audio", "compare names, speakers and sentences alone", action="store_true", group=OWN_SPLIT)
-option(
-    "--html",
-    "the page to write (default of your own split: NAME-audit.html; of runs: NAMES-comparison.html)",
-    metavar="FILE",
-)
+PAGE = "the page to write (default of your own split: NAME-audit.html; of runs: NAMES-comparison.html)"
+option("--html", PAGE, metavar="FILE")
 option("--fail", "exit with status 1 if there is a red leak", action="store_true")
 option("--players", "the pages hold players of clips of your own corpora", action="store_true")
 option("--index", "write only the index page of the pages that are there", action="store_true")
@@ -200,7 +183,7 @@ def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:
     """
     import yaml
 
-    from ser_lib.common.parsing import parse_yaml
+    from ser_lib.common.files import parse_yaml
     from ser_lib.corpora import lasting_name
 
     def corpora_of(names: list[str]) -> str:
@@ -243,7 +226,7 @@ def corpora(names, data_dir, csv=None):
     if csv:
         if len(names) != 1 or not Path(names[0]).is_dir():
             raise SerError(
-                "--csv writes the list of one folder of your own, such as `ser corpora recordings/ --csv my.csv`."
+                "--csv writes the list of one folder of yours, such as `ser corpora recordings/ --csv my.csv`."
             )
         print(write_list(Path(names[0]), Path(csv)))
         return
@@ -328,7 +311,7 @@ def train(recipe, protocol, seed, variant, corpus, set, folds, data_dir, runs_di
     from ser_lib.common import distributed
     from ser_lib.inference.model_card import describe_score
     from ser_lib.inference.run import run_folder
-    from ser_lib.training.resume import unfinished_folds
+    from ser_lib.training.experiment import unfinished_folds
 
     recipe = recipe_of(recipe, variant, corpus, set)
     try:
@@ -353,7 +336,7 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
     """
     from ser_lib.evaluation.results import add_runs, markdown, results_path
     from ser_lib.inference.run import run_folder
-    from ser_lib.training.resume import unfinished_folds
+    from ser_lib.training.experiment import unfinished_folds
 
     recipe = recipe_of(recipe, variant, corpus, set)
     runs = []
@@ -371,9 +354,7 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
         run = ser_lib.load_run(folder)
         if run.recipe != recipe:
             settings = f"other settings ({run.recipe.variant_label})"
-            raise SerError(
-                f"{folder} was trained with {settings}: give the same --variant and --set, or train it again."
-            )
+            raise SerError(f"{folder} was trained with {settings}: give the same --variant and --set, or train anew.")
         runs.append(run)
     print(f"{markdown(add_runs(runs, reports_dir))}\n{results_path(reports_dir)}")
 
@@ -386,8 +367,6 @@ def predict(files, run, speaker, json, fold, timeline, window, hop, smoothing, l
     ser predict --run runs/demo/speaker/0 my-voice.wav
     ser predict meeting.mp3 --timeline --output timelines/
     """
-    from ser_lib.inference.enrolment import for_speaker
-
     run, files = run_and_files(run, files)
     options = {"window_seconds": window, "hop_seconds": hop, "smoothing_seconds": smoothing, "detector": speech}
     settings = {name: value for name, value in options.items() if value is not None}
@@ -396,7 +375,11 @@ def predict(files, run, speaker, json, fold, timeline, window, hop, smoothing, l
         raise SerError(
             "--window, --hop, --smoothing, --learn-speaker, --speech and --output are about a timeline: give --timeline."
         )
-    predictor = for_speaker(predictor_of(run, fold), speaker)
+    predictor = predictor_of(run, fold)
+    if speaker is not None:
+        from ser_lib.inference.enrolment import for_speaker
+
+        predictor = for_speaker(predictor, speaker)
     n_files = n_failed = 0
     if timeline:
         from ser_lib.inference.streaming import stretches
@@ -728,13 +711,12 @@ def bench(bench_encoder, bench_corpus, scale, reports_dir):
     ser bench --scale 1000 10000 100000
     """
     if scale:
-        from ser_lib.common.files import project_dir
+        from ser_lib.common.files import reports_path
         from ser_lib.reports.large_corpora import measure_all, write_page
 
         if min(scale) < 200:
             raise SerError(f"--scale expects numbers of clips from 200 on, not {min(scale)}.")
-        folder = Path(reports_dir) if reports_dir else project_dir() / "reports"
-        print(write_page(measure_all(scale), folder / "bench.html"))
+        print(write_page(measure_all(scale), reports_path("bench.html", reports_dir)))
         return
     from ser_lib.bench import run_benchmarks
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ser_lib.audio.reading import prepare
 from ser_lib.common.errors import SerError
-from ser_lib.common.parsing import parse_yaml, read_json, read_table
+from ser_lib.common.files import parse_yaml, read_json, read_table
 from ser_lib.corpora import csv_corpus, csv_files, get_corpus
 from ser_lib.models.base import registered
 from ser_lib.protocols.splits import get_protocol

@@ -103,9 +103,7 @@ class AudioFile:
         # An MP3 may lack the decoder's delay and a frame, which its encoder has counted.
         allowed = 2304 if self._decoder.format == "MP3" else 0
         if self.n_samples is not None and self.n_samples - n_read > allowed:
-            raise SerError(
-                f"{self.path}: cut short: it has {n_read} of {self.n_samples} samples of audio. Copy it again."
-            )
+            raise _cut_short(self.path, n_read, self.n_samples, "samples")
 
     def _read(self, n_samples: int) -> np.ndarray:
         with _refusing(self.path):
@@ -176,9 +174,7 @@ def check_form(name: object, sampling_rate: float, n_channels: int) -> None:
         limits = f"{LOWEST_RATE} to {HIGHEST_RATE} Hz"
         raise SerError(f"{name}: expected a sampling rate of {limits}, but it is {sampling_rate} Hz. Check it.")
     if not 1 <= n_channels <= MAX_CHANNELS:
-        raise SerError(
-            f"{name}: expected 1 to {MAX_CHANNELS} channels, but it has {n_channels}. Export fewer channels."
-        )
+        raise SerError(f"{name}: expected 1 to {MAX_CHANNELS} channels, but it has {n_channels}. Export fewer.")
 
 
 class _Decoder(soundfile.SoundFile):
@@ -293,9 +289,7 @@ def _by_ffmpeg(path: Path, source: str, name: str, demuxer: str) -> Iterator[Bin
         try:
             done = subprocess.run(command, timeout=FFMPEG_SECONDS, **options)
         except subprocess.TimeoutExpired as error:
-            raise SerError(
-                f"{path}: ffmpeg needed more than {FFMPEG_SECONDS} s. Cut it into shorter pieces."
-            ) from error
+            raise SerError(f"{path}: ffmpeg needed more than {FFMPEG_SECONDS} s. Cut it into pieces.") from error
         complaint = " ".join(done.stderr.decode(errors="replace").split())
         if done.returncode or complaint:
             text = f"cannot be decoded whole. ffmpeg says: {complaint[:200]}. Copy it again, or convert it"

@@ -162,13 +162,6 @@ def decode_audible(source: AudioSource) -> Recording:
     return Recording(samples, sampling_rate, str(source))
 
 
-def blocks(source: AudioSource, seconds: float | None = None) -> Iterator[tuple[np.ndarray, int]]:
-    """Decode in blocks as of `Audio.blocks`, each with the sampling rate."""
-    with opened(source) as audio:
-        for samples in audio.blocks(seconds):
-            yield samples, audio.sampling_rate
-
-
 def _joined(audio: Audio, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """All blocks, changed and joined; SerError where they would fill the memory."""
     parts, n_values = [], 0

@@ -182,9 +182,8 @@ class Pieces:
                 start = max(window.start + round(self._skipped * rate), until)
                 self.heard += max(0, window.end - start) / rate
                 until = window.end
-                yield Recording(
-                    window.waveform, rate, f"{audio.name}, {window.start / rate:g} to {window.end / rate:g} s"
-                )
+                name = f"{audio.name}, {window.start / rate:g} to {window.end / rate:g} s"
+                yield Recording(window.waveform, rate, name)
         self.seconds = n_samples / audio.sampling_rate
         if not self.heard:
             loudness.check(audio.name)

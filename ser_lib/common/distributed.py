@@ -5,7 +5,8 @@ imports neither accelerate nor PyTorch here.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
 
@@ -35,12 +36,9 @@ def wait() -> None:
         _state().wait_for_everyone()
 
 
-def after_first(work: Callable):
-    """`work()` of each process; the others begin when the first has finished, and find its results in the cache."""
-    if world_size() == 1:
-        return work()
-    with _state().main_process_first():
-        return work()
+def first_alone() -> AbstractContextManager:
+    """A block that the other processes begin when the first has finished it; they find its results in the cache."""
+    return nullcontext() if world_size() == 1 else _state().main_process_first()
 
 
 def from_first(value):

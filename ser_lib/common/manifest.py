@@ -7,18 +7,16 @@
 A hash shows damage and mistakes. It does not show who wrote the files: whoever changes both is not noticed.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing
-from ser_lib.common.parsing import damaged, read_json
+from ser_lib.common.files import damaged, file_hash, read_json, replacing
 
 NAME = "manifest.json"
-AGAIN = "Copy the folder again, or train the run again"
+AGAIN = "Copy the folder again, or train the run again."
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,10 @@ def read(folder: Path) -> Manifest | None:
         status = path.stat()
     except OSError:
         return None
-    hashes = read_json(path, f"{AGAIN}.")
+    hashes = read_json(path, AGAIN)
     hashes = hashes.get("sha256") if isinstance(hashes, dict) else None
     if not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
-        raise damaged(path, "it is no list of hashes", f"{AGAIN}.")
+        raise damaged(path, "it is no list of hashes", AGAIN)
     return Manifest(hashes, (status.st_ino, status.st_ctime_ns))
 
 
@@ -76,7 +74,7 @@ def check(folder: Path, manifest: Manifest | None, files: Iterable[Path]) -> Non
             problem = (
                 "is not the file that was written with this run" if name in manifest.hashes else "is not of this run"
             )
-            raise SerError(f"{path} {problem}: it was damaged, edited or exchanged since (see {NAME}). {AGAIN}.")
+            raise SerError(f"{path} {problem}: it was damaged, edited or exchanged since (see {NAME}). {AGAIN}")
 
 
 def check_current(folder: Path, manifest: Manifest | None) -> None:
@@ -87,9 +85,3 @@ def check_current(folder: Path, manifest: Manifest | None) -> None:
         is_current = False
     if not is_current:
         raise ReplacedError(f"{folder} was replaced by another run while it was being read. Try again.")
-
-
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

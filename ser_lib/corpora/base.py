@@ -40,7 +40,5 @@ class Corpus:
         except Exception as error:
             if not strict:
                 return None
-            text = f"`parse` of the corpus {self.name} fails on the name of {file}"
-            raise SerError(
-                f"{text}: {type(error).__name__}: {error}. Correct it in the module of the corpus."
-            ) from error
+            text = f"`parse` of the corpus {self.name} fails on the name of {file}: {type(error).__name__}: {error}"
+            raise SerError(f"{text}. Correct it in the module of the corpus.") from error

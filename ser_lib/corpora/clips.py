@@ -7,8 +7,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import source_hash
 from ser_lib.corpora import CORPORA, folder_of, get_corpus
 from ser_lib.corpora.base import Corpus
-from ser_lib.corpora.csv_corpus import refuse_shared_speakers
-from ser_lib.corpora.csv_files import first_of
+from ser_lib.corpora.csv_files import first_of, plain
 from ser_lib.corpora.labels import EMOTIONS, in_order
 
 logger = logging.getLogger(__name__)
@@ -69,10 +69,9 @@ def load_clips(
     chosen = [get_corpus(name, data_dir, is_path=True) for name in names]
     corpus_names = [corpus.name for corpus in chosen]
     if len(set(corpus_names)) < len(names):
-        raise SerError(
-            f"{', '.join(names)} are called the same, {', '.join(corpus_names)}: name each once, rename a file."
-        )
-    refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
+        text = f"{', '.join(names)} are called the same, {', '.join(corpus_names)}"
+        raise SerError(f"{text}: name each once, rename a file.")
+    _refuse_shared_speakers([corpus for corpus in chosen if corpus.files])
     shortfall: dict[str, tuple[int, int]] = {}
     tables = [_load_corpus(corpus, folder_of(corpus, data_dir), shortfall, progress) for corpus in chosen]
     clips = pd.concat(tables, ignore_index=True)
@@ -82,6 +81,18 @@ def load_clips(
     clips["clip_id"] += ("#" + (copy + 1).astype(str)).where(copy > 0, "")
     clips.attrs["shortfall"] = shortfall
     return clips[COLUMNS]
+
+
+def _refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
+    """Raise SerError where two CSV corpora name the same speaker, who would count as two people in a split."""
+    speakers = {}
+    for corpus in corpora:
+        speakers[corpus.name] = {plain(facts["speaker"]) for facts in map(corpus.parse, corpus.files) if facts}
+    for first, second in combinations(speakers, 2):
+        shared = sorted(speakers[first] & speakers[second])
+        if shared:
+            names = f"{first_of(shared, 3)} speak{'s' * (len(shared) == 1)}"
+            raise SerError(f"{names} in both {first} and {second}: put both lists into one CSV, or name them apart.")
 
 
 def check_clips(clips: pd.DataFrame) -> None:

@@ -12,14 +12,13 @@ Speakers  without that column all clips count as one person's: nothing can then 
 import logging
 import re
 from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
 
 from ser_lib.common.errors import SerError
 from ser_lib.corpora.base import Corpus
-from ser_lib.corpora.csv_files import common_folder, first_of, near_equal, plain, read_table
+from ser_lib.corpora.csv_files import common_folder, first_of, near_equal, read_table
 from ser_lib.corpora.labels import EMOTIONS, SYNONYMS, canonical
 
 logger = logging.getLogger(__name__)
@@ -81,18 +80,6 @@ def name_of(path: Path) -> str:
     'My-calls-2024'
     """
     return re.sub(r"[^\w.-]+", "-", path.stem).strip("-.") or "own"
-
-
-def refuse_shared_speakers(corpora: Sequence[Corpus]) -> None:
-    """Raise SerError where two CSV corpora name the same speaker, who would count as two people in a split."""
-    speakers = {}
-    for corpus in corpora:
-        speakers[corpus.name] = {plain(facts["speaker"]) for facts in map(corpus.parse, corpus.files) if facts}
-    for first, second in combinations(speakers, 2):
-        shared = sorted(speakers[first] & speakers[second])
-        if shared:
-            names = f"{first_of(shared, 3)} speak{'s' * (len(shared) == 1)}"
-            raise SerError(f"{names} in both {first} and {second}: put both lists into one CSV, or name them apart.")
 
 
 def _read_facts(path: Path) -> pd.DataFrame:

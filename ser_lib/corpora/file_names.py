@@ -21,11 +21,12 @@ class FileNames:
     """How a corpus names its files."""
 
     title: str
-    example: str = ""  # a path as the pattern reads it
-    pattern: str = (
-        ""  # of the end of a path without its ending; groups `speaker`, `sentence`; "": the name tells nothing
-    )
-    only_speaker: str = ""  # of a corpus with one speaker
+    # A path as the pattern reads it.
+    example: str = ""
+    # Of the end of a path without its ending, with the groups `speaker` and `sentence`; "": the name tells nothing.
+    pattern: str = ""
+    # Of a corpus with one speaker.
+    only_speaker: str = ""
 
 
 # Where sentences are numbered anew for each emotion, the emotion belongs to the sentence's name.

@@ -13,7 +13,6 @@ import logging
 import os
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ser_lib.common.errors import SerError
@@ -70,16 +69,6 @@ def crema_d_votes(path: str | Path | None = None) -> pd.DataFrame:
     # One name ends in X, as its file does.
     table.index = (f"{crema_d.CORPUS.name}/" + table.index).rename("clip_id")
     return table.rename(columns=EMOTION)
-
-
-def share_named(votes: pd.DataFrame, emotions: pd.Series) -> float:
-    """The share of all votes that name the acted emotion.
-
-    Args:
-        emotions: the acted emotion of each row of the votes.
-    """
-    named = votes.to_numpy()[np.arange(len(votes)), votes.columns.get_indexer(emotions)]
-    return float(named.sum() / votes.to_numpy().sum())
 
 
 def _downloaded() -> str:

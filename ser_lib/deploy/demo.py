@@ -8,7 +8,6 @@ folder until it is answered, and then deleted. The page loads nothing from the n
 there no other page of the browser: see `refuse_others`.
 """
 
-import base64
 import os
 import shutil
 import tempfile
@@ -31,11 +30,11 @@ from filelock import FileLock, Timeout
 from ser_lib.audio import reading
 from ser_lib.audio.windows import LONG_SECONDS
 from ser_lib.common.errors import SerError
-from ser_lib.common.parsing import read_json
+from ser_lib.common.files import read_json
 from ser_lib.corpora import known_corpus, label
 from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
-from ser_lib.evaluation.certainty import TARGET
+from ser_lib.evaluation.metrics import CERTAIN
 from ser_lib.evaluation.results import KEY, read_results, score_cell
 from ser_lib.inference.enrolment import Heard, hear
 from ser_lib.inference.model_card import NOT_FOR, describe_score
@@ -185,6 +184,7 @@ def build_page(run: Run | None) -> Any:
     import gradio
 
     html = partial(gradio.HTML, apply_default_css=False)
+    recorder = partial(gradio.Audio, sources="microphone", type="filepath", editable=False, buttons=[])
     predictor: Predictor = run.predictor() if run else PackagedPredictor()
     about = about_run(run) if run else about_packaged()
     one_second = np.zeros(predictor.sampling_rate, np.float32)
@@ -214,9 +214,7 @@ def build_page(run: Run | None) -> Any:
         html(render("masthead", about))
         with gradio.Row(elem_classes="ser-columns"):
             with gradio.Column(min_width=300):
-                microphone = gradio.Audio(
-                    sources="microphone", type="filepath", label="Record", editable=False, buttons=[]
-                )
+                microphone = recorder(label="Record")
                 # Not `gradio.Audio`, which refuses a file of another kind with a list of media types.
                 upload = gradio.File(label="Or choose a file", height=150)
                 # Gradio's own leaves an empty file behind. Gradio has checked before that the path is an upload.
@@ -230,9 +228,7 @@ def build_page(run: Run | None) -> Any:
             html(render("lines", LINES))
             with gradio.Row(elem_classes="ser-columns"):
                 with gradio.Column(min_width=300):
-                    line = gradio.Audio(
-                        sources="microphone", type="filepath", label="Record a line", editable=False, buttons=[]
-                    )
+                    line = recorder(label="Record a line")
                 with gradio.Column(min_width=300):
                     files = gradio.File(label="Or choose recordings of your voice", height=150, file_count="multiple")
                     files.preprocess = lambda chosen: [file.path for file in chosen.root] if chosen else []
@@ -321,12 +317,12 @@ def answer(predictor: Predictor, path: Path, name: str | None = None) -> str:
         if row["seconds"] > TIMELINE_SECONDS:
             # In blocks, as `predict`, so that a small file of hours, channels or a high rate does not fill the memory.
             figure = plots.timeline(timeline(predictor, path, progress=False))
-            picture, picture_text = base64.b64encode(figure.png()).decode(), " ".join(figure.get_suptitle().split())
+            picture, picture_text = figure.base64, figure.alt
     except SerError as error:
         return render("refusal", str(error).replace(str(path), path.name))  # without the temporary folder
     emotions = sorted(predictor.emotions, key=row.get, reverse=True)
     bars = [(emotion, 100 * row[emotion], plots.COLOURS[emotion]) for emotion in emotions]
-    certainty = (row["certain"], predictor.certain_from, TARGET, predictor.profile is not None)
+    certainty = (row["certain"], predictor.certain_from, CERTAIN, predictor.profile is not None)
     about = (name or path.name, row["seconds"], row["heard"])
     return render("answer", *about, bars, certainty, player, picture, picture_text)
 

@@ -20,10 +20,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ser_lib.common import manifest
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing, whole_folder
-from ser_lib.common.parsing import read_json
+from ser_lib.common.files import file_hash, read_json, replacing, whole_folder
 from ser_lib.corpora import get_corpus
 from ser_lib.corpora.clips import load_clips
 from ser_lib.deploy import onnx_int8
@@ -102,7 +100,7 @@ def _settings(run: Run, exported: dict[str, Any], folder: Path) -> dict[str, Any
     return {
         "recipe": RECIPE,
         "title": run.recipe.title,
-        "sha256": manifest.file_hash(path),
+        "sha256": file_hash(path),
         "megabytes": round(path.stat().st_size / 1e6, 2),
         **{name: exported[name] for name in copied},
         "layers": run.recipe.input.layers,
@@ -157,10 +155,8 @@ def _write_answers(predictor: PackagedPredictor, tables: list[pd.DataFrame], fol
     rows = []
     for clips in tables:
         chosen = clips.iloc[np.linspace(0, len(clips) - 1, min(N_ANSWERS, len(clips))).astype(int)]
-        probabilities = predictor.probabilities(chosen["path"].tolist())
-        rows.append(
-            pd.DataFrame(probabilities, columns=predictor.emotions).assign(clip_id=chosen["clip_id"].to_numpy())
-        )
+        answers = pd.DataFrame(predictor.probabilities(chosen["path"].tolist()), columns=predictor.emotions)
+        rows.append(answers.assign(clip_id=chosen["clip_id"].to_numpy()))
     table = pd.concat(rows)[["clip_id", *predictor.emotions]]
     table.to_csv(folder / "answers.csv", index=False, float_format="%.4f")
 

@@ -3,7 +3,6 @@
     compare(first, second, speaker_of)                  # first minus second
     compare_all({"a": …, "b": …, "c": …}, speaker_of)   # all pairs, with Holm's correction
     ties({"a": …, "b": …, "c": …}, speaker_of)          # which of them cannot be told from the best
-    smallest_difference({"a": …, "b": …}, speaker_of)   # that these speakers can show
     confused_pairs(predictions, speakers)               # how often one emotion is predicted for another
 
 All functions read predictions tables as `ser_lib.evaluation.metrics` describes them. Where a table holds predictions of
@@ -150,7 +149,7 @@ def ties(
     """Which of several predictions tables cannot be told from the best by UAR.
 
     The best is compared with each other table, and the p values are corrected by Holm's method. A tie is no proof that
-    two models are equally good: `smallest_difference` is what the test can show.
+    two models are equally good: `smallest` is what the test can show.
 
     Returns:
         indexed by name, the best first: uar; difference (the best minus this one), difference_low, difference_high
@@ -178,20 +177,6 @@ def ties(
     table["tied"] = table["tied"].astype(object)
     table.loc[is_tested, "tied"] = (table.loc[is_tested, "p_holm"] >= ALPHA).astype(object)
     return table
-
-
-def smallest_difference(
-    tables: Mapping[str, pd.DataFrame],
-    speaker_of: Mapping[str, str] | None = None,
-    corpus_of: Mapping[str, str] | None = None,
-) -> float:
-    """The smallest true difference in UAR that a paired test on these speakers shows, at 5 % and with 80 % power.
-
-    It is computed from the standard error of the difference between the best table and each other one, of which it is
-    the median. NaN with one table only, or too few speakers.
-    """
-    values = ties(tables, speaker_of, corpus_of)["smallest"].dropna()
-    return float(values.median()) if len(values) else float("nan")
 
 
 def _check_comparable(first: pd.DataFrame, second: pd.DataFrame) -> None:
@@ -305,9 +290,7 @@ def by_attributes(predictions: pd.DataFrame, test_clips: pd.DataFrame) -> pd.Dat
         about = pd.DataFrame({"emotions": n_emotions, "chance": n_emotions.map(metrics.chance_level)})
         tables[name] = about.loc[table.index].join(table)
     if not tables:
-        raise SerError(
-            f"there is nothing to compare: none of {', '.join(ATTRIBUTES)} is known with two values or more."
-        )
+        raise SerError(f"there is nothing to compare: none of {', '.join(ATTRIBUTES)} is known with two values.")
     return pd.concat(tables, names=["attribute", "group"])
 
 

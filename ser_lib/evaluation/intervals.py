@@ -114,10 +114,8 @@ def jackknife(
     ([0.625], [[0.23], [0.9]])
     """
     per_unit = pd.DataFrame(columns).groupby([units.strata, units.names], sort=False).sum()
-    sums, (_, stratum) = (
-        per_unit.to_numpy(dtype=float),
-        np.unique(per_unit.index.get_level_values(0), return_inverse=True),
-    )
+    sums = per_unit.to_numpy(dtype=float)
+    _, stratum = np.unique(per_unit.index.get_level_values(0), return_inverse=True)
     value = statistic(sums.sum(axis=0)[None])[0]
     count = None if n_clips is None else np.broadcast_to(np.asarray(n_clips, dtype=float), value.shape)
     if units.over == "none":

@@ -19,8 +19,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, replacing
-from ser_lib.common.parsing import damaged, read_table
+from ser_lib.common.files import read_table, replacing, reports_path
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.stored_predictions import StoredPredictions
 from ser_lib.inference.run import Run
@@ -45,7 +44,7 @@ AGAIN = "`make tables` writes it anew from reports/predictions."
 
 
 def results_path(reports_dir: str | Path | None = None) -> Path:
-    return (Path(reports_dir) if reports_dir else project_dir() / "reports") / "results.csv"
+    return reports_path("results.csv", reports_dir)
 
 
 def rows_of(stored: StoredPredictions) -> pd.DataFrame:
@@ -53,12 +52,12 @@ def rows_of(stored: StoredPredictions) -> pd.DataFrame:
 
     Scores are over the predictions of all seeds; those of a control are means over the seeds.
     """
-    facts, table = stored.facts, stored.table
+    facts, table, n_runs = stored.facts, stored.table, len(stored.facts.runs)
     folds, n_train = (round(np.mean([getattr(run, name) for run in facts.runs])) for name in ("folds", "n_train"))
     common = {
         **{name: getattr(facts, name) for name in ("recipe", "variant", "encoder", "protocol", "stand_in_for")},
         **{"reduced": facts.reduced, "caveat": facts.caveat, "folds": folds, "n_train": n_train},
-        "control": f"labels shuffled, {_count(len(facts.runs), 'draw')}" if facts.is_control else "",
+        "control": f"labels shuffled, {n_runs} draw{'s' * (n_runs != 1)}" if facts.is_control else "",
         "seeds": " ".join(str(run.seed) for run in facts.runs),
         "seconds": round(sum(run.seconds for run in facts.runs), 1),
         **{name: " ".join(dict.fromkeys(getattr(run, name) for run in facts.runs)) for name in ("device", "commit")},
@@ -74,10 +73,6 @@ def rows_of(stored: StoredPredictions) -> pd.DataFrame:
         scores = _scores(stored.part(table["corpus"].isin(corpora)))
         rows.append({**common, "corpus": label, "part": ", ".join(parts), **scores})
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _scores(stored: StoredPredictions) -> dict:
@@ -169,25 +164,21 @@ def read_results(reports_dir: str | Path | None = None) -> pd.DataFrame:
     path = results_path(reports_dir)
     if not path.is_file():
         return pd.DataFrame(columns=COLUMNS)
-    table = read_table(path, AGAIN)
+    numbers = dict.fromkeys([*SCORES, *SPREADS, *CHANCE], float) | dict.fromkeys(COUNTS, int)
+    table = read_table(path, AGAIN, types=numbers)
     if list(table.columns) != COLUMNS:
         raise SerError(
             f"{path} has other columns than expected: {', '.join(COLUMNS)}. `make tables` writes it anew from "
             f"{stored_predictions.predictions_dir(reports_dir)}; without that folder, move the file away."
         )
-    try:
-        table = table.astype(dict.fromkeys([*SCORES, *SPREADS, *CHANCE], float) | dict.fromkeys(COUNTS, int))
-    except (TypeError, ValueError) as error:
-        raise damaged(path, error, AGAIN) from error
     return table.assign(**table[TEXTS].astype(object).fillna("").astype(str))
 
 
-def remarks(row, but: Sequence[str] = ()) -> list[str]:
+def remarks(row) -> list[str]:
     """What keeps the score of a row from being compared with that of its source, in words; empty where nothing does.
 
     Args:
         row: with the attributes `REMARKS` and `encoder`.
-        but: leave these of `REMARKS` out.
     """
     texts = {
         "stand_in_for": f"stand-in: {row.encoder} in place of {row.stand_in_for}",
@@ -196,7 +187,7 @@ def remarks(row, but: Sequence[str] = ()) -> list[str]:
         "control": f"control: {row.control}",
         "caveat": row.caveat,
     }
-    return [text for name, text in texts.items() if getattr(row, name) and name not in but]
+    return [text for name, text in texts.items() if getattr(row, name)]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -241,9 +232,8 @@ def spread_of(row, name: str, digits: int = 3) -> str:
         return f"{low}–{high}{'†' * (row.interval_over == 'clips')}"
     if speakers := re.findall(r"=([\d.]+)(?:; |$)", getattr(row, f"{name}_by_speaker", "")):
         return f"speakers: {', '.join(_number(float(score), digits) for score in speakers)}"
-    sd, lowest, highest = (
-        _number(getattr(row, f"{name}_{end}", np.nan), digits) for end in ("sd", "lowest", "highest")
-    )
+    ends = ("sd", "lowest", "highest")
+    sd, lowest, highest = (_number(getattr(row, f"{name}_{end}", np.nan), digits) for end in ends)
     if sd:
         return f"sd {sd}, {lowest}–{highest}"
     return f"no interval: {row.no_interval}" if getattr(row, "no_interval", "") else ""

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.files import replacing, reports_path
 from ser_lib.common.hashing import hash_of
 from ser_lib.inference.run import Run
 from ser_lib.models import encoder_weights
@@ -122,7 +122,7 @@ class StoredPredictions:
 
 def predictions_dir(reports_dir: str | Path | None = None) -> Path:
     """The folder of all files; None: in `reports/` of the checkout."""
-    return (Path(reports_dir) if reports_dir else project_dir() / "reports") / "predictions"
+    return reports_path("predictions", reports_dir)
 
 
 def collect(runs: Sequence[Run]) -> StoredPredictions:

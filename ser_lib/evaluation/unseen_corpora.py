@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import read_table
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.results import by_speaker, markdown_table, results_path, score_cell, write_table
 from ser_lib.evaluation.stored_predictions import StoredPredictions
-from ser_lib.inference.run import Run, read_table
+from ser_lib.inference.run import Run
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,7 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None,
             logger.warning("%d of %d clips left out, %s", is_excluded.sum(), len(clips), reason)
         clips = clips[~is_excluded]
     if clips.empty:
-        raise SerError(
-            f"no clip is left to test {run.folder} on: give a corpus of speakers that it did not learn from."
-        )
+        raise SerError(f"no clip is left to test {run.folder} on: give a corpus of speakers whom it has not heard.")
     # As the run's own test clips were read, with whose scores these are compared.
     answers = run.predict(clips["path"].tolist(), fold=fold, progress=progress, as_clips=True)
     predictions = metrics.predictions_table(clips, answers[run.emotions].to_numpy(), run.emotions)
@@ -73,9 +72,8 @@ def collect_on(
     about = about.assign(
         seed=run.seed, fold=-1, truth=predictions["truth"], copy_of=first.where(first != about["clip_id"], "")
     )
-    units = pd.DataFrame(
-        stored_predictions.in_units(predictions[run.emotions].to_numpy(dtype=float)), columns=run.emotions
-    )
+    probabilities = predictions[run.emotions].to_numpy(dtype=float)
+    units = pd.DataFrame(stored_predictions.in_units(probabilities), columns=run.emotions)
     unseen = tuple(dict.fromkeys(about["corpus"]))
     shortfall = clips.attrs.get("shortfall", {})
     counts = {name: shortfall.get(name, ((about["corpus"] == name).sum(),) * 2) for name in unseen}

@@ -145,10 +145,8 @@ def load(name: str) -> Speaker:
         raise SerError(f"{path} is damaged ({error}): enrol {name} again.") from error
 
 
-def for_speaker(predictor: Predictor, speaker: Speaker | str | None) -> Predictor:
+def for_speaker(predictor: Predictor, speaker: Speaker | str) -> Predictor:
     """The predictor for a speaker, or for the saved one of a name; SerError where it was enrolled with another model."""
-    if speaker is None:
-        return predictor
     if isinstance(speaker, str):
         speaker = load(speaker)
     if speaker.model != predictor.identity:

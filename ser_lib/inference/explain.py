@@ -120,9 +120,7 @@ def _parts(total: float, width: float, step: float) -> list[tuple[float, float]]
     """Start and end of the parts from 0 to `total`, of which only the last may be shorter than `width`."""
     count = 1 + max(0, int(np.ceil(round((total - width) / step, 6))))
     if count > AT_MOST:
-        raise SerError(
-            f"{count} parts are more than {AT_MOST}: take a longer step, or a shorter piece of the recording."
-        )
+        raise SerError(f"{count} parts are more than {AT_MOST}: take a longer step, or a piece of the recording.")
     return [(i * step, min(i * step + width, total)) for i in range(count)]
 
 

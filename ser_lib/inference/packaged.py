@@ -16,9 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from ser_lib.audio import reading
 from ser_lib.audio.reading import Recording
-from ser_lib.common import manifest
 from ser_lib.common.errors import SerError
-from ser_lib.common.parsing import read_json
+from ser_lib.common.files import file_hash, read_json
 from ser_lib.inference.predictor import Answers, Predictor, checked
 from ser_lib.models.profiles import Profile
 from ser_lib.models.settings import Audio
@@ -60,7 +59,7 @@ class PackagedPredictor(Predictor):
         self.name, self.emotions, self.audio = settings.recipe, settings.emotions, settings.audio
         self.certain_from, self.identity, self._n_profile = settings.certain_from, settings.sha256, settings.n_profile
         try:
-            is_same = manifest.file_hash(path) == settings.sha256
+            is_same = file_hash(path) == settings.sha256
         except OSError as error:
             raise SerError(f"the model of the package cannot be read: {path} ({error.strerror}). {AGAIN}.") from error
         if not is_same:

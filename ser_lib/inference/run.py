@@ -35,18 +35,18 @@ from pydantic import BaseModel, ValidationError
 
 from ser_lib.common import manifest
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import being_replaced, project_dir, with_home
+from ser_lib.common.files import being_replaced, damaged, file_hash, project_dir, read_json, read_table, with_home
 from ser_lib.common.manifest import Manifest
-from ser_lib.common.parsing import damaged, read_json, read_table
 from ser_lib.inference.enrolment import Speaker, enrol, for_speaker
 from ser_lib.inference.predict import predict
-from ser_lib.inference.trained import TrainedPredictor
+from ser_lib.inference.predictor import Predictor, TrainedPredictor
 from ser_lib.models import encoder_weights
 from ser_lib.models.base import Model
 from ser_lib.protocols.splits import PROTOCOLS, get_protocol, load_split
 from ser_lib.recipes import Recipe, read_resolved, recipe_names
 
 FILES = ("recipe.yaml", "split.csv", "audit.csv", "history.csv", "predictions.csv", "metrics.json", "environment.json")
+AUDIT = ("leak", "severity", "clips", "share", "examples", "meaning")
 # Of the model that answers, in a flat folder; a network on acoustic features has no preprocessor_config.json.
 MODEL_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -149,13 +149,13 @@ class Run:
         with self._unchanged(folders):
             known: dict[str, Any] = {
                 "certain_from": self.certain_from,
-                "identity": manifest.file_hash(folders[0] / "model.safetensors"),
+                "identity": file_hash(folders[0] / "model.safetensors"),
             }
             return TrainedPredictor(self.recipe, folders, model_folder(self.folder), device, **known)
 
     @property
     def certain_from(self) -> float | None:
-        """The probability from which on an answer is certain: see `ser_lib.evaluation.certainty`; None: not known."""
+        """The probability from which on an answer is certain: see `ser_lib.evaluation.metrics.certain_from`; None: not known."""
         return (self.metrics.get("certainty") or {}).get("threshold")
 
     def enrol(self, sources, sampling_rate: int | None = None, name: str = "") -> Speaker:
@@ -176,7 +176,9 @@ class Run:
         Args:
             speaker: whose recordings they are, as `enrol` returned it, or the name of one that was saved.
         """
-        predictor = for_speaker(self.predictor(fold), speaker)
+        predictor: Predictor = self.predictor(fold)
+        if speaker is not None:
+            predictor = for_speaker(predictor, speaker)
         return predict(predictor, sources, sampling_rate, progress, as_clips)
 
 
@@ -209,9 +211,10 @@ def load_run(folder: str | Path) -> Run:
 def read_run(folder: Path) -> Run:
     """Read the files of a run folder, all of one run; `load_run` tries again where it is replaced meanwhile."""
     missing = [name for name in FILES if not (folder / name).is_file()]
+    # Looked for again last, since the other run may have come into place after the first look.
+    if missing and (being_replaced(folder) or all((folder / name).is_file() for name in missing)):
+        raise manifest.ReplacedError(f"{folder} is being replaced by another run. Try again.")
     if missing:
-        if being_replaced(folder):
-            raise manifest.ReplacedError(f"{folder} is being replaced by another run. Try again.")
         raise SerError(
             f"{folder} is not a run folder: {', '.join(missing)} missing. {_command_for(folder)} makes one, and "
             "`ser runs` lists those that are there."
@@ -228,8 +231,8 @@ def read_run(folder: Path) -> Run:
             folder=folder,
             recipe=recipe,
             split=split,
-            audit=_audit(folder / "audit.csv"),
-            history=_with_columns(folder / "history.csv", "fold", "epoch"),
+            audit=read_table(folder / "audit.csv", manifest.AGAIN, AUDIT, {"clips": "Int64"}),
+            history=read_table(folder / "history.csv", manifest.AGAIN, ("fold", "epoch")),
             predictions=_predictions(folder / "predictions.csv", split, emotions),
             metrics=_checked(folder / "metrics.json", _Metrics),
             environment=_checked(folder / "environment.json", _Environment),
@@ -279,43 +282,25 @@ class _Environment(BaseModel):
 
 def _checked(path: Path, form: type[BaseModel]) -> dict:
     """The object in a JSON file, which has at least the fields of `form`."""
-    value = read_json(path, f"{manifest.AGAIN}.")
+    value = read_json(path, manifest.AGAIN)
     try:
         form.model_validate(value)
     except ValidationError as error:
-        raise damaged(path, error, f"{manifest.AGAIN}.") from error
+        raise damaged(path, error, manifest.AGAIN) from error
     return value
-
-
-def _with_columns(path: Path, *columns: str) -> pd.DataFrame:
-    table = read_table(path, f"{manifest.AGAIN}.")
-    if missing := sorted({*columns} - {*table}):
-        raise damaged(path, f"the column {missing[0]} is missing", f"{manifest.AGAIN}.")
-    return table
-
-
-def _audit(path: Path) -> pd.DataFrame:
-    table = _with_columns(path, "leak", "severity", "clips", "share", "examples", "meaning")
-    try:
-        return table.astype({"clips": "Int64"})
-    except (TypeError, ValueError) as error:
-        raise damaged(path, error, f"{manifest.AGAIN}.") from error
 
 
 def _predictions(path: Path, split: pd.DataFrame, emotions: list[str]) -> pd.DataFrame:
     """The predictions, whose columns and clips are those of the model and of the split."""
-    table = _with_columns(path, "clip_id", "truth")
+    table = read_table(path, manifest.AGAIN, ("clip_id", "truth"), dict.fromkeys(emotions, float))
     if list(table.columns) != ["clip_id", "truth", *emotions]:
         answered, named = ", ".join(emotions), ", ".join(map(str, table.columns[2:]))
         problem = f"its columns are {named}, but the model beside it answers {answered}, in this order"
-        raise damaged(path, problem, f"These are files of two runs. {manifest.AGAIN}.")
+        raise damaged(path, problem, f"These are files of two runs. {manifest.AGAIN}")
     tested = split["clip_id"][split["subset"] == "test"]
     if not set(table["clip_id"]) <= set(tested) or not set(table["truth"]) <= set(emotions):
-        raise damaged(path, "it has clips or emotions that split.csv does not test", f"{manifest.AGAIN}.")
-    try:
-        return table.astype(dict.fromkeys(emotions, float))
-    except (TypeError, ValueError) as error:
-        raise damaged(path, error, f"{manifest.AGAIN}.") from error
+        raise damaged(path, "it has clips or emotions that split.csv does not test", manifest.AGAIN)
+    return table
 
 
 def find_run(name: str | Path) -> Path:
@@ -325,7 +310,8 @@ def find_run(name: str | Path) -> Path:
         SerError: there is nothing of that name here or on the Hub, or the folder holds several runs.
     """
     folder = with_home(name)
-    if not folder.exists() and not being_replaced(folder):
+    # Looked for again last, since another run may have come into place after the first look.
+    if not (folder.exists() or being_replaced(folder) or folder.exists()):
         # A mistyped `runs/demo` is no repository of a user called "runs".
         is_local = folder.parts[:1] == (runs_root().name,) or folder.parent.is_dir() and folder.parent != Path()
         if HUB_NAME.fullmatch(str(name)) and not is_local:

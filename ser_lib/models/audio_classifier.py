@@ -17,7 +17,7 @@ from torch import nn
 
 from ser_lib.common import distributed
 from ser_lib.common.errors import SerError
-from ser_lib.common.parsing import damaged, read_json
+from ser_lib.common.files import damaged, read_json
 from ser_lib.models import encoder_weights
 from ser_lib.models.encoder_weights import Checkpoint
 from ser_lib.models.hidden_states import MAX_SECONDS, batching_mode, normalised, padded
@@ -164,12 +164,11 @@ def load(folder: Path) -> tuple[nn.Module, object]:
 def read_labels(folder: Path) -> list[str]:
     """The names of a saved model's outputs, in their order; SerError where its configuration is damaged."""
     path = Path(folder) / "config.json"
+    config = read_json(path, "Train the run again.")
     try:
-        names = {int(place): name for place, name in read_json(path, "Train the run again.")["id2label"].items()}
+        names = {int(place): name for place, name in config["id2label"].items()}
         return [str(names[place]) for place in range(len(names))]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, SerError):
-            raise
         raise damaged(path, "it names no emotions", "Train the run again.") from error
 
 

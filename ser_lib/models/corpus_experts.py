@@ -79,10 +79,8 @@ def fit_experts(
 
     # Not more than there are, of which the last is a sum of rounding errors.
     n_components = min(N_COMPONENTS, len(train) - 1, standardised.shape[1])
-    basis = (
-        PCA(n_components, svd_solver="full" if len(train) < 500 else "covariance_eigh").fit(standardised).components_.T
-    )
-    basis = basis.astype(np.float32)
+    solver = "full" if len(train) < 500 else "covariance_eigh"
+    basis = PCA(n_components, svd_solver=solver).fit(standardised).components_.T.astype(np.float32)
     body = network.body
     with torch.no_grad():
         body.prior.copy_(torch.from_numpy(prior))

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import cache_dir, replacing, with_home
-from ser_lib.common.parsing import damaged, read_json
+from ser_lib.common.files import cache_dir, damaged, read_json, replacing, with_home
 
 ARCHITECTURES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper")
 FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]

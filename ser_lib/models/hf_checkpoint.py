@@ -17,7 +17,7 @@ from torch import nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModelForAudioClassification, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ser_lib.common.parsing import damaged, read_json
+from ser_lib.common.files import damaged, read_json
 from ser_lib.models import encoder_weights
 from ser_lib.models.embeddings import Encoder
 from ser_lib.models.hidden_states import hidden_states, pooled, whisper_states, windows

@@ -124,7 +124,8 @@ class AcousticNetwork(NetworkModel):
 
     def inputs(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
         audio, settings = self.input.audio.model_dump(), self.input.feature_settings()
-        return distributed.after_first(lambda: features.extract(clips, audio, settings, progress))
+        with distributed.first_alone():
+            return features.extract(clips, audio, settings, progress)
 
     def inputs_of(self, recordings: Sequence[str | Path | Recording]) -> np.ndarray:
         audio, settings = self.input.audio.model_dump(), self.input.feature_settings()

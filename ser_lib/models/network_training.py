@@ -258,10 +258,9 @@ def fit_logistic(
 def check_logistic(features, labels, train, validation, strengths) -> None:
     """Raise SerError where logistic regression cannot be fitted, or none of several candidates chosen."""
     if len(strengths) > 1 and len(validation) == 0:
-        text = (
-            f"there are no validation clips to choose one of {len(strengths)} values of training.inverse_regularisation"
-        )
-        raise SerError(f"{text} by: give one value, or a split.validation_fraction above 0.")
+        values = f"{len(strengths)} values of training.inverse_regularisation"
+        text = f"there are no validation clips to choose one of {values} by"
+        raise SerError(f"{text}: give one value, or a split.validation_fraction above 0.")
     if len(np.unique(labels[train])) < 2:
         raise SerError("the training clips are all of one emotion: logistic regression needs two or more.")
     broken = np.flatnonzero(~np.isfinite(features).all(axis=1))

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.parsing import damaged, read_json
+from ser_lib.common.files import damaged, read_json
 from ser_lib.models import corpus_experts  # noqa: F401  # enters its class into MODELS
 from ser_lib.models.base import MODELS, registered
 from ser_lib.models.heads import Head, WeightedLayers

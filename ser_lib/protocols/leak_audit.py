@@ -99,12 +99,9 @@ def shared_values(split: pd.DataFrame, column: str) -> tuple[set, set]:
     >>> sorted(tested), sorted(shared)
     (['ann', 'bob'], ['ann'])
     """
-    known = split.assign(fold=split.get("fold", 0), **{column: split[column].replace("", pd.NA)}).dropna(
-        subset=[column]
-    )
-    test, train = (
-        known.loc[known["subset"] == subset, ["fold", column]].drop_duplicates() for subset in ("test", "train")
-    )
+    known = split.assign(fold=split.get("fold", 0), **{column: split[column].replace("", pd.NA)})
+    known = known.dropna(subset=[column])[["subset", "fold", column]].drop_duplicates()
+    test, train = (known[known["subset"] == subset].drop(columns="subset") for subset in ("test", "train"))
     return set(test[column]), set(test.merge(train)[column])
 
 

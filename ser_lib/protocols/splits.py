@@ -178,7 +178,7 @@ def load_split(path: str | Path) -> pd.DataFrame:
     try:
         saved = pd.read_csv(path, dtype=str, keep_default_na=False).astype({"fold": int, "seed": int})
         return saved[[name for name in _SAVED if name in saved or name != "audio_hash"]]
-    except (KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise SerError(f"{path} is not a split: expected CSV with the columns {', '.join(_SAVED)}") from error
 
 
@@ -236,9 +236,7 @@ def unseen_speakers_and_sentences(clips: pd.DataFrame, seed: int, folds: int) ->
         n_unknown = part["sentence"].isna().sum()
         if len(sentences) < 2 or n_unknown:
             counts = f"{corpus} has {len(sentences)} known sentences, and {n_unknown} clips without one"
-            raise SerError(
-                f"{counts}: 'speaker-sentence' needs at least 2, and each clip's; use the protocol 'speaker'"
-            )
+            raise SerError(f"{counts}: 'speaker-sentence' needs 2 or more, and each clip's; use the protocol 'speaker'")
         in_half[part.index] = part["sentence"].isin(sentences[: (len(sentences) + 1) // 2])
     return [
         _speaker_fold(clips, tested, seed, test_rows=half, train_rows=~half)

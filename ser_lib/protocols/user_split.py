@@ -136,9 +136,8 @@ def _read_folder(folder: Path, notes: list[str]) -> list[dict]:
     rows = [row for place, subset in subsets.items() for row in _folder_rows(place, subset)]
     n_outside = len(files_in(folder, _AUDIO)) - len(rows)
     if n_outside > 0:
-        notes.append(
-            f"Audio files outside {', '.join(f'{place.name}/' for place in subsets)} are left out: {n_outside}."
-        )
+        names = ", ".join(f"{place.name}/" for place in subsets)
+        notes.append(f"Audio files outside {names} are left out: {n_outside}.")
     return rows
 
 

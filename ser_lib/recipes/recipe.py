@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from ser_lib.audio.features import ACOUSTIC_FEATURES
 from ser_lib.common.errors import SerError
-from ser_lib.common.parsing import parse_yaml, read_text
+from ser_lib.common.files import parse_yaml, read_text
 from ser_lib.corpora import label as corpus_label
 from ser_lib.corpora.labels import EMOTIONS, in_order
 from ser_lib.models.base import Model, registered

@@ -70,9 +70,8 @@ def _facts(row: dict) -> list[tuple[str, str]]:
         shared = f"{row['shared_sentences']} of {row['test_sentences']} test sentences are in training of the same fold"
         facts.append(("Sentences", shared))
     if row["shared_names"] is not None:
-        facts.append(
-            ("Files", f"{row['shared_names']:,} test clips are listed in training too; audio was not compared")
-        )
+        shared = f"{row['shared_names']:,} test clips are listed in training too"
+        facts.append(("Files", f"{shared}; audio was not compared"))
     if row["test"] is not None:
         listed = f"{row['validation']:,} clips listed" if row["validation"] else "no list"
         inside = f"; {row['validation_in_test']:,} test clips are among them" if row["validation_in_test"] else ""
@@ -95,9 +94,8 @@ def worth_sentences(worth: pd.DataFrame) -> list[str]:
         leaky = rows[rows["leaky"] & (rows["part_of"] == "")].iloc[0]
         honest = rows[rows["condition"] == leaky["against"]].iloc[0]
         speakers = rows[rows["leaky"] & (rows["part_of"] != "")]
-        spread = (
-            f"{leaky['points_low']:+.1f} to {leaky['points_high']:+.1f}, 95 % interval over {leaky['interval_over']}"
-        )
+        low, high = leaky["points_low"], leaky["points_high"]
+        spread = f"{low:+.1f} to {high:+.1f}, 95 % interval over {leaky['interval_over']}"
         if len(speakers):
             spread = ", ".join(f"{row.condition.partition(':')[0]} {row.points:+.1f}" for row in speakers.itertuples())
         sentences.append(

@@ -3,7 +3,6 @@
 write_page([load_run(first), load_run(second)], shared=False)
 """
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
@@ -12,7 +11,6 @@ from ser_lib.evaluation import metrics
 from ser_lib.evaluation.run_analysis import compare_runs, describe_comparison
 from ser_lib.inference.run import Run
 from ser_lib.reports import plots
-from ser_lib.reports.plots.style import Picture
 from ser_lib.reports.rendering import render, write_html
 
 
@@ -35,13 +33,8 @@ def write_page(runs: Sequence[Run], shared: bool = False, path: str | Path | Non
         title = f"{name}: {run.recipe.title} ({run.recipe.variant_label}), {run.protocol}, seed {run.seed}"
         pictures.append((title, plots.confusion_matrices(metrics.confusion(run.predictions))))
     title = f"{len(runs)} runs compared"
-    shown = [{"title": title, "image": _source(picture), "alt": _text(picture)} for title, picture in pictures]
+    shown = [
+        {"title": title, "image": f"data:image/png;base64,{picture.base64}", "alt": picture.alt}
+        for title, picture in pictures
+    ]
     return write_html(render("comparison.html.j2", title=title, text=text, pictures=shown), path or page_name(runs))
-
-
-def _source(picture: Picture) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture.png()).decode()}"
-
-
-def _text(picture: Picture) -> str:
-    return " ".join(picture.get_suptitle().split())

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir
+from ser_lib.common.files import reports_path
 from ser_lib.corpora import CORPORA
 from ser_lib.evaluation import comparison, metrics, stored_predictions
 from ser_lib.evaluation.results import read_results, remarks, spread_of
@@ -36,7 +36,7 @@ DEFAULT_BOARD = [*PROTOCOLS].index("speaker")
 
 def write_index(reports_dir: str | Path | None = None) -> Path:
     """Write `index.html` over the results and pages in a folder; None: `reports/` of the checkout."""
-    reports = Path(reports_dir) if reports_dir else project_dir() / "reports"
+    reports = reports_path("", reports_dir)
     results = [leaderboard_row(row) for row in read_results(reports).itertuples(index=False)]
     compare_boards(results, stored_predictions.predictions_dir(reports))
     folders = sorted({page.parent.relative_to(reports) for page in reports.glob("*/*/*.html")})

@@ -5,7 +5,6 @@ every protocol, and the store read again. 100 speakers at every size, since `lea
 clip and speaker.
 """
 
-import base64
 import csv
 import json
 import math
@@ -115,8 +114,8 @@ def write_page(table: pd.DataFrame, path: Path) -> Path:
         render(
             "bench.html.j2",
             rows=table.to_dict("records"),
-            picture=base64.b64encode(figure.png()).decode(),
-            picture_text=" ".join(figure.get_suptitle().split()),
+            picture=figure.base64,
+            picture_text=figure.alt,
             growth=growth(table),
             largest=int(table["clips"].max()),
             gigabytes=table["gigabytes"].max(),

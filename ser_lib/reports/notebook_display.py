@@ -101,11 +101,8 @@ def audio_players(
         waveforms: aligned to `clips`.
         own_players: also for clips of the user's own corpora.
     """
-    allowed = (
-        clips["corpus"]
-        .map(lambda name: CORPORA[name].shareable if name in CORPORA else own_players)
-        .to_numpy(dtype=bool)
-    )
+    names = clips["corpus"]
+    allowed = np.array([CORPORA[name].shareable if name in CORPORA else own_players for name in names], dtype=bool)
     players = [
         audio_player(waveform, sampling_rate, f"{row.emotion}, {row.speaker}")
         for row, waveform, is_allowed in zip(clips.itertuples(), waveforms, allowed, strict=True)

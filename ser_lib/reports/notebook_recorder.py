@@ -107,9 +107,7 @@ def recording_of(answer: dict) -> Recording:
         file = io.BytesIO(base64.b64decode(answer["wav"], validate=True))
         samples, sampling_rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (KeyError, TypeError, binascii.Error, soundfile.SoundFileError) as error:
-        raise SerError(
-            "the recorder returned no WAV file. Record again, or save the recording and give its path."
-        ) from error
+        raise SerError("the recorder returned no WAV file. Record again, or save it and give its path.") from error
     return decode_audible(Recording(samples, sampling_rate, "your recording"))
 
 

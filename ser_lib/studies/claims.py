@@ -405,9 +405,8 @@ def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | N
     if stated := stand_in_for(recipe, own_recipe(recipe)):
         sentences.append(f"Measured with {recipe.features_label} as a stand-in for {stated}")
     if "as-stated" in runs:
-        text = (
-            f"Claimed accuracy: {claimed_recipes()[name].accuracy:.3f}. Measured as stated: {accuracy['as-stated']:.3f}"
-        )
+        claimed = claimed_recipes()[name].accuracy
+        text = f"Claimed accuracy: {claimed:.3f}. Measured as stated: {accuracy['as-stated']:.3f}"
         sentences.append(text + (f", as its notebook ran: {accuracy['as-run']:.3f}" if "as-run" in runs else ""))
         for key, start in {"as-stated": "", "as-run": "As its notebook ran, "}.items():
             if key in runs:

@@ -26,9 +26,8 @@ from ser_lib.models import network_training
 from ser_lib.models import networks as models
 from ser_lib.models.settings import Training
 from ser_lib.protocols.splits import make_split
-from ser_lib.studies.altered import FeatureReader, features_of_altered
 from ser_lib.studies.conditions import Condition, mean_n_train, probed, random_split, speaker_split, table_of, tested
-from ser_lib.studies.probe import folds_of, probe
+from ser_lib.studies.probe import FeatureReader, features_of_altered, folds_of, probe
 
 COPIES = {
     "speed 0.9": lambda waveform, rng: augmentation.change_speed(waveform, 0.9),
@@ -167,10 +166,8 @@ def layer_chosen_on_test(clips: pd.DataFrame, features: np.ndarray, folds: int =
         features: (n_clips, n_layers, n_features), two layers or more.
     """
     if features.ndim != 3 or features.shape[1] < 2:
-        text = (
-            f"expected features of two layers or more, (n_clips, n_layers, n_features), got the shape {features.shape}"
-        )
-        raise SerError(f'{text}: embed the clips with layers="all"')
+        expected = "expected features of two layers or more, (n_clips, n_layers, n_features)"
+        raise SerError(f'{expected}, got the shape {features.shape}: embed the clips with layers="all"')
     candidates = _Candidates(clips, features, folds)
     name = "validation speakers choose"
     conditions = [

@@ -8,17 +8,22 @@ A probe is fitted in seconds, to its optimum, and without randomness: two measur
 purpose. It writes no run folder.
 """
 
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import soundfile
 
 from ser_lib.audio import features as acoustic_features
+from ser_lib.audio import reading
 from ser_lib.common.errors import SerError
-from ser_lib.corpora.clips import load_clips
+from ser_lib.corpora.clips import audio_hash, load_clips
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation.metrics import predictions_table
 from ser_lib.models import encoder_weights, network_training
@@ -26,6 +31,7 @@ from ser_lib.models import networks as models
 from ser_lib.models.settings import Training
 from ser_lib.recipes import Input
 
+FeatureReader = Callable[[pd.DataFrame], np.ndarray]  # of a clip table: float32, (n_clips, ...)
 AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}  # how all probes read audio
 # Candidates for scikit-learn's C, of which validation clips choose; without validation clips it is the middle one.
 STRENGTHS = (0.001, 0.01, 0.1)
@@ -99,9 +105,7 @@ def without_validation(split: pd.DataFrame) -> pd.DataFrame:
     return split.assign(subset=split["subset"].replace("validation", "train"))
 
 
-def feature_reader(
-    encoder: str | None = None, layers: str | list[int] = "middle"
-) -> Callable[[pd.DataFrame], np.ndarray]:
+def feature_reader(encoder: str | None = None, layers: str | list[int] = "middle") -> FeatureReader:
     """A function that reads features of a clip table: mean and deviation of an encoder's layers, or of MFCC.
 
     Args:
@@ -140,3 +144,38 @@ def load_available(
     if not tables:
         raise SerError(f"none of the corpora {', '.join(names)} can be found.")
     return pd.concat(tables, ignore_index=True)
+
+
+def flat_features(features: FeatureReader, clips: pd.DataFrame) -> np.ndarray:
+    """Features of clips as float32 of shape (n_clips, n_features)."""
+    return np.asarray(features(clips), dtype=np.float32).reshape(len(clips), -1)
+
+
+def features_of_altered(
+    clips: pd.DataFrame, features: FeatureReader, change: Callable[[str, np.ndarray], np.ndarray], audio_settings: dict
+) -> np.ndarray:
+    """Prepare and alter every clip, write it to a temporary folder as float WAV, and read its features.
+
+    Args:
+        change: function of a clip's id and waveform that returns the altered waveform; called by several threads.
+        audio_settings: keyword arguments of `ser_lib.audio.reading.prepare`.
+
+    Returns:
+        float32, (n_clips, n_features).
+    """
+    sampling_rate = audio_settings.get("sampling_rate", 16000)
+
+    def write(path: Path, clip_id: str, original: str) -> dict:
+        waveform = change(clip_id, reading.prepare(original, **audio_settings))
+        soundfile.write(path, waveform, sampling_rate, subtype="FLOAT")
+        return {
+            "path": str(path),
+            "seconds": len(waveform) / sampling_rate,
+            "sampling_rate": sampling_rate,
+            "audio_hash": audio_hash(waveform[:, None], sampling_rate),
+        }
+
+    with tempfile.TemporaryDirectory(prefix="ser-altered-") as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        paths = [Path(folder) / f"{row}.wav" for row in range(len(clips))]
+        about = list(pool.map(write, paths, clips["clip_id"], clips["path"]))
+        return flat_features(features, clips.assign(**pd.DataFrame(about, index=clips.index)))

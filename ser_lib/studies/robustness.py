@@ -26,9 +26,8 @@ from ser_lib.common.hashing import hash_of
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics
 from ser_lib.protocols.splits import make_split
-from ser_lib.studies import altered
-from ser_lib.studies.altered import FeatureReader, features_of_altered, flat_features
-from ser_lib.studies.probe import probe, probe_on, without_validation
+from ser_lib.studies import probe as probe_module
+from ser_lib.studies.probe import FeatureReader, features_of_altered, flat_features, probe, probe_on, without_validation
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +84,11 @@ def cross_corpus_matrix(
         if train == test and used["speaker"].nunique() < 2:
             logger.warning("%s within itself is left out: it has one speaker", test)
             continue
-        protocol, settings = (
-            ("speaker", {"folds": folds}) if train == test else ("cross-corpus", {"test_corpora": [test]})
-        )
-        split = without_validation(make_split(used, protocol, 0, **settings))
+        if train == test:
+            split = make_split(used, "speaker", 0, folds=folds)
+        else:
+            split = make_split(used, "cross-corpus", 0, test_corpora=[test])
+        split = without_validation(split)
         row = {
             "train": train,
             "test": test,
@@ -172,7 +172,7 @@ def degraded_features(
     # The features of the clean clips identify the function that made them.
     identity = about.to_csv().encode() + np.ascontiguousarray(clean[rows]).tobytes()
     key = hashlib.sha256(identity).hexdigest()[:32]
-    code = source_hash(decoding, reading, augmentation, degradations, altered, sys.modules[__name__])
+    code = source_hash(decoding, reading, augmentation, degradations, probe_module, sys.modules[__name__])
     settings = {"condition": list(condition), "audio": audio, "code": code}
     degraded = cache.get("degraded", settings, key)
     if degraded is None:

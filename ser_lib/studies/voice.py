@@ -18,7 +18,7 @@ import pandas as pd
 
 from ser_lib.audio.degradations import Condition, degrade
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.files import replacing, reports_path
 from ser_lib.common.hashing import hash_of, shuffled
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import comparison, metrics
@@ -27,8 +27,8 @@ from ser_lib.models.base import Model
 from ser_lib.models.profiles import Profile, profile_of
 from ser_lib.recipes import Recipe
 from ser_lib.recipes.inputs import clips_of, inputs_of
-from ser_lib.studies.altered import features_of_altered
 from ser_lib.studies.claims import PlannedRun
+from ser_lib.studies.probe import features_of_altered
 
 COLUMNS = [
     "study",  # what differs: number, moods, speaker, microphone or listening
@@ -92,16 +92,12 @@ def measure(
     Raises:
         SerError: the recipe's model takes no profile.
     """
-    if not recipe.create_model().takes_profile:
-        raise SerError(
-            f"the model of {recipe.name} cannot use clips of a speaker: take a recipe such as speech-emotion."
-        )
+    recipe.create_model().check_takes_profile()
     tables = []
     for protocol, trained_on in protocols.items():
         planned = PlannedRun(recipe, protocol, 0, runs_root(runs_dir))
-        tables.append(
-            measure_run(planned.finished_or_trained(data_dir, say), data_dir, say).assign(trained_on=trained_on)
-        )
+        run = planned.finished_or_trained(data_dir, say)
+        tables.append(measure_run(run, data_dir, say).assign(trained_on=trained_on))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
 
 
@@ -260,9 +256,8 @@ def _listening(voices: list[Voice]) -> Iterator[dict]:
                 rows = rng.permutation(len(voice.clips))[:longest]
                 trial = Trial(voice.clips.iloc[rows], voice.inputs[rows], None)
                 unknown.append(_answered(voice, trial))
-                profile = _so_far(
-                    trial.inputs, unknown[-1][voice.model.emotions].to_numpy().argmax(axis=1), with_itself
-                )
+                predicted = unknown[-1][voice.model.emotions].to_numpy().argmax(axis=1)
+                profile = _so_far(trial.inputs, predicted, with_itself)
                 known.append(_answered(voice, trial._replace(profile=profile)))
                 heard.append(np.arange(longest))
         all_known, all_unknown, n_heard = pd.concat(known), pd.concat(unknown), np.concatenate(heard)
@@ -300,21 +295,17 @@ def _scores(voices: list[Voice], known: pd.DataFrame, unknown: pd.DataFrame) -> 
     return row | {"clips": score["n_test"], "speakers": score["test_speakers"]}
 
 
-def table_path(reports_dir: str | Path | None = None) -> Path:
-    """Where the table lies; None: `reports/` of the checkout."""
-    return (Path(reports_dir) if reports_dir else project_dir() / "reports") / "voice.csv"
-
-
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the table as CSV, whole or not at all."""
-    with replacing(table_path(reports_dir)) as part:
+    path = reports_path("voice.csv", reports_dir)
+    with replacing(path) as part:
         table[COLUMNS].to_csv(part, index=False, float_format="%.4f")
-    return table_path(reports_dir)
+    return path
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame:
     """Read the table; SerError where there is none."""
-    path = table_path(reports_dir)
+    path = reports_path("voice.csv", reports_dir)
     if not path.is_file():
         raise SerError(f"{path} is missing: `ser voice` measures it.")
     return pd.read_csv(path)

@@ -1,46 +1,55 @@
 """All folds of an experiment: from a recipe, a protocol and a seed to a run folder.
 
 A run that was stopped, by Ctrl-C or by `kill -9`, resumes from its finished folds and ends with the same numbers as an
-uninterrupted run: see `ser_lib.training.resume`.
+uninterrupted run: finished folds are kept in a folder until all are finished. Folds of another recipe, other clips or
+other code are never used for a run: everything that they depend on is written beside them. Locks keep jobs that train
+folds of one run apart.
 """
 
+import hashlib
 import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from filelock import FileLock, Timeout
 
 from ser_lib.common import distributed, manifest
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import move_into_place, restore
-from ser_lib.common.parsing import read_json, read_table
+from ser_lib.common.files import code_of, move_into_place, read_json, read_table, replacing, restore
 from ser_lib.corpora import get_corpus
 from ser_lib.corpora.labels import in_order
-from ser_lib.evaluation import certainty, metrics
+from ser_lib.evaluation import metrics
 from ser_lib.inference.model_card import model_card
 from ser_lib.inference.run import Run, environment, load_run, read_run, run_folder, write_manifest
+from ser_lib.models import encoder_weights
 from ser_lib.models.base import Inputs, Model, take
 from ser_lib.models.settings import Training
 from ser_lib.protocols.leak_audit import audit
 from ser_lib.protocols.splits import ENROLMENT, Protocol, get_protocol, save_split
 from ser_lib.recipes import Recipe, dump_recipe, keys_of
 from ser_lib.recipes.inputs import clips_of, inputs_of, split_of
-from ser_lib.training import resume
 
 logger = logging.getLogger(__name__)
 
 # The folder of the final model among those of the folds.
 FINAL = "final"
+# What the finished folds of an unfinished run depend on, beside them.
+IDENTITY = "identity.json"
+# Where an edit may change what a fold learns; inputs and split are compared as they are.
+TRAINING_CODE = ("common", "audio", "models", "training")
 
 
 def train(
@@ -69,7 +78,8 @@ def train(
         logger.warning(
             "%s has a run of other settings, which stays: this run's folder is %s", recipe.folder_name, final
         )
-    clips = distributed.after_first(lambda: clips_of(recipe, protocol, data_dir, progress))
+    with distributed.first_alone():
+        clips = clips_of(recipe, protocol, data_dir, progress)
     split = split_of(recipe, clips, protocol, seed)
     if ENROLMENT in set(split["subset"]):
         # Before the training, which may take hours.
@@ -85,43 +95,43 @@ def train(
     unknown = sorted(set(folds or []) - set(every))
     if unknown:
         raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
-    partial = resume.partial_of(final)
-    identity = resume.identity(recipe, split, inputs)
+    partial = partial_of(final)
+    identity = identity_of(recipe, split, inputs)
     if distributed.is_first():
         final.parent.mkdir(parents=True, exist_ok=True)
         restore(final)
-        resume.resume_or_start(partial, identity, alone=folds is None)
+        resume_or_start(partial, identity, alone=folds is None)
     distributed.wait()
     shared = _Run(recipe, get_protocol(protocol), clips, inputs, emotions, seed, partial, progress)
     for fold in every if folds is None else sorted(set(folds)):
-        with resume.locked(partial.with_name(f"{partial.stem}.fold-{fold}.lock"), f"fold {fold} of {final}"):
+        with locked(partial.with_name(f"{partial.stem}.fold-{fold}.lock"), f"fold {fold} of {final}"):
             # One process asks for all, since the first is about to make the folder.
-            if not distributed.from_first(distributed.is_first() and resume.is_trained(partial, fold, identity)):
+            if not distributed.from_first(distributed.is_first() and is_trained(partial, fold, identity)):
                 _train_fold(shared, split[split["fold"] == fold])
     distributed.wait()
     # The job that finds all folds trained; where two do, the second waits, and finds the work done.
-    if shared.has_final and distributed.from_first(resume.all_trained(partial, every)):
-        with resume.locked(partial.with_name(f"{partial.stem}.final.lock"), f"the final model of {final}", wait=True):
-            is_missing = resume.all_trained(partial, every) and not resume.all_trained(partial, [FINAL])
+    if shared.has_final and distributed.from_first(all_trained(partial, every)):
+        with locked(partial.with_name(f"{partial.stem}.final.lock"), f"the final model of {final}", wait=True):
+            is_missing = all_trained(partial, every) and not all_trained(partial, [FINAL])
             if distributed.from_first(is_missing):
                 _train_final(shared, every)
     distributed.wait()
     joined = False
     if distributed.is_first():
-        with resume.locked(partial.with_suffix(".lock"), str(final), wait=True):
+        with locked(partial.with_suffix(".lock"), str(final), wait=True):
             # Else another job has assembled the folds.
             unassembled = partial.is_dir()
             needed: list[int | str] = [*every, FINAL] if shared.has_final else [*every]
-            joined = not unassembled or all(resume.is_trained(partial, fold, identity) for fold in needed)
+            joined = not unassembled or all(is_trained(partial, fold, identity) for fold in needed)
             if unassembled and joined:
-                _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial)
+                _assemble(recipe, clips, split, leaks, prepared_seconds, partial)
                 move_into_place(partial, final)
                 # Only now, so that a kill anywhere above leaves the finished folds for resuming.
                 for trained in final.glob("fold-*"):
                     shutil.rmtree(trained)
                 for lock in partial.parent.glob(f"{partial.stem}.*.lock"):
                     lock.unlink(missing_ok=True)
-                (final / resume.IDENTITY).unlink()
+                (final / IDENTITY).unlink()
     return load_run(final) if distributed.from_first(joined) else None
 
 
@@ -208,7 +218,7 @@ def _train_fold(run: _Run, fold_split: pd.DataFrame) -> None:
     # A source that validates on its test clips is repeated as it is.
     if recipe.training.refit and len(rows["validation"]) and not np.isin(rows["validation"], rows["test"]).any():
         validated = model.probabilities_shared(take(run.inputs, rows["validation"]))
-        certain_from = certainty.threshold(labels[rows["validation"]], validated)
+        certain_from = metrics.certain_from(labels[rows["validation"]], validated)
         both = np.sort(np.concatenate([rows["train"], rows["validation"]]))
         settled = recipe.training.settled(history)
         model, again = run.fit(f"{name}-again", seed, labels, both, np.array([], dtype=int), settled)
@@ -266,13 +276,13 @@ def _about(model: Model, n_trained: int, started: float, history: pd.DataFrame) 
     return sizes | {"clips_trained": n_trained, "seconds": seconds}
 
 
-def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, partial: Path) -> None:
+def _assemble(recipe: Recipe, clips, split, leaks, prepared_seconds: float, partial: Path) -> None:
     """Write the run folder's files from the finished folds."""
     folds = [partial / f"fold-{fold}" for fold in sorted(split["fold"].unique())]
     history = pd.concat([read_table(fold / "history.csv") for fold in folds], ignore_index=True)
     by_fold = [read_table(fold / "predictions.csv") for fold in folds]
     predictions = pd.concat(by_fold, ignore_index=True)
-    is_final = resume.all_trained(partial, [FINAL])
+    is_final = all_trained(partial, [FINAL])
     trained = [*folds, *([partial / f"fold-{FINAL}"] if is_final else [])]
     sizes = [read_json(folder / "about.json") for folder in trained]
     seconds = prepared_seconds + sum(size["seconds"] for size in sizes)
@@ -284,7 +294,7 @@ def _assemble(recipe, protocol, seed, clips, split, leaks, prepared_seconds, par
     about["model"] = first | {"clips_per_second": round(first["clips_trained"] / first["seconds"], 1)}
     about["model"]["fitted_on"] = "all clips" if is_final else "the training clips of fold 0"
     scores = score_run(predictions, clips, by_fold)
-    scores["certainty"] = certainty.score(by_fold, [size.get("certain_from") for size in sizes[: len(folds)]])
+    scores["certainty"] = metrics.score_certainty(by_fold, [size.get("certain_from") for size in sizes[: len(folds)]])
 
     for number, folder in enumerate(trained):
         # `model/` is the model that answers: the final one, else that of fold 0.
@@ -328,3 +338,104 @@ def score_run(predictions: pd.DataFrame, clips: pd.DataFrame, by_fold: list[pd.D
         "by_fold": [{name: score[name] for name in kept} for score in map(metrics.score, by_fold)],
         "by_emotion": metrics.per_class(predictions).reset_index().to_dict(orient="records"),
     }
+
+
+def unfinished_folds(run: Path) -> list[int]:
+    """Folds that are not trained yet; [] where no fold was begun."""
+    partial = partial_of(run)
+    return [fold for fold in read_identity(partial).get("folds", []) if not (partial / f"fold-{fold}").is_dir()]
+
+
+def partial_of(run: Path) -> Path:
+    """The folder of the finished folds of an unfinished run."""
+    return run.with_name(f".{run.name}.partial")
+
+
+def identity_of(recipe: Recipe, split: pd.DataFrame, inputs: Inputs) -> dict:
+    """Everything that a fold's result depends on, each as a hash: folds of another identity are not resumed."""
+    used = split[["fold", "subset", "clip_id", "emotion", "audio_hash"]].to_csv(index=False)
+    of_inputs, of_code = hashlib.sha256(), hashlib.sha256()
+    for array in inputs:
+        of_inputs.update(np.ascontiguousarray(array).tobytes())
+    package = Path(__file__).parents[1]
+    for source in sorted(source for name in TRAINING_CODE for source in (package / name).rglob("*.py")):
+        of_code.update(code_of(source).encode())
+    settings = recipe.input
+    encoder = encoder_weights.locate(settings.encoder, settings.revision).identity if recipe.reads_encoder else None
+    return {
+        "recipe": hashlib.sha256(dump_recipe(recipe).encode()).hexdigest(),
+        "clips or split": hashlib.sha256(used.encode()).hexdigest(),
+        "encoder": encoder,
+        "input of the model": of_inputs.hexdigest(),
+        "training code of ser_lib": of_code.hexdigest(),
+        "version of PyTorch": torch.__version__,
+        "device": str(pick_device(recipe.training.device)),
+        "number of processes": distributed.world_size(),
+        "folds": sorted(int(fold) for fold in split["fold"].unique()),
+    }
+
+
+def read_identity(partial: Path) -> dict:
+    """The identity of the folds in a folder; {} where there is none."""
+    try:
+        identity = read_json(partial / IDENTITY)
+    except SerError:
+        return {}
+    return identity if isinstance(identity, dict) else {}
+
+
+def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
+    """Keep the folder of an interrupted run of the same identity; else make an empty one.
+
+    SerError in place of deleting what other jobs have trained, unless this job is `alone`: trains all folds.
+    """
+    with locked(partial.with_suffix(".lock"), str(partial), wait=True):
+        before = read_identity(partial)
+        if partial.is_dir() and before != identity:
+            trained = sorted(folder.name for folder in partial.glob("fold-*") if folder.name[5:].isdigit())
+            changed = " and ".join(key for key in identity if before.get(key) != identity[key])
+            if trained and not alone:
+                raise SerError(
+                    f"{partial} holds {', '.join(trained)}, trained by a job of this run that differs in: {changed}. All "
+                    "jobs of a run need the same of it. To discard those folds, delete that folder."
+                )
+            with ExitStack() as locks:
+                for lock in partial.parent.glob(f"{partial.stem}.fold-*.lock"):
+                    what = f"{partial.stem[1:]} in {partial.parent}, with another {changed}"
+                    locks.enter_context(locked(lock, what))
+                if not trained:
+                    shutil.rmtree(partial)
+                else:
+                    aside = partial.with_name(f"{partial.name}-{datetime.now():%Y%m%d-%H%M%S-%f}")
+                    partial.rename(aside)
+                    text = "%s of an interrupted run cannot be used, because of another %s: training starts anew, and "
+                    logger.warning(text + "they are kept in %s", ", ".join(trained), changed, aside)
+        partial.mkdir(parents=True, exist_ok=True)
+        with replacing(partial / IDENTITY) as part:
+            part.write_text(json.dumps(identity, indent=1))
+
+
+def all_trained(partial: Path, folds: Sequence[int | str]) -> bool:
+    """Whether each of these folds of an unfinished run is trained."""
+    return all((partial / f"fold-{fold}").is_dir() for fold in folds)
+
+
+def is_trained(partial: Path, fold: int | str, identity: dict) -> bool:
+    """Whether a fold is finished; the caller holds its lock. SerError where another job has started the run anew."""
+    if read_identity(partial) != identity:
+        job = f"another job has started {partial.stem[1:]} in {partial.parent} anew, or finished it, meanwhile"
+        raise SerError(f"{job}. Wait for it, then run this again if it is still needed.")
+    return (partial / f"fold-{fold}").is_dir()
+
+
+@contextmanager
+def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
+    """Hold a lock, the first process for all that train together; SerError where another has it, unless `wait`."""
+    if not distributed.is_first():
+        yield
+        return
+    try:
+        with FileLock(path, timeout=-1 if wait else 0):
+            yield
+    except Timeout as error:
+        raise SerError(f"another process is training {what} now. Wait for it, or use another seed.") from error

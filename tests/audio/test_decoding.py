@@ -128,13 +128,14 @@ class TestBounds:
     def test_blocks_are_no_longer_for_many_channels(self, tmp_path, monkeypatch):
         monkeypatch.setattr(decoding, "MAX_BLOCK", 4000)
         soundfile.write(tmp_path / "a.wav", np.zeros((1000, 64)), RATE)
-        assert max(samples.size for samples, _ in reading.blocks(tmp_path / "a.wav", 30.0)) <= 4000
+        with reading.opened(tmp_path / "a.wav") as audio:
+            assert max(samples.size for samples in audio.blocks(30.0)) <= 4000
 
     def test_of_what_a_file_may_hold(self, tmp_path, monkeypatch):
         monkeypatch.setattr(decoding, "MAX_DECODED", 10000)
         soundfile.write(tmp_path / "a.flac", voice(), RATE)
-        with pytest.raises(SerError, match="holds more than"):
-            list(reading.blocks(tmp_path / "a.flac", 0.1))
+        with pytest.raises(SerError, match="holds more than"), reading.opened(tmp_path / "a.flac") as audio:
+            list(audio.blocks(0.1))
 
     def test_of_samples(self):
         with pytest.raises(SerError, match="exceed 1e"):

@@ -11,7 +11,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora import crema_d
 from ser_lib.corpora import votes as votes_module
 from ser_lib.corpora.clips import load_clips
-from ser_lib.corpora.votes import VARIABLE, crema_d_votes, share_named, votes_of
+from ser_lib.corpora.votes import VARIABLE, crema_d_votes, votes_of
 
 HEAD = '"","A","D","F","H","N","S","fileName","numResponses"\n'
 TABLE = (
@@ -27,6 +27,12 @@ def table(tmp_path, monkeypatch):
     path.write_text(TABLE)
     monkeypatch.setenv(VARIABLE, str(path))
     return path
+
+
+def share_named(votes, emotions):
+    """The share of all votes that name the acted emotion of their row."""
+    named = [row[emotion] for (_, row), emotion in zip(votes.iterrows(), emotions, strict=True)]
+    return sum(named) / votes.to_numpy().sum()
 
 
 def clips_of(*names):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser_lib.evaluation.certainty import TARGET, score, threshold
+from ser_lib.evaluation.metrics import CERTAIN, certain_from, score_certainty
 
 EMOTIONS = ["happy", "sad", "angry"]
 
@@ -38,7 +38,7 @@ class TestThreshold:
     @given(rows=clip_answers, target=st.sampled_from([0.5, 0.75, 0.9, 1.0]))
     def test_is_the_lowest_with_enough_right_answers_above_it(self, rows, target):
         highest, is_right = (np.array(column) for column in zip(*rows, strict=True))
-        chosen = threshold(*answers(highest, is_right), target)
+        chosen = certain_from(*answers(highest, is_right), target)
         enough = [value for value in highest if is_right[highest >= value].mean() >= target]
         assert chosen == (min(enough) if enough else 2.0)
         if enough:
@@ -50,20 +50,20 @@ class TestThreshold:
         highest, is_right = (np.array(column) for column in zip(*rows, strict=True))
         truth, probabilities = answers(highest, is_right)
         order = np.random.default_rng(seed).permutation(len(truth))
-        assert threshold(truth[order], probabilities[order]) == threshold(truth, probabilities)
+        assert certain_from(truth[order], probabilities[order]) == certain_from(truth, probabilities)
 
     def test_of_equal_probabilities_takes_all_or_none(self):
         # The right ones come first, but the threshold cannot tell them from the wrong one.
-        assert threshold(*answers([0.9, 0.8, 0.8, 0.8], [True, True, True, False]), 0.9) == 0.9
-        assert threshold(*answers([0.8] * 10, [True] * 9 + [False]), 0.9) == 0.8
-        assert threshold(*answers([0.8] * 10, [True] * 8 + [False] * 2), 0.9) == 2.0
+        assert certain_from(*answers([0.9, 0.8, 0.8, 0.8], [True, True, True, False]), 0.9) == 0.9
+        assert certain_from(*answers([0.8] * 10, [True] * 9 + [False]), 0.9) == 0.8
+        assert certain_from(*answers([0.8] * 10, [True] * 8 + [False] * 2), 0.9) == 2.0
 
     def test_a_wrong_answer_on_top_may_be_outweighed(self):
-        assert threshold(*answers([0.99, *[0.9] * 9], [False, *[True] * 9]), 0.9) == 0.9
+        assert certain_from(*answers([0.99, *[0.9] * 9], [False, *[True] * 9]), 0.9) == 0.9
 
     def test_reads_the_emotion_that_is_highest(self):
         truth, probabilities = np.array([2, 1]), np.array([[0.1, 0.2, 0.7], [0.5, 0.4, 0.1]])
-        assert threshold(truth, probabilities, 1.0) == 0.7
+        assert certain_from(truth, probabilities, 1.0) == 0.7
 
 
 class TestScore:
@@ -73,9 +73,9 @@ class TestScore:
             predictions([0.9, 0.8, 0.6, 0.5], [True, False, True, False]),
             predictions([0.5, 0.5], [True, False]),
         ]
-        result = score(folds, [0.8, 0.55, 2.0])
+        result = score_certainty(folds, [0.8, 0.55, 2.0])
         assert result == {
-            "target": TARGET,
+            "target": CERTAIN,
             "threshold": 0.8,
             "by_fold": [0.8, 0.55, 2.0],
             "share": 5 / 10,
@@ -85,9 +85,12 @@ class TestScore:
         assert json.loads(json.dumps(result)) == result
 
     def test_has_no_accuracy_where_no_answer_is_certain(self):
-        result = score([predictions([0.9, 0.5], [True, False])], [2.0])
+        result = score_certainty([predictions([0.9, 0.5], [True, False])], [2.0])
         assert (result["share"], result["accuracy"], result["accuracy_of_all"]) == (0, None, 0.5)
 
     @pytest.mark.parametrize("thresholds", [[None, None], [0.5, None], []])
     def test_is_none_where_a_fold_has_no_threshold(self, thresholds):
-        assert score([predictions([0.9], [True]), predictions([0.9], [True])][: len(thresholds)], thresholds) is None
+        assert (
+            score_certainty([predictions([0.9], [True]), predictions([0.9], [True])][: len(thresholds)], thresholds)
+            is None
+        )

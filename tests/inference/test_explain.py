@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ser_lib.audio.reading import Recording, prepare, without_offset
 from ser_lib.common.errors import SerError
 from ser_lib.inference import explain
-from ser_lib.inference.trained import TrainedPredictor
+from ser_lib.inference.predictor import TrainedPredictor
 from ser_lib.models import networks as models
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import plots

@@ -19,9 +19,8 @@ from ser_lib.audio.reading import Recording
 from ser_lib.common.errors import SerError
 from ser_lib.inference import predict, run
 from ser_lib.inference import streaming as timelines
-from ser_lib.inference.predictor import Answers, Predictor
+from ser_lib.inference.predictor import Answers, Predictor, TrainedPredictor
 from ser_lib.inference.streaming import Envelope, Stream, stretches, timeline
-from ser_lib.inference.trained import TrainedPredictor
 from ser_lib.models import networks
 from ser_lib.models.profiles import profile_of
 from ser_lib.recipes import load_recipe
@@ -242,15 +241,19 @@ class TestBlocks:
     def test_joined_are_what_decode_reads(self, suffix, tmp_path):
         path = tmp_path / f"a.{suffix}"
         soundfile.write(path, np.stack([babble(3.3, 0, 44100), babble(3.3, 1, 44100)], axis=1), 44100)
-        pieces = [samples for samples, rate in reading.blocks(path, 0.5) if rate == 44100]
+        with reading.opened(path) as audio:
+            assert audio.sampling_rate == 44100
+            pieces = list(audio.blocks(0.5))
         assert [len(piece) for piece in pieces[:-1]] == [22050] * (len(pieces) - 1)
         np.testing.assert_array_equal(np.concatenate(pieces), reading.decode(path)[0])
 
     def test_a_recording_is_cut_likewise(self):
-        pieces = list(reading.blocks(Recording(babble(1.2), RATE), 0.5))
-        assert [samples.shape for samples, _ in pieces] == [(8000, 1), (8000, 1), (3200, 1)]
-        with pytest.raises(SerError, match="0 samples"):
-            next(reading.blocks(Recording(np.zeros(0, np.float32), RATE), 0.5))
+        with reading.opened(Recording(babble(1.2), RATE)) as audio:
+            pieces = list(audio.blocks(0.5))
+        assert [samples.shape for samples in pieces] == [(8000, 1), (8000, 1), (3200, 1)]
+        nothing = Recording(np.zeros(0, np.float32), RATE)
+        with pytest.raises(SerError, match="0 samples"), reading.opened(nothing) as audio:
+            next(audio.blocks(0.5))
 
     def test_errors_are_those_of_decode(self, tmp_path):
         made = {
@@ -267,8 +270,8 @@ class TestBlocks:
         for path in made.values():
             with pytest.raises(SerError) as expected:
                 reading.decode(path)
-            with pytest.raises(SerError) as caught:
-                list(reading.blocks(path, 1.0))
+            with pytest.raises(SerError) as caught, reading.opened(path) as audio:
+                list(audio.blocks(1.0))
             reason = str(expected.value).split(":", 1)[1].split(",")[0]
             assert str(path) in str(caught.value) and reason.split(" promised")[-1] in str(caught.value)
 

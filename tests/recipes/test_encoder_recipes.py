@@ -24,7 +24,7 @@ from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
 from ser_lib.recipes.inputs import inputs_of, overview_of
 from ser_lib.reports import notebook_display, plots
-from ser_lib.training import experiment, resume
+from ser_lib.training import experiment
 
 EMOTIONS = ("neutral", "happy", "sad")
 COMMON = ["corpora=[sample]", "emotions=[neutral, happy, sad]", "split.folds=2", "training.device=cpu"]
@@ -168,10 +168,10 @@ class TestFoldsAsJobs:
         shutil.rmtree(tmp_path / "runs")
         assert train(tmp_path, name, "wav2vec2", folds=[1]) is None
         folder = run_folder(recipe, "speaker", 0, tmp_path / "runs")
-        assert resume.unfinished_folds(folder) == [0] and not folder.exists()
+        assert experiment.unfinished_folds(folder) == [0] and not folder.exists()
         joined = train(tmp_path, name, "wav2vec2", folds=[0])
         assert (joined.predictions.to_csv(), joined.history.to_csv(), json.dumps(joined.metrics)) == whole
-        assert resume.unfinished_folds(folder) == []
+        assert experiment.unfinished_folds(folder) == []
         assert not list(folder.parent.glob(".0.fold-*"))
 
     def test_are_named_where_one_is_missing_or_unknown(self, tones, tmp_path, capsys):
@@ -187,7 +187,7 @@ class TestFoldsAsJobs:
 
     def test_of_other_settings_are_neither_joined_nor_thrown_away(self, tones, tmp_path):
         train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[1])
-        (written,) = (tmp_path / "runs").rglob(resume.IDENTITY)
+        (written,) = (tmp_path / "runs").rglob(experiment.IDENTITY)
         before = written.read_text()
         # As after an edit of the recipe's file.
         written.write_text(json.dumps(json.loads(before) | {"recipe": "another"}))
@@ -200,10 +200,10 @@ class TestFoldsAsJobs:
         def other_job(*arguments, **settings):
             partial, identity = arguments
             start(*arguments, **settings)
-            (partial / resume.IDENTITY).write_text(json.dumps(identity | {"recipe": "another"}))
+            (partial / experiment.IDENTITY).write_text(json.dumps(identity | {"recipe": "another"}))
 
-        start = resume.resume_or_start
-        monkeypatch.setattr(resume, "resume_or_start", other_job)
+        start = experiment.resume_or_start
+        monkeypatch.setattr(experiment, "resume_or_start", other_job)
         with pytest.raises(SerError, match="another job has started 0 in .* anew"):
             train(tmp_path, FROZEN_NAME, "wav2vec2", folds=[0])
 

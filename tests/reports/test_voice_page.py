@@ -7,6 +7,7 @@ from bs4 import BeautifulSoup
 from invented_tables import voice_table
 
 from ser_lib.cli import main
+from ser_lib.common.files import reports_path
 from ser_lib.reports import build, voice_page
 from ser_lib.studies import voice
 
@@ -56,10 +57,10 @@ def test_listening_pays_from_the_first_bin_after_which_every_interval_is_above_z
 
 @pytest.mark.notebook
 def test_the_page_is_made_of_the_committed_table(tmp_path):
-    (tmp_path / "voice.csv").write_bytes(voice.table_path().read_bytes())
+    (tmp_path / "voice.csv").write_bytes(reports_path("voice.csv").read_bytes())
     assert main(["voice", "--page", "--reports-dir", str(tmp_path)]) == 0
     html = (tmp_path / "On_Your_Voice.html").read_text(encoding="utf-8")
-    committed = voice.table_path().with_name("On_Your_Voice.html").read_text(encoding="utf-8")
+    committed = reports_path("On_Your_Voice.html").read_text(encoding="utf-8")
     pages = [BeautifulSoup(text, "html.parser") for text in (html, committed)]
     assert len(html.encode()) < build.MAX_PAGE_BYTES and "On_Your_Voice.html" in (tmp_path / "index.html").read_text()
     for part in ("table.dataframe", ".output_markdown"):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ser_lib.cli import main
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import reports_path
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import NAMES
 from ser_lib.reports import atlas_page, build
@@ -277,7 +278,7 @@ class TestTable:
     def test_that_is_missing_or_lacks_a_column_is_refused(self, tmp_path):
         with pytest.raises(SerError, match="ser atlas"):
             atlas.read_table(tmp_path)
-        self.table().drop(columns="verdict").to_csv(atlas.table_path(tmp_path))
+        self.table().drop(columns="verdict").to_csv(reports_path("atlas.csv", tmp_path))
         with pytest.raises(SerError, match="lacks verdict"):
             atlas.read_table(tmp_path)
 
@@ -334,11 +335,11 @@ class TestPage:
 
     @pytest.mark.notebook
     def test_is_made_of_the_committed_tables(self, tmp_path):
-        for table in (atlas.table_path(), worth.table_path()):
+        for table in (reports_path("atlas.csv"), reports_path("atlas-worth.csv")):
             (tmp_path / table.name).write_bytes(table.read_bytes())
         assert main(["atlas", "--page", "--reports-dir", str(tmp_path)]) == 0
         html = (tmp_path / "Atlas.html").read_text(encoding="utf-8")
-        committed = atlas.table_path().with_name("Atlas.html").read_text(encoding="utf-8")
+        committed = reports_path("Atlas.html").read_text(encoding="utf-8")
         pages = [BeautifulSoup(text, "html.parser") for text in (html, committed)]
         assert len(html.encode()) < build.MAX_PAGE_BYTES and "Atlas.html" in (tmp_path / "index.html").read_text()
         for part in ("table.atlas", ".output_markdown", "li[id^=heard]"):

@@ -6,7 +6,7 @@ import pytest
 from conftest import tone_clips
 
 from ser_lib.common.errors import SerError
-from ser_lib.evaluation import certainty, run_analysis
+from ser_lib.evaluation import metrics, run_analysis
 from ser_lib.inference.run import load_run
 from ser_lib.models.heads import Head
 from ser_lib.protocols.leak_audit import red_leaks
@@ -87,7 +87,7 @@ def test_the_model_that_answers_takes_a_profile_and_does_without_one(cached):
 def test_a_run_says_what_its_threshold_for_certain_answers_is_worth(cached):
     run, clips, inputs = cached
     scores = run.metrics["certainty"]
-    assert scores["target"] == certainty.TARGET
+    assert scores["target"] == metrics.CERTAIN
     right = run.predictions[run.emotions].idxmax(axis=1) == run.predictions["truth"]
     assert scores["accuracy_of_all"] == pytest.approx(right.mean())
     # The models that had not seen the validation clips are not kept: they are fitted once more, to the same rows.
@@ -100,10 +100,10 @@ def test_a_run_says_what_its_threshold_for_certain_answers_is_worth(cached):
         table = clips.reset_index(drop=True)
         model.fit(features, labels, rows["train"], rows["validation"], clips=table, **settings)
         probabilities = model.probabilities(features[rows["validation"]])
-        thresholds.append(certainty.threshold(labels[rows["validation"]], probabilities))
+        thresholds.append(metrics.certain_from(labels[rows["validation"]], probabilities))
     by_fold = [part.drop(columns="fold") for _, part in run_analysis.test_predictions(run).groupby("fold")]
     assert thresholds == pytest.approx(scores["by_fold"])
-    assert certainty.score(by_fold, thresholds) | {"by_fold": 0} == pytest.approx(scores | {"by_fold": 0})
+    assert metrics.score_certainty(by_fold, thresholds) | {"by_fold": 0} == pytest.approx(scores | {"by_fold": 0})
 
 
 def test_validation_clips_of_such_a_run_are_predicted(cached):

@@ -15,7 +15,6 @@ from ser_lib.reports.plots.data import (
     speaker_counts,
     split_sizes,
 )
-from ser_lib.reports.plots.growth import growth
 from ser_lib.reports.plots.predictions import (
     confused_pairs,
     confusion_matrices,
@@ -31,6 +30,7 @@ from ser_lib.reports.plots.studies import (
     condition_points,
     coverage_of_intervals,
     cross_corpus_heatmap,
+    growth,
     honest_and_leaky,
     noise_curves,
     worth_of_mechanisms,

@@ -67,7 +67,7 @@ def coverage(curve: pd.DataFrame, certainty: Mapping | None = None) -> Figure:
 
     Args:
         curve: as `ser_lib.evaluation.calibration.coverage_curve` returns it.
-        certainty: as `ser_lib.evaluation.certainty.score` returns it, to mark what the fitted threshold gives.
+        certainty: as `ser_lib.evaluation.metrics.score_certainty` returns it, to mark what the fitted threshold gives.
     """
     figure, axes = new_figure("Accuracy if the least confident answers are left out", 3.6)
     share = 100 * curve["coverage"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, REFERENCE, SOFT
+from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, MARKS, REFERENCE, SOFT
 from ser_lib.reports.plots.style import (
     heatmap,
     interval_dots,
@@ -32,11 +32,7 @@ CLAIM_MARKS = {
     "floor": ("X", GREY),
 }
 HONEST, LEAKY = ACCENT, COLOURS["surprise"]
-NOISES: dict[str, dict[str, Any]] = {  # line styles differ too, for readers who cannot tell the colours apart
-    "white": {"color": ACCENT, "marker": "o", "ls": "-"},
-    "pink": {"color": COLOURS["surprise"], "marker": "s", "ls": (0, (5, 2))},
-    "babble": {"color": COLOURS["disgust"], "marker": "^", "ls": (0, (2, 1.2))},
-}
+NOISES = dict(zip(("white", "pink", "babble"), MARKS, strict=False))
 TENTHS = [0, 0.2, 0.4, 0.6, 0.8, 1]
 
 
@@ -250,4 +246,26 @@ def coverage_of_intervals(table: pd.DataFrame) -> Figure:
     name_rows(panels[0], tests, "speakers tested", 7.5)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="true score near", loc="outside lower center", ncols=len(aims))
+    return figure
+
+
+@picture
+def growth(table: pd.DataFrame) -> Figure:
+    """Seconds of each step beside a line of n log n, and the largest memory, both over the number of clips.
+
+    Args:
+        table: as `ser_lib.reports.large_corpora.measure_all` returns it.
+    """
+    sizes = np.array(sorted(table["clips"].unique()), dtype=float)
+    figure, (left, right) = new_figure("Time and memory by the number of clips", 3.2, 1, 2)
+    for (step, rows), marker in zip(table.groupby("step", sort=False), "os^Dv", strict=False):
+        left.plot(rows["clips"], rows["seconds"], marker=marker, lw=1.4, label=step)
+    total = table.groupby("clips")["seconds"].sum()
+    bound = sizes * np.log(sizes) / (sizes[0] * np.log(sizes[0])) * total.iloc[0]
+    left.plot(sizes, bound, "--", color=GREY, label="n log n from the smallest total")
+    left.set(xscale="log", yscale="log", xlabel="clips", ylabel="seconds")
+    memory = table.groupby("clips")["gigabytes"].max()
+    right.plot(memory.index, memory, marker="o", lw=1.4)
+    right.set(xscale="log", xlabel="clips", ylabel="largest memory (GB)", ylim=(0, None))
+    legend_below(figure, 3)
     return figure

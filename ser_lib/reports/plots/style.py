@@ -61,13 +61,22 @@ class Picture(Figure):
         image.save(small, format="png", optimize=True)
         return small.getvalue()
 
+    @property
+    def base64(self) -> str:
+        """The PNG as text, as a page holds it."""
+        return base64.b64encode(self.png()).decode()
+
+    @property
+    def alt(self) -> str:
+        """The title, on one line: what the picture shows, for those who do not see it."""
+        return " ".join(self.get_suptitle().split())
+
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": repr(self)}
-        alt = " ".join(self.get_suptitle().split())
+        data = {"image/png": self.base64, "text/plain": repr(self)}
         # The image has more pixels than its width on the page, so that it is sharp on dense screens.
-        display(data, raw=True, metadata={"image/png": {"width": round(self.get_figwidth() * 120), "alt": alt}})
+        display(data, raw=True, metadata={"image/png": {"width": round(self.get_figwidth() * 120), "alt": self.alt}})
 
 
 def picture(draw: Callable[..., Any]) -> Callable[..., Picture]:

@@ -8,16 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ser_lib.corpora.file_names import title_of
-from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, REFERENCE
+from ser_lib.reports.plots.colours import MARKS, REFERENCE
 from ser_lib.reports.plots.style import interval_dots, legend_below, name_rows, new_figure, picture, text
-
-# Markers and line styles differ too, for readers who cannot tell the colours apart.
-MARKS: list[dict[str, Any]] = [
-    {"color": ACCENT, "marker": "o", "ls": "-"},
-    {"color": COLOURS["surprise"], "marker": "s", "ls": (0, (5, 2))},
-    {"color": COLOURS["disgust"], "marker": "^", "ls": (0, (2, 1.2))},
-    {"color": GREY, "marker": "D", "ls": (0, (1, 1))},
-]
 
 
 @picture

@@ -8,32 +8,32 @@ To add a benchmark, write one module like `hicmae` in this package, and add its 
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.files import replacing, reports_path
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import title_of
 from ser_lib.protocols.leak_audit import audit, shared_values
-from ser_lib.studies.atlas import emo_superb, emobox, hear, hicmae, mteb, nkululeko, ogm_ge, own, tfds
+from ser_lib.studies.atlas import emo_superb, emobox, hicmae, nkululeko, ogm_ge, own, unlisted
 from ser_lib.studies.atlas.lists import Lists, PublishedSplit
 
 logger = logging.getLogger(__name__)
 
 # The columns of the page, in this order: each yields the splits of its corpora.
-BENCHMARKS: dict[str, Callable[[Lists], Iterator[PublishedSplit]]] = {
+BENCHMARKS: dict[str, Callable[[Lists], Iterable[PublishedSplit]]] = {
     "EmoBox": emobox.splits,
     "nkululeko": nkululeko.splits,
     "EMO-SUPERB": emo_superb.splits,
-    "HEAR": hear.splits,
-    "MTEB": mteb.splits,
+    "HEAR": lambda _: [unlisted.HEAR],
+    "MTEB": lambda _: [unlisted.MTEB],
     "OGM-GE": ogm_ge.splits,
     "HiCMAE": hicmae.splits,
-    "TFDS": tfds.splits,
+    "TFDS": lambda _: [unlisted.TFDS],
     "ser_lib": own.splits,
 }
 COLUMNS = [
@@ -91,14 +91,12 @@ def row_of(split: PublishedSplit) -> dict:
     row |= {"speakers_from": split.speakers_from, "lists": _named(split.lists)}
     if split.table is None:
         row["verdict"] = split.stated or "grey"
-        row["note"] = (
-            f"Not read: {split.problem}" if split.problem else "By its code, which makes the folds; not counted."
-        )
+        by_code = "By its code, which makes the folds; not counted."
+        row["note"] = f"Not read: {split.problem}" if split.problem else by_code
         return row
     table = split.table
-    row |= {
-        subset: table.loc[table["subset"] == subset, "clip_id"].nunique() for subset in ("train", "validation", "test")
-    }
+    for subset in ("train", "validation", "test"):
+        row[subset] = table.loc[table["subset"] == subset, "clip_id"].nunique()
     row |= {"folds": table["fold"].nunique(), "unknown_speakers": _unknown(table)}
     missing = [name for name in ("train", "test") if not row[name]]
     if missing:
@@ -130,9 +128,8 @@ def _note(table: pd.DataFrame, row: dict) -> str:
     if row["unknown_speakers"]:
         notes.append(f"Of {row['unknown_speakers']:,} clips neither the lists nor the file names tell who speaks.")
     if row["shared_names"] and not table["clip_id"].str.contains("/").any():
-        notes.append(
-            "A name that stands in both lists may be another recording in another folder; the lists name none."
-        )
+        may_be = "may be another recording in another folder; the lists name none."
+        notes.append(f"A name that stands in both lists {may_be}")
     if not row["validation"]:
         notes.append("No validation list: on what epochs and settings are chosen is not stated there.")
     return " ".join(notes)
@@ -159,21 +156,17 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[order.argsort(kind="stable")].reset_index(drop=True).astype(dict.fromkeys(NUMBERS, "Int64"))
 
 
-def table_path(reports_dir: str | Path | None = None) -> Path:
-    """Where the table lies; None: `reports/` of the checkout."""
-    return (Path(reports_dir) if reports_dir else project_dir() / "reports") / "atlas.csv"
-
-
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the atlas as CSV, whole or not at all."""
-    with replacing(table_path(reports_dir)) as part:
+    path = reports_path("atlas.csv", reports_dir)
+    with replacing(path) as part:
         table.to_csv(part, index=False)
-    return table_path(reports_dir)
+    return path
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame:
     """Read the atlas; SerError where there is none, or a column is missing."""
-    path = table_path(reports_dir)
+    path = reports_path("atlas.csv", reports_dir)
     if not path.is_file():
         raise SerError(f"there is no atlas at {path}: make it with `ser atlas`.")
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -189,9 +182,8 @@ def summary(table: pd.DataFrame) -> list[str]:
     others = table[table["benchmark"] != "ser_lib"]
     counts = others["verdict"].value_counts()
     red, green, grey = (int(counts.get(name, 0)) for name in ("red", "green", "grey"))
-    everybody = int(
-        (others["shared_speakers"].fillna(0).gt(0) & (others["shared_speakers"] == others["test_speakers"])).sum()
-    )
+    shared = others["shared_speakers"]
+    everybody = int((shared.fillna(0).gt(0) & (shared == others["test_speakers"])).sum())
     return [
         f"A split says which clips train a model and which test it: of {len(others)} splits that "
         f"{others['benchmark'].nunique()} benchmarks and toolkits publish for {others['corpus'].nunique()} corpora, {red} train "

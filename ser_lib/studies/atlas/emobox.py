@@ -13,22 +13,9 @@ RENAMED = {
     "msppodcast": "msp_podcast",
 }
 SAME = (
-    *(
-        "aesdd",
-        "ased",
-        "cafe",
-        "casia",
-        "emns",
-        "emodb",
-        "emovo",
-        "emozionalmente",
-        "enterface",
-        "esd",
-        "iemocap",
-        "m3ed",
-    ),
-    *("mead", "meld", "mer2023", "mesd", "oreau", "pavoque", "polish", "ravdess", "resd", "savee", "shemo", "subesco"),
-    *("tess", "urdu"),
+    *("aesdd", "ased", "cafe", "casia", "emns", "emodb", "emovo", "emozionalmente", "enterface", "esd", "iemocap"),
+    *("m3ed", "mead", "meld", "mer2023", "mesd", "oreau", "pavoque", "polish", "ravdess", "resd", "savee", "shemo"),
+    *("subesco", "tess", "urdu"),
 )
 
 

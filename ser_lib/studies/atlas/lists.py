@@ -37,12 +37,8 @@ class Source:
     repository: str  # owner/name on GitHub
     commit: str  # 40 hexadecimal digits
     lists: str  # a pattern of the paths of lists, with the groups corpus, fold and subset as far as the path tells them
-    corpora: dict[
-        str, str
-    ]  # the corpus of the pattern's group (its only key is "" without one) -> name in this package
-    rows: Callable[
-        [str], pd.DataFrame
-    ]  # the text of a list -> path, and speaker, sentence and subset where it has them
+    corpora: dict[str, str]  # the pattern's group corpus ("" without one) -> name in this package
+    rows: Callable[[str], pd.DataFrame]  # the text of a list -> path, and speaker, sentence, subset where it has them
     # How the source says that it splits: corpus in this package, or "" for all others -> text and address.
     how: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -175,9 +171,8 @@ def _table(source: Source, corpus: str, lists: Lists, parts: list[tuple[str, dic
     for column in by_name:
         listed = table[column].astype(object) if column in table else by_name[column]
         table[column] = listed.where(~listed.astype(str).str.lower().str.strip("?").isin(NOT_KNOWN), None)
-    return table.rename(columns={"path": "clip_id"})[
-        ["clip_id", "fold", "subset", "speaker", "sentence"]
-    ], speakers_from
+    columns = ["clip_id", "fold", "subset", "speaker", "sentence"]
+    return table.rename(columns={"path": "clip_id"})[columns], speakers_from
 
 
 def _download(source: Source, path: str) -> bytes:

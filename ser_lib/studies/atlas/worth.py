@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.files import replacing, reports_path
 from ser_lib.common.hashing import shuffled
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import title_of
@@ -60,9 +60,7 @@ def worth(split: PublishedSplit, clips: pd.DataFrame, features: np.ndarray) -> p
         pool = rows[rows["subset"] == "train"]
         others = pool[~pool["speaker"].isin(speakers)]
         if others.empty:
-            raise SerError(
-                f"{split.benchmark}, {split.corpus}: no training clip is of another speaker than the tested."
-            )
+            raise SerError(f"{split.benchmark}, {split.corpus}: no training clip is of an untested speaker.")
         drawn = []
         for emotion, part in others.groupby("emotion"):
             candidates = pool.loc[pool["emotion"] == emotion, "clip_id"]
@@ -141,21 +139,17 @@ def _groups(listed: pd.DataFrame) -> list[tuple[str, list[str]]]:
     return groups
 
 
-def table_path(reports_dir: str | Path | None = None) -> Path:
-    """Where the table lies; None: `reports/` of the checkout."""
-    return (Path(reports_dir) if reports_dir else project_dir() / "reports") / "atlas-worth.csv"
-
-
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the scores as CSV, whole or not at all."""
-    with replacing(table_path(reports_dir)) as part:
+    path = reports_path("atlas-worth.csv", reports_dir)
+    with replacing(path) as part:
         table.to_csv(part, index=False, float_format="%.5f")
-    return table_path(reports_dir)
+    return path
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame | None:
     """Read the scores; None where nothing was measured."""
-    path = table_path(reports_dir)
+    path = reports_path("atlas-worth.csv", reports_dir)
     if not path.is_file():
         return None
     return pd.read_csv(path).fillna({"against": "", "part_of": ""})
