@@ -36,8 +36,9 @@ def cache_dir() -> Path:
 
 def with_home(path: str | Path) -> Path:
     """A path with its leading `~` or `~user` replaced by that home folder; as it is where there is no such user."""
-    # `Path.expanduser` raises for a user that does not exist, and such a name is a file's name.
-    return Path(os.path.expanduser(path))  # noqa: PTH111
+    # `Path.expanduser` raises for a user that does not exist, and such a name is a file's name; and no user's name holds a
+    # zero byte.
+    return Path(path if "\0" in str(path) else os.path.expanduser(path))  # noqa: PTH111
 
 
 def project_dir() -> Path:
