@@ -317,14 +317,14 @@ def quietly(main: Callable, arguments: list[str]) -> tuple[int | None, str, str]
     return status, output.getvalue(), messages.getvalue()
 
 
-def inputs(count: int, chance: random.Random) -> Iterator[Row]:
+def inputs(count: int, kinds: list[str], chance: random.Random) -> Iterator[Row]:
     """Give everything that reads foreign input what hypothesis invents, and variants of it, which take less time."""
     import foreign_input
 
     logging.disable()
     # Hypothesis remembers what it has tried, which fills the memory in long runs.
     at_once = 500
-    figures: dict[str, Counter] = {kind: Counter() for kind in foreign_input.PROPERTIES}
+    figures: dict[str, Counter] = {kind: Counter() for kind in kinds or foreign_input.PROPERTIES}
     seconds = dict.fromkeys(figures, 0.0)
     # A name such as "." is a folder, which is searched.
     with tempfile.TemporaryDirectory() as empty, chdir(empty):
@@ -397,13 +397,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name, default in {"kills": 200, "disks": 40, "damaged": 300, "inputs": 1_000_000, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument(
+        "--kinds", nargs="+", default=[], help="of invented input, as the table names them (default: all)"
+    )
     options = parser.parse_args()
     chance, rows = random.Random(options.seed), []
     with tempfile.TemporaryDirectory(prefix="ser-torture-") as name:
         place = Path(name)
         parts = [
             options.damaged and damaged(options.damaged, place / "damaged", chance),
-            options.inputs and inputs(options.inputs, chance),
+            options.inputs and inputs(options.inputs, options.kinds, chance),
             options.disks and disks(options.disks, place / "disks", chance),
             options.kills and kills(options.kills, place / "kills", chance),
         ]
