@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from conftest import make_clips
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ser_lib.cli import main
@@ -141,6 +141,9 @@ class TestEachSource:
 
     @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(text=st.text(max_size=80))
+    @example(text="0")
+    @example(text='{"wav": 3}')
+    @example(text="path,subset\n3")
     def test_any_text_in_place_of_a_list_stops_nothing(self, source, tmp_path_factory, text):
         names = {"train": names_of({1001}), "test": names_of({1002})}
         texts = dict.fromkeys(FORMATS[source.name](names), text.replace("\r", ""))

@@ -146,7 +146,8 @@ def splits_of(source: Source, lists: Lists, only: Collection[str] = ()) -> Itera
         )
         try:
             table, speakers_from = _table(source, corpus, lists, parts)
-        except (OSError, ValueError, LookupError) as error:  # SerError is a ValueError
+        # SerError is a ValueError; a list in another form than its source's has values of other types.
+        except (OSError, ValueError, LookupError, TypeError) as error:
             yield replace(split, problem=f"{type(error).__name__}: {error}")
             continue
         yield replace(split, table=table, speakers_from=speakers_from)
