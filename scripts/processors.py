@@ -1,4 +1,4 @@
-"""Measure how far scores move from processor to processor: reports/processors.csv, a table of docs/numbers.md.
+"""Measure how far scores move from processor to processor, and write reports/processors.csv.
 
     python scripts/processors.py [--encoder FOLDER] [--data-dir DIR]
 
