@@ -70,7 +70,7 @@ corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
 
 # %% tags=["log"]
 folders = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir}
-draws = 3 if bundled else claims.DRAWS
+draws = 2 if bundled else claims.DRAWS
 runs = claims.measure_claims(encoder=encoder, overrides=overrides, draws=draws, train=train, **folders)
 
 # %% [markdown]
@@ -241,7 +241,7 @@ else:
 
 # %%
 split = make_split(main, "speaker", 0)
-conditions = robustness.CONDITIONS
+conditions = robustness.CONDITIONS[:: 4 if bundled else 1]
 degraded = robustness.under_conditions(main, split, read, conditions, audio=probe.AUDIO, progress=False)
 display(plots.noise_curves(degraded))
 

@@ -22,23 +22,26 @@ NAMES = ["tess-mfcc-cnn", "tess-mfcc-gru"]
 SMALL = ["corpora=[sample]", "emotions=[neutral, happy, sad]", "training.epochs=2", "split.folds=2"]
 
 
-@pytest.fixture
-def tones(tmp_path, monkeypatch):
-    clips = tone_clips(tmp_path / "tones", speakers=4)
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    clips = tone_clips(tmp_path_factory.mktemp("tones"), speakers=4)
     copies = clips.assign(clip_id=clips["clip_id"] + "-copy")
 
     def load(*_, keep_duplicates=False, **__):
         return pd.concat([clips, copies], ignore_index=True) if keep_duplicates else clips.copy()
 
-    monkeypatch.setattr(inputs_module, "load_clips", load)
-    with joblib.parallel_config(backend="sequential"):  # other processes would not see the patch
+    # Other processes would not see the patch.
+    with pytest.MonkeyPatch.context() as patch, joblib.parallel_config(backend="sequential"):
+        patch.setattr(inputs_module, "load_clips", load)
         yield clips
 
 
-@pytest.fixture
-def measured(tones, tmp_path):
+@pytest.fixture(scope="module")
+def measured(tones, tmp_path_factory):
+    """The runs, the lines and the folders of one measurement; no test changes what these folders hold of it."""
     lines = []
-    folders = {"runs_dir": tmp_path / "runs", "reports_dir": tmp_path / "reports"}
+    root = tmp_path_factory.mktemp("measured")
+    folders = {"runs_dir": root / "runs", "reports_dir": root / "reports"}
     runs = claims.measure_claims(NAMES, overrides=SMALL, draws=2, say=lines.append, **folders)
     return runs, lines, folders
 
