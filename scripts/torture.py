@@ -71,10 +71,13 @@ class Job:
     def results(self) -> str:
         """A hash of everything that the command computes; "" where it is not complete."""
         from ser_lib.common.errors import SerError
+        from ser_lib.common.files import PART
         from ser_lib.inference.run import load_run
 
         folders = [path.parent for path in self.place.glob("runs/**/metrics.json") if ".partial" not in str(path)]
         entries = sorted(self.place.glob("cache/store/*/*/*/*.npz")) if not self.makes_run else []
+        # What a killed process was writing, which nobody reads.
+        entries = [path for path in entries if PART not in path.name]
         digest = hashlib.sha256()
         try:
             for folder in folders:
@@ -88,9 +91,11 @@ class Job:
         return digest.hexdigest() if folders or entries else ""
 
 
-def kills(count: int, place: Path, chance: random.Random) -> Iterator[Row]:
+def kills(count: int, kinds: list[str], place: Path, chance: random.Random) -> Iterator[Row]:
     """Kill processes, and the processes that they start, at any moment; then let the same command end."""
     for job in jobs(place):
+        if kinds and job.name not in kinds:
+            continue
         job.prepare()
         found: Counter = Counter()
         part = max(1, round(count * job.share))
@@ -398,7 +403,7 @@ def main() -> int:
     for name, default in {"kills": 200, "disks": 40, "damaged": 300, "inputs": 1_000_000, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument(
-        "--kinds", nargs="+", default=[], help="of invented input, as the table names them (default: all)"
+        "--kinds", nargs="+", default=[], help="of invented input and of killed commands, as the table names them"
     )
     options = parser.parse_args()
     chance, rows = random.Random(options.seed), []
@@ -408,7 +413,7 @@ def main() -> int:
             options.damaged and damaged(options.damaged, place / "damaged", chance),
             options.inputs and inputs(options.inputs, options.kinds, chance),
             options.disks and disks(options.disks, place / "disks", chance),
-            options.kills and kills(options.kills, place / "kills", chance),
+            options.kills and kills(options.kills, options.kinds, place / "kills", chance),
         ]
         # What was measured until then is kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

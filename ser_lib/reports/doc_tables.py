@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import read_table, reports_path
 from ser_lib.evaluation import metrics, stored_predictions, unseen_corpora
 from ser_lib.evaluation.comparison import compare
 from ser_lib.evaluation.results import make_results, markdown_table, read_results, score_cell, write_into_readme
@@ -150,6 +151,37 @@ def models() -> str:
     return markdown_table(["`model.name`", "reads", "what"], rows)
 
 
+def coverage(table: pd.DataFrame) -> str:
+    """How often simulated intervals held the true score, in per cent: from the lowest to the highest, by speakers tested."""
+    shares = 100 * table.groupby(["test", "aim", "score"], sort=False)["coverage"].mean()
+    rows = []
+    for test in dict.fromkeys(table["test"]):
+        of_test = shares[test].unstack("score")
+        high = of_test.index == of_test.index.max()
+        cells = [f"{part.min(axis=None):.1f}–{part.max(axis=None):.1f}" for part in (of_test[~high], of_test[high])]
+        rows.append([test, *cells])
+    return markdown_table(["speakers tested", "true score 0.3 to 0.95", "true score 0.99"], rows)
+
+
+def false_alarms(table: pd.DataFrame) -> str:
+    """How many pairs of equally good models each test told apart at the 5 % level, by the number of speakers."""
+    rows = [[str(row.n_speakers), f"{row.paired_t:.1%}", f"{row.mcnemar:.1%}"] for row in table.itertuples()]
+    return markdown_table(["speakers", "paired t test over speakers", "McNemar"], rows)
+
+
+def processors(table: pd.DataFrame) -> str:
+    """What each recipe scores on other processors, and how many answers differ from those of the first."""
+    rows = []
+    for row in table.itertuples():
+        largest = "—" if pd.isna(row.features) else f"{row.features:.1g}"
+        rows.append([f"`{row.recipe}`", row.processor, largest, f"{row.uar:.3f}", f"{row.changed:.1%}"])
+    return markdown_table(["recipe", "processor", "largest difference of a feature", "UAR", "other answers"], rows)
+
+
+def _file(name: str, reports_dir: str | Path | None) -> pd.DataFrame:
+    return read_table(reports_path(name, reports_dir), "Restore it: `git checkout -- reports`.")
+
+
 def _unheard(reports_dir: str | Path | None) -> pd.DataFrame:
     return unseen_corpora.read_scores(unseen_corpora.unheard_path(reports_dir))
 
@@ -162,6 +194,9 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
     "ablations": lambda folder: ablations(stored_predictions.predictions_dir(folder)),
     "certainty": lambda folder: certainty(stored_predictions.predictions_dir(folder)),
+    "coverage": lambda folder: coverage(_file("coverage.csv", folder)),
+    "false-alarms": lambda folder: false_alarms(_file("false_alarms.csv", folder)),
+    "processors": lambda folder: processors(_file("processors.csv", folder)),
     "voices": lambda folder: voices(read_results(folder)),
     "speech-emotion": lambda folder: speech_emotion(read_results(folder)),
     "recipes": lambda _: recipes(),

@@ -1,4 +1,4 @@
-"""All tables of README, docs and index come out again from the committed predictions, without audio or runs."""
+"""All tables of README, docs and index come out again from the committed files of reports/, without audio or runs."""
 
 import shutil
 from pathlib import Path
@@ -25,6 +25,9 @@ def made(tmp_path_factory):
         if page.name != "index.html":
             (folder / page.relative_to(REPORTS)).parent.mkdir(parents=True, exist_ok=True)
             (folder / page.relative_to(REPORTS)).touch()
+    # Measured or simulated, not made of predictions.
+    for name in ("coverage.csv", "false_alarms.csv", "processors.csv"):
+        shutil.copy(REPORTS / name, folder)
     make_tables(folder)
     return folder
 
