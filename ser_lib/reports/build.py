@@ -1,6 +1,7 @@
 """Report pages: papermill runs the notebooks, and nbconvert makes self-contained HTML of them."""
 
 import copy
+import logging
 import math
 import os
 import re
@@ -204,6 +205,10 @@ def execute_notebook(notebook: Path, parameters: dict, failed_copy: Path):
                 reason = f"the last line of its process is: {last}" if last else reason
                 advice = "Finished folds are kept: the same command goes on with the others"
                 raise SerError(f"{notebook.stem} did not end: {reason}. {advice}.") from error
+            except KeyboardInterrupt:
+                # When this process ends, asyncio would print a traceback of the cell that was interrupted.
+                logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+                raise
     except papermill.PapermillExecutionError as error:
         first_line = (error.source.strip().splitlines() or ["(empty cell)"])[0]
         raise SerError(

@@ -1,8 +1,11 @@
 """The notebooks, executed from end to end on the bundled corpus, and the pages made of them."""
 
+import asyncio
 import base64
 import copy
+import gc
 import hashlib
+import logging
 import re
 import subprocess
 import sys
@@ -493,6 +496,32 @@ def test_a_kernel_that_is_killed_is_an_error_that_says_so(tmp_path):
     nbformat.write(killed, tmp_path / "Killed.ipynb")
     with pytest.raises(SerError, match="Killed did not end: its process was ended from outside"):
         execute_notebook(tmp_path / "Killed.ipynb", {"alpha": 5}, tmp_path / "failed.ipynb")
+
+
+def test_a_notebook_that_is_interrupted_prints_no_traceback(tmp_path, monkeypatch):
+    import papermill
+
+    loop, tasks = asyncio.new_event_loop(), []
+
+    async def die():
+        raise RuntimeError("Kernel died")
+
+    def execute(*_, **__):
+        tasks.append(loop.create_task(die()))
+        loop.run_until_complete(asyncio.sleep(0.01))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setattr(logging.getLogger("asyncio"), "level", logging.NOTSET)
+    nbformat.write(notebook("alpha = 1"), tmp_path / "Stopped.ipynb")
+    with pytest.raises(KeyboardInterrupt):
+        execute_notebook(tmp_path / "Stopped.ipynb", {"alpha": 5}, tmp_path / "failed.ipynb")
+    said = []
+    monkeypatch.setattr(logging.getLogger("asyncio"), "callHandlers", said.append)
+    tasks.clear()
+    gc.collect()
+    loop.close()
+    assert said == []
 
 
 def test_what_a_kernel_itself_prints_stands_in_the_error_and_nowhere_else(tmp_path, monkeypatch, capfd):
