@@ -39,10 +39,10 @@ from ser_lib.models.settings import Training  # noqa: E402
 from ser_lib.protocols.splits import make_split  # noqa: E402
 from ser_lib.recipes import load_recipe  # noqa: E402
 from ser_lib.recipes.inputs import clips_of  # noqa: E402
+from ser_lib.reports.doc_tables import REFERENCE_WAY  # noqa: E402
 from ser_lib.studies.probe import features_of_altered, folds_of  # noqa: E402
 
 RECIPE = "ravdess-whisper-logistic"
-REFERENCE = "logistic regression on layers 2 and 3"
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)
 WIDTH = 1024  # means and standard deviations of a layer of Whisper-base
 SEEDS = (0, 1, 2)
@@ -383,7 +383,7 @@ def ways(clips: Clips, options: argparse.Namespace) -> dict[str, tuple[Callable[
     once, seeds = (0,), SEEDS
     regression, careful = logistic(clips, both), "ravdess-mfcc-careful"
     found: dict[str, tuple[Callable[[], Fit], Sequence[int]]] = {
-        REFERENCE: (lambda: regression, once),
+        REFERENCE_WAY: (lambda: regression, once),
         **{f"layer {n} alone": (lambda n=n: logistic(clips, clips.layers(n)), once) for n in (1, 2, 3, 4, 5, 6)},
         "layers 2 to 4": (lambda: logistic(clips, clips.layers(2, 3, 4)), once),
         "layers 1 to 5": (lambda: logistic(clips, clips.layers(1, 2, 3, 4, 5)), once),

@@ -6,11 +6,13 @@ what it needs when it is called, so that `ser --help` answers at once.
 
 import argparse
 import inspect
+import logging
 import os
 import re
 import signal
 import sys
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,8 @@ FOLD = 'the fold of the model: a number, or "all" for the mean of all (default: 
 option("--fold", FOLD, metavar="K", type=lambda text: int(text) if text.isdecimal() else text)
 option("--json", "print one line of JSON a file in place of the table", action="store_true")
 option("--csv", "write the table to this file as well", metavar="FILE")
-option("--timeline", "write FILE-timeline.csv and .png, and print the emotions", action="store_true", group=TIMELINE)
+TIMES = "write FILE-timeline.csv and .png, and print the emotions; ? marks an answer that is not certain"
+option("--timeline", TIMES, action="store_true", group=TIMELINE)
 option("--window", "seconds of a window (default: as the recipe)", type=float, metavar="S", group=TIMELINE)
 option("--hop", "seconds from window to window (default: 1, or a window)", type=float, metavar="S", group=TIMELINE)
 option("--smoothing", "time constant in seconds; 0: none (default: 2)", type=float, metavar="S", group=TIMELINE)
@@ -103,6 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; in what it returns, `function` is the command's function."""
     about = "Speech emotion recognition; every score names the protocol that produced it."
     parser = argparse.ArgumentParser(prog="ser", description=about)
+    parser.add_argument("--version", action="version", version=f"ser {ser_lib.__version__}")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     raw = argparse.RawDescriptionHelpFormatter
     for name, function in COMMANDS.items():
@@ -142,6 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("SER_DATA_DIR", "SER_CACHE_DIR"):
         if os.environ.get(name):
             os.environ[name] = absolute(os.environ[name])
+    # Else a library that sets up logging would change how warnings look.
+    logging.basicConfig(format="%(message)s")
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         function(**options)
@@ -232,6 +238,8 @@ def corpora(names, data_dir, csv=None):
         return
     if names:
         clips = ser_lib.load_clips(names, data_dir)
+        if clips.empty:
+            raise SerError("no clip is left: the lines above say why.")
         print(pd.crosstab(clips["corpus"], clips["emotion"], margins=True, margins_name="all").to_string())
         return
     for corpus in CORPORA.values():
@@ -273,13 +281,14 @@ def runs(runs_dir):
             print_error(str(error))
             continue
         uar = describe_score(run.metrics["overall"], "uar")
-        rows.append((str(folder), uar, run.recipe.variant_label))
+        date = datetime.fromtimestamp((folder / "metrics.json").stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+        rows.append((str(folder), uar, str(run.split["clip_id"].nunique()), date, run.recipe.variant_label))
     if not rows:
         raise SerError(f"{runs_root(runs_dir)} holds no run yet: `ser train demo` makes one.")
-    rows.insert(0, ("run", "UAR", "settings"))
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    for name, uar, settings in rows:
-        print(f"{name:{widths[0]}}  {uar:{widths[1]}}  {settings}")
+    rows.insert(0, ("run", "UAR", "clips", "finished", "settings"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def prepare(recipe, protocol, seed, variant, corpus, set, data_dir, runs_dir):
@@ -405,6 +414,8 @@ def predict(files, run, speaker, json, fold, timeline, window, hop, smoothing, l
             print_json(answers, predictor.emotions)
         elif len(answers):
             print(answers.to_string(index=False, float_format="%.3f"))
+            if answers["certain"].isna().all() and answers["emotion"].notna().any():
+                print("certain is not known: no validation speakers chose a threshold for this run")
     # Each of them has been named already.
     if n_failed:
         raise SerError(f"{n_failed} of {n_files} files could not be answered, see above.")
@@ -446,7 +457,7 @@ def enrol(files, name, run):
     speaker = enrol(predictor_of(run), files, name=name)
     for path, reason in speaker.refused:
         print_error(f"{path} is left out: {reason}")
-    print(f"{name}: {speaker.clips} clips; kept in {save(speaker)}")
+    print(f"{name}: {speaker.clips} clips, which must all be of this one person; kept in {save(speaker)}")
     if speaker.clips < FEW:
         print(f"Fewer than {FEW} clips tell a voice from a mood badly: add some, each in another mood.")
 
@@ -547,8 +558,9 @@ def audit(
         print(note)
     if html:
         print(f"page: {write_page(split, table, title, html)}")
-    unknown = "" if red or not unknown_red(table) else f" (unknown: {', '.join(unknown_red(table))})"
-    print(f"{'LEAKS' if red else 'clean'}{unknown}: {title}")
+    unknown = unknown_red(table)
+    verdict = "LEAKS" if red else f"no leak found, but not checked: {', '.join(unknown)}" if unknown else "clean"
+    print(f"{verdict}: {title}")
     if fail and red:
         raise SerError(f"{title} leaks: {', '.join(red)}.")
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ser_lib.audio.reading import SUFFIXES, files_in
+from ser_lib.audio.reading import expand
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import replacing
 from ser_lib.corpora import csv_corpus
@@ -98,9 +98,9 @@ def read_corpus(folder: Path) -> Corpus:
 
 def read_names(folder: Path) -> Reading:
     """Read the names of a folder's files; SerError where no file's name or folder states an emotion."""
-    files = files_in(folder)
+    files = expand(folder)
     if not files:
-        raise SerError(f"{folder} holds no audio ({' '.join(SUFFIXES)}).")
+        raise SerError(f"{folder} holds no audio.")
     # The last part of each is the file's name.
     parts = {file: [part_of(name) for name in _names(file, folder)] for file in files}
     depth = max(map(len, parts.values())) - 1

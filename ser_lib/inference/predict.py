@@ -56,7 +56,7 @@ def predict(
     """
     listed = list(named(sources, sampling_rate))
     if not listed:
-        raise SerError(f"there is nothing to predict: expected audio files ({' '.join(reading.SUFFIXES)}).")
+        raise SerError("there is nothing to predict: expected audio files.")
     settings = predictor.audio.model_dump()
     recordings = [Pieces(source, settings, as_clips) for _, source in listed]
     answers = _answers(predictor, recordings, [name for name, _ in listed], progress)

@@ -75,7 +75,9 @@ def audit(split: pd.DataFrame, near_duplicates: bool = True, progress: bool = Tr
     for leak, (severity, meaning) in LEAKS.items():
         result = results[leak]
         if isinstance(result, str):
-            rows.append((leak, severity, pd.NA, float("nan"), "", f"Unknown ({result}). {meaning}"))
+            rows.append(
+                (leak, severity, pd.NA, float("nan"), "", f"Not checked: {result}. If there is this leak: {meaning}")
+            )
             continue
         examples = "; ".join(f"{tested} ↔ {trained}" for tested, trained in result.head(3).items())
         rows.append((leak, severity, len(result), len(result) / test["clip_id"].nunique(), examples, meaning))
@@ -107,7 +109,7 @@ def shared_values(split: pd.DataFrame, column: str) -> tuple[set, set]:
 
 def _missing(table: pd.DataFrame, *columns: str) -> str:
     missing = [name for name in columns if name not in table]
-    return f"the table has no column {' and '.join(missing)}" if missing else ""
+    return f"the table has {' and '.join(f'no column {name}' for name in missing)}" if missing else ""
 
 
 def _shared(test: pd.DataFrame, train: pd.DataFrame, keys: list[str]) -> pd.Series:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ser_lib.audio.decoding import shown
 from ser_lib.audio.reading import FFMPEG_SUFFIXES, SUFFIXES, files_in
 from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
@@ -98,11 +99,12 @@ def read_split(
     split = pd.DataFrame(rows).dropna(axis=1, how="all")
     _check_folds(split)
     shared = common_folder(split["path"], path or "the split", must_exist=audio)
-    split.insert(0, "clip_id", [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]])
+    names = [(file.relative_to(shared) if shared else file).as_posix() for file in split["path"]]
+    split.insert(0, "clip_id", [shown(name) for name in names])
     split = _find_originals(_fill_from_names(split, notes), notes)
     if not audio:
         notes.append("The audio was not read: the audit cannot see the same recording under another name.")
-        split = split.astype({"path": str})
+        split["path"] = split["path"].map(shown)
         split.attrs["notes"] = notes + _gaps(split)
         return split
     files = list(split["path"].unique())

@@ -33,6 +33,8 @@ def unheard_summary(unheard: pd.DataFrame) -> str:
     return f"{own}, and {others}."
 
 
+# The way that the others of `scripts/ablations.py` are compared with.
+REFERENCE_WAY = "logistic regression on layers 2 and 3"
 # CREMA-D's slice has one or two clips of most speakers, so that hardly any can be enrolled.
 CORPORA = ("ravdess", "savee", "tess")
 VOICES = {
@@ -115,6 +117,33 @@ def ablations(folder: Path) -> str:
     return markdown_table(["changed", *(f"UAR on `{corpus}`" for corpus in CORPORA)], rows)
 
 
+def ways_tried(folder: Path) -> str:
+    """Every way of `scripts/ablations.py`, best first: its UAR, and its paired difference from the reference."""
+    tables = [pd.read_csv(path) for path in sorted((folder / "ablations").glob(f"*{stored_predictions.SUFFIX}"))]
+    reference = next(table for table in tables if table["way"].iloc[0] == REFERENCE_WAY)
+    rows = []
+    for table in tables:
+        emotions = list(table.columns[4:-2])
+        tested = pd.concat([reference.assign(seed=seed) for seed in table["seed"].unique()])
+        # A clip of each seed is a clip of its own; all of them are of the same speaker.
+        first, second = (
+            part.assign(clip_id=part["clip_id"] + " " + part["seed"].astype(str))[["clip_id", "truth", *emotions]]
+            for part in (table, tested.merge(table[["seed", "clip_id"]]))
+        )
+        first[emotions], second[emotions] = (
+            first[emotions] / stored_predictions.UNITS,
+            second[emotions] / stored_predictions.UNITS,
+        )
+        found = compare(first, second, dict(zip(first["clip_id"], table["speaker"], strict=True)))
+        folds = "" if len(tested) == len(table) else ", first fold"
+        name = table["way"].iloc[0] + folds
+        difference = "—" if table is reference else _difference(found).partition(" (")[2].removesuffix(")")
+        rows.append((found["uar_first"], [name, f"{found['uar_first']:.3f}", difference, str(table["seed"].nunique())]))
+    rows.sort(key=lambda row: -row[0])
+    heads = ["way", "UAR", "difference from the regression (95 % interval)", "seeds"]
+    return markdown_table(heads, [cells for _, cells in rows])
+
+
 def _difference(found: dict) -> str:
     """`0.741 (-0.014, -0.030 to 0.002)`: a UAR, and in brackets its difference with its interval, where there is one."""
     low, high = found["uar_difference_low"], found["uar_difference_high"]
@@ -193,6 +222,7 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "unheard": lambda folder: unseen_corpora.markdown(_unheard(folder)),
     "unheard-summary": lambda folder: unheard_summary(_unheard(folder)),
     "ablations": lambda folder: ablations(stored_predictions.predictions_dir(folder)),
+    "ways-tried": lambda folder: ways_tried(stored_predictions.predictions_dir(folder)),
     "certainty": lambda folder: certainty(stored_predictions.predictions_dir(folder)),
     "coverage": lambda folder: coverage(_file("coverage.csv", folder)),
     "false-alarms": lambda folder: false_alarms(_file("false_alarms.csv", folder)),

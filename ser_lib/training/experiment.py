@@ -95,6 +95,10 @@ def train(
     unknown = sorted(set(folds or []) - set(every))
     if unknown:
         raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
+    if (final / "split.csv").is_file() and distributed.is_first():
+        before = set(read_table(final / "split.csv")["clip_id"])
+        if before != set(split["clip_id"]):
+            logger.warning("%s is of other clips (%d): this run replaces it when it has ended", final, len(before))
     partial = partial_of(final)
     identity = identity_of(recipe, split, inputs)
     if distributed.is_first():

@@ -199,10 +199,10 @@ def test_a_bare_table_says_which_column_each_kind_needs():
     table = audit(pd.DataFrame({"clip_id": ["a", "b"], "subset": ["train", "test"]})).set_index("leak")
     needs = {
         "same audio": "no column audio_hash",
-        "near-same audio": "no column path and audio_hash",
+        "near-same audio": "no column path and no column audio_hash",
         "same speaker": "no column speaker",
         "same sentence": "no column sentence",
-        "label decided by corpus": "no column corpus and emotion",
+        "label decided by corpus": "no column corpus and no column emotion",
         "selection on test": "no column audio_hash",
     }
     for leak, words in needs.items():

@@ -348,6 +348,8 @@ class TestFolders:
             pytest.skip("this file system takes UTF-8 names alone")
         with pytest.raises(SerError, match="1 of 2 files cannot be read: .* Rename"):
             read(tmp_path)
+        # Nor by pandas, which cannot hold such a name where pyarrow is installed, as in Colab.
+        assert sorted(read(tmp_path, audio=False)["clip_id"]) == ["test/b.wav", "train/a\\udcff.wav"]
 
 
 class TestNamesOfKnownCorpora:
@@ -468,7 +470,7 @@ class TestCommand:
     def test_clean_says_what_is_unknown(self, tmp_path, rows, capsys):
         path = write_csv(tmp_path / "split.csv", rows)
         assert main(["audit", str(path), "--fail"]) == 0
-        assert "clean (unknown: same speaker): split" in capsys.readouterr().out
+        assert "no leak found, but not checked: same speaker: split" in capsys.readouterr().out
 
     def test_folders_and_parts(self, tmp_path, capsys):
         noise(tmp_path / "data" / "train" / "a.wav", 0)
