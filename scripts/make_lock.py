@@ -15,9 +15,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TORCH = "2.13.0"
 HEADER = """\
-# Every package of the environment, pinned for Linux and Python 3.11; made by `make lock`, installed by `make`.
+# Every package of the environment, pinned for Linux and Python 3.11 to 3.13; made by `make lock`, installed by `make`.
 # torch is pinned without a build tag: PyPI's build brings CUDA on Linux. scripts/install.py takes the CPU build where
 # there is no NVIDIA driver; with pip alone, set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu first.
+"""
+LATER = """\
+# Modules that Python has no more from 3.13 on.
+audioop-lts==0.2.2; python_version >= "3.13"
+standard-aifc==3.13.0; python_version >= "3.13"
+standard-chunk==3.13.0; python_version >= "3.13"
+standard-sunau==3.13.0; python_version >= "3.13"
 """
 
 
@@ -32,7 +39,7 @@ def main() -> None:
         frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
     # A local build tag (2.13.0+cpu) is found on no public index.
     pins = [line.split("+")[0] for line in frozen.splitlines() if not line.startswith(("nvidia-", "triton"))]
-    (ROOT / "requirements.lock").write_text(HEADER + "\n".join(pins) + "\n")
+    (ROOT / "requirements.lock").write_text(HEADER + "\n".join(pins) + "\n" + LATER)
 
 
 if __name__ == "__main__":

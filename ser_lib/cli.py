@@ -344,7 +344,7 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
     ser evaluate tess-mfcc-lstm --protocol speaker --seeds 0 1 2
     """
     from ser_lib.evaluation.results import add_runs, markdown, results_path
-    from ser_lib.inference.run import run_folder
+    from ser_lib.inference.run import others_of, run_folder
     from ser_lib.training.experiment import unfinished_folds
 
     recipe = recipe_of(recipe, variant, corpus, set)
@@ -355,8 +355,8 @@ def evaluate(recipe, protocol, variant, corpus, set, seeds, data_dir, runs_dir, 
             raise SerError(f"{folder} still lacks the folds {folds}: train them with `ser train … --folds {folds}`.")
         if not folder.is_dir():
             raise SerError(
-                f"{folder} is not a run folder: it does not exist. `ser train` with the same recipe, --protocol, --variant and --set makes it, "
-                "and `ser runs` lists those that are there."
+                f"{folder} is not a run folder: it does not exist.{others_of(folder)} `ser train` with the same recipe, "
+                "--protocol, --variant and --set makes it, and `ser runs` lists those that are there."
             )
         if folds:
             print_error(f"{folder} is scored as it was before; a newer run still lacks the folds {folds}")

@@ -83,7 +83,14 @@ def test_train_then_evaluate_then_results(tmp_path, capsys):
     assert main(["results", "--reports-dir", str(tmp_path / "reports")]) == 0
     assert "stated; training.epochs=1; split.folds=2" in capsys.readouterr().out
     assert main([*evaluate[:4], "--reports-dir", str(tmp_path / "reports")]) == 1
-    assert "is not a run folder: it does not exist" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "is not a run folder: it does not exist" in error
+    (folder,) = (tmp_path / "runs").glob("demo-*/speaker/0")
+    assert f"did you mean {folder}?" in error
+    assert main(["runs", "--runs-dir", str(tmp_path / "runs")]) == 0
+    heads, row = capsys.readouterr().out.splitlines()
+    assert heads.split() == ["run", "UAR", "clips", "finished", "settings"]
+    assert re.fullmatch(rf"{folder}  0\.\d+ \(.*\)  256 +20.*  stated; training.epochs=1; split.folds=2", row)
 
 
 def test_recipes_lists_recipes_and_heads_with_a_line_each(capsys):

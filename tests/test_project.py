@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -23,11 +24,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def pins():
+    """The lock's versions, by name, for the Python that runs the tests."""
     lines = (ROOT / "requirements.lock").read_text().splitlines()
-    return dict(
-        (canonicalize_name(name), version)
-        for name, version in (line.split("==") for line in lines if line and not line.startswith("#"))
-    )
+    texts = [line.partition(";") for line in lines if line and not line.startswith("#")]
+    here = [pin for pin, _, marker in texts if not marker or Marker(marker).evaluate()]
+    return {canonicalize_name(name): version for name, version in (pin.split("==") for pin in here)}
 
 
 class TestEnvironments:

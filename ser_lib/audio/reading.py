@@ -120,6 +120,16 @@ def expand(path: str | Path) -> list[Path]:
     return files
 
 
+def with_utf8_names(files: Iterable[Path]) -> list[Path]:
+    """The files whose names are UTF-8; a warning names the others, which neither libsndfile nor every table can hold."""
+    files = list(files)
+    others = [shown(file) for file in files if shown(file) != str(file)]
+    if others:
+        message = "%d files left out, whose names are not UTF-8: rename them, such as %s"
+        logger.warning(message, len(others), ", ".join(others[:3]))
+    return [file for file in files if shown(file) == str(file)]
+
+
 @contextmanager
 def opened(source: AudioSource) -> Iterator[Audio]:
     """Open a file, a pipe or a recording, to decode it once: `with opened("voice.wav") as audio: …`.

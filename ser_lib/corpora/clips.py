@@ -151,7 +151,7 @@ def audio_hash(samples: np.ndarray, sampling_rate: int) -> str:
 
 def _load_corpus(corpus: Corpus, root: Path, shortfall: dict[str, tuple[int, int]], progress: bool) -> pd.DataFrame:
     """The table of all usable files, copies included; a corpus that lacks clips is added to `shortfall`."""
-    files = list(corpus.files) or reading.files_in(root)
+    files = list(corpus.files) or reading.with_utf8_names(reading.files_in(root))
     if not files:
         raise SerError(f"{corpus.name}: no audio ({' '.join(reading.SUFFIXES)}) anywhere under {root}.")
     labels: dict[Path, dict] = {}

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ser_lib.audio.reading import expand
+from ser_lib.audio.reading import expand, with_utf8_names
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import replacing
 from ser_lib.corpora import csv_corpus
@@ -98,7 +98,7 @@ def read_corpus(folder: Path) -> Corpus:
 
 def read_names(folder: Path) -> Reading:
     """Read the names of a folder's files; SerError where no file's name or folder states an emotion."""
-    files = expand(folder)
+    files = with_utf8_names(expand(folder))
     if not files:
         raise SerError(f"{folder} holds no audio.")
     # The last part of each is the file's name.

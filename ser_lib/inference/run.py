@@ -317,7 +317,7 @@ def find_run(name: str | Path) -> Path:
         if HUB_NAME.fullmatch(str(name)) and not is_local:
             return _fetched(str(name))
         raise SerError(
-            f"{folder} is not a run folder: it does not exist.{_others_of(folder)} {_command_for(folder)} makes one, and "
+            f"{folder} is not a run folder: it does not exist.{others_of(folder)} {_command_for(folder)} makes one, and "
             "`ser runs` lists those that are there."
         )
     below = runs_below(folder)
@@ -335,7 +335,7 @@ def runs_below(folder: Path) -> list[Path]:
     return [run for path in inside for run in runs_below(path)]
 
 
-def _others_of(folder: Path) -> str:
+def others_of(folder: Path) -> str:
     """The runs of other settings than those of a folder that is not there, as a sentence; "" where there are none."""
     # `runs/demo` and `runs/demo/speaker/0` alike: the recipe's folder is the first that is missing.
     missing = next((path for path in [*reversed(folder.parents), folder] if not path.exists()), folder)

@@ -131,6 +131,23 @@ def test_what_was_understood_is_shown_as_a_table_once(tmp_path, caplog):
     assert set(clips["speaker"]) == {"recordings-anna", "recordings-ben"} and set(clips["corpus"]) == {"recordings"}
 
 
+def test_a_name_that_is_not_utf_8_is_left_out_and_named(tmp_path, caplog):
+    names = [f"{speaker}/{emotion}-1.wav" for speaker in ("anna", "ben") for emotion in ("happy", "sad")]
+    sounds(tmp_path, names)
+    try:
+        (tmp_path / names[0]).rename(tmp_path / "anna" / "happy-\udcff.wav")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    assert len(load_clips([str(tmp_path)], progress=False)) == 3
+    assert "1 files left out, whose names are not UTF-8" in caplog.text and "happy-\\udcff.wav" in caplog.text
+
+
+def test_recordings_of_telephones_are_listed_as_predict_lists_them(tmp_path, caplog):
+    touch(tmp_path, ["anna/happy.m4a", "anna/sad.wav", "ben/happy.mp4", "ben/sad.wav", "ben/notes.txt"])
+    assert sorted(read_names(tmp_path).facts["emotion"]) == ["happy", "happy", "sad", "sad"]
+    assert "1 files passed over" in caplog.text and "notes.txt" in caplog.text
+
+
 def test_a_list_beside_a_folder_of_its_name_is_not_mistaken_for_it(tmp_path, monkeypatch):
     sounds(tmp_path, ["my/anna/happy/1.wav", "my/ben/sad/1.wav", "other.wav"])
     (tmp_path / "my.csv").write_text("path,emotion,speaker\nother.wav,sad,cleo\n")

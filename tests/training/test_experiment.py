@@ -64,6 +64,16 @@ def interrupt_where(function, name):
 
 
 class TestARunFolder:
+    def test_of_other_clips_is_replaced_with_a_warning(self, tones, tmp_path, monkeypatch, caplog):
+        train(tmp_path)
+        train(tmp_path)
+        assert "is of other clips" not in caplog.text
+        fewer = tones[tones["speaker"] != tones["speaker"].iloc[0]].reset_index(drop=True)
+        monkeypatch.setattr(inputs_module, "load_clips", lambda *_, **__: fewer.copy())
+        run = train(tmp_path)
+        assert len(run.predictions) == len(fewer)
+        assert f"{run.folder} is of other clips ({len(tones)}): this run replaces it" in caplog.text
+
     def test_holds_all_that_anything_later_reads(self, tones, tmp_path):
         run = train(tmp_path)
         assert run.folder == run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, tmp_path / "runs")
