@@ -68,7 +68,8 @@ notebook_chain.agreement("Model_Training", globals())
 # ## Train
 #
 # This is the longest cell. Finished folds are saved, so an interrupted run resumes with the next fold. On a CPU, the
-# same seed, clips and versions reproduce all digits.
+# same seed, clips and versions reproduce all digits on the same kind of processor; docs/numbers.md states how far others
+# differ.
 
 # %%
 run = experiment.train(recipe, protocol, seed, data_dir, runs_dir)

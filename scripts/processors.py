@@ -127,14 +127,15 @@ def main() -> None:
     if options.work:
         recipe, protocol, place = options.work
         return train_here(recipe, protocol, Path(place), options)
-    from ser_lib.evaluation.results import write_table
+    from ser_lib.common.files import replacing
 
     rows = []
     for recipe, protocol in RECIPES:
         with tempfile.TemporaryDirectory() as name:
             rows += measure(recipe, protocol, Path(name), options)
         print(pd.DataFrame(rows).to_string())
-        write_table(pd.DataFrame(rows), PROJECT / "reports" / "processors.csv")
+        with replacing(PROJECT / "reports" / "processors.csv") as part:
+            pd.DataFrame(rows).to_csv(part, index=False, float_format="%.4g")
 
 
 if __name__ == "__main__":

@@ -96,6 +96,6 @@ def test_the_table_compares_each_seed_with_the_reference_on_the_same_clips(tmp_p
     store("half", [0, 1, 2], 0.5)
     store("a part", [0], 1.0, slice(0, 45))
     first, part, half = ways_tried(tmp_path).splitlines()[2:]
-    assert first.startswith(f"| {REFERENCE_WAY} | 1.000 | — | 1 |")
+    assert first.startswith(f"| **{REFERENCE_WAY}** | 1.000 | — | 1 |")
     assert part.startswith("| a part, first fold | 1.000 | +0.000")
     assert half.startswith("| half | 0.") and " to -0." in half and half.endswith("| 3 |")

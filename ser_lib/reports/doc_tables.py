@@ -136,7 +136,7 @@ def ways_tried(folder: Path) -> str:
         )
         found = compare(first, second, dict(zip(first["clip_id"], table["speaker"], strict=True)))
         folds = "" if len(tested) == len(table) else ", first fold"
-        name = table["way"].iloc[0] + folds
+        name = f"**{REFERENCE_WAY}**" if table is reference else table["way"].iloc[0] + folds
         difference = "—" if table is reference else _difference(found).partition(" (")[2].removesuffix(")")
         rows.append((found["uar_first"], [name, f"{found['uar_first']:.3f}", difference, str(table["seed"].nunique())]))
     rows.sort(key=lambda row: -row[0])
@@ -202,7 +202,7 @@ def processors(table: pd.DataFrame) -> str:
     """What each recipe scores on other processors, and how many answers differ from those of the first."""
     rows = []
     for row in table.itertuples():
-        largest = "—" if pd.isna(row.features) else f"{row.features:.1g}"
+        largest = "—" if pd.isna(row.features) else f"{row.features:.0e}" if row.features else "0"
         rows.append([f"`{row.recipe}`", row.processor, largest, f"{row.uar:.3f}", f"{row.changed:.1%}"])
     return markdown_table(["recipe", "processor", "largest difference of a feature", "UAR", "other answers"], rows)
 
