@@ -456,7 +456,7 @@ def enrol(files, name, run):
 
     speaker = enrol(predictor_of(run), files, name=name)
     for path, reason in speaker.refused:
-        print_error(f"{path} is left out: {reason}")
+        print_error(f"{path} is left out: {str(reason).removeprefix(f'{path}: ')}")
     print(f"{name}: {speaker.clips} clips, which must all be of this one person; kept in {save(speaker)}")
     if speaker.clips < FEW:
         print(f"Fewer than {FEW} clips tell a voice from a mood badly: add some, each in another mood.")

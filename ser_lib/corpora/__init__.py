@@ -109,7 +109,7 @@ def folder_of(corpus: Corpus, data_dir: str | Path | None = None) -> Path:
         places = ", ".join(map(str, candidates)) or "any folder (neither data_dir nor SER_DATA_DIR is set)"
         message = (
             f"{corpus.title} was not found in {places}. Put its files (like {corpus.example}, in any subfolder) under "
-            f"DIR/{corpus.name}, and pass data_dir=DIR or `export SER_DATA_DIR=DIR`"
+            f"DIR/{corpus.name}, and pass data_dir=DIR (`--data-dir DIR`) or `export SER_DATA_DIR=DIR`"
         )
         if corpus.handle is None:
             bundled = f";\nor get it back with the repository: `git checkout -- {corpus.folder}`"

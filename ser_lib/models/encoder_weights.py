@@ -308,7 +308,7 @@ def quiet_hub():
 def _unreachable(name: str, revision: str) -> SerError:
     return SerError(
         f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. Use a "
-        "folder that holds it, with input.encoder=/path/to/it; the caches of a machine with a network, named in HF_HOME "
+        "folder that holds it, with `--set input.encoder=/path/to/it`; the caches of a machine with a network, named in HF_HOME "
         "and SER_CACHE_DIR; or a network."
     )
 

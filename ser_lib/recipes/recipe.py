@@ -176,7 +176,8 @@ def load_recipe(name: str | Path, variant: str = "stated", overrides: Iterable[s
         near = get_close_matches(str(name), recipe_names(), n=1, cutoff=0.4)
         hint = f"Did you mean {near[0]}? " if near else ""
         known = ", ".join(recipe_names())
-        raise SerError(f"unknown recipe {str(name)!r}. {hint}Give one of {known}, or a path to your own .yaml file.")
+        what = "there is no file" if path == Path(name) else "unknown recipe"
+        raise SerError(f"{what} {str(name)!r}. {hint}Give one of {known}, or a path to your own .yaml file.")
     text = read_text(path, "Expected a recipe as YAML in UTF-8.")
     try:
         fields = parse_yaml(text)
