@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ser_lib.corpora.clips import load_clips
-from ser_lib.reports import large_corpora
+from ser_lib.reports import large_corpora, plots
 
 
 def test_a_simulated_corpus_is_a_corpus_of_different_clips(tmp_path, monkeypatch):
@@ -30,3 +30,11 @@ def test_the_page_says_how_fast_time_grows(tmp_path, power, least, most):
     page = large_corpora.write_page(table, tmp_path / "bench.html").read_text()
     assert "up to 100,000 clips" in page and "largest memory is 1.00 GB" in page
     assert len(re.findall(r"<tr><td", page)) == len(table) and "data:image/png;base64," in page
+
+
+def test_the_axes_of_its_picture_bear_plain_numbers():
+    rows = [(size, "audit", size / 1e3, size / 1e5) for size in (1000, 10_000, 100_000)]
+    figure = plots.growth(pd.DataFrame(rows, columns=["clips", "step", "seconds", "gigabytes"]))
+    figure.canvas.draw()
+    labels = [text.get_text() for axes in figure.axes for text in [*axes.get_xticklabels(), *axes.get_yticklabels()]]
+    assert {"1,000", "100,000", "10", "100"} <= set(labels) and not any("$" in label for label in labels)

@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullLocator
 
 from ser_lib.reports.plots.colours import ACCENT, COLOURS, GREY, MARKS, REFERENCE, SOFT
 from ser_lib.reports.plots.style import (
@@ -267,5 +268,10 @@ def growth(table: pd.DataFrame) -> Figure:
     memory = table.groupby("clips")["gigabytes"].max()
     right.plot(memory.index, memory, marker="o", lw=1.4)
     right.set(xscale="log", xlabel="clips", ylabel="largest memory (GB)", ylim=(0, None))
+    for panel in (left, right):
+        panel.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+        panel.xaxis.set_minor_locator(NullLocator())
+    # Powers of ten would be mathematics, which pictures do not set: names may hold a $.
+    left.yaxis.set_major_formatter("{x:,g}")
     legend_below(figure, 3)
     return figure
