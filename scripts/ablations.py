@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +109,12 @@ class Clips:
     @cached_property
     def speeds(self) -> list[np.ndarray]:
         """Layers 2 and 3 of clips that are a tenth slower, and of clips that are a tenth faster."""
-        return [self.altered(lambda _, one, s=speed: augmentation.change_speed(one, s)) for speed in (0.9, 1.1)]
+        return [self.altered(partial(changed_speed, speed)) for speed in (0.9, 1.1)]
 
     @cached_property
     def pitches(self) -> list[np.ndarray]:
         """Layers 2 and 3 of clips a semitone and a half lower, and of clips as much higher."""
-        return [self.altered(lambda _, one, p=shift: augmentation.shift_pitch(one, 16000, p)) for shift in (-1.5, 1.5)]
+        return [self.altered(partial(shifted_pitch, semitones)) for semitones in (-1.5, 1.5)]
 
     @cached_property
     def recorded_otherwise(self) -> np.ndarray:
@@ -159,6 +159,14 @@ class Clips:
                 kept = states[2:4]
                 rows.append(torch.cat([kept.mean(dim=1), kept.std(dim=1, correction=0)], dim=1).reshape(-1).numpy())
         return np.stack(rows)
+
+
+def changed_speed(speed: float, _clip_id: str, waveform: np.ndarray) -> np.ndarray:
+    return augmentation.change_speed(waveform, speed)
+
+
+def shifted_pitch(semitones: float, _clip_id: str, waveform: np.ndarray) -> np.ndarray:
+    return augmentation.shift_pitch(waveform, 16000, semitones)
 
 
 def _coarser(frames: np.ndarray, n_frames: int = 4) -> np.ndarray:
@@ -266,6 +274,7 @@ class Perceptron(nn.Module):
             return self.hidden(inputs)
         mixed = torch.einsum("l,ctlf->ctf", torch.softmax(self.mix, dim=0), inputs)
         frames = torch.relu(self.project(mixed))
+        assert is_frame is not None
         weights = torch.softmax(self.score(frames)[..., 0].masked_fill(~is_frame, -torch.inf), dim=1)[..., None]
         mean = (weights * frames).sum(dim=1)
         deviation = (weights * (frames - mean[:, None]) ** 2).sum(dim=1).clamp(min=1e-6).sqrt()
@@ -382,16 +391,17 @@ def ways(clips: Clips, options: argparse.Namespace) -> dict[str, tuple[Callable[
     both = clips.layers(2, 3)
     once, seeds = (0,), SEEDS
     regression, careful = logistic(clips, both), "ravdess-mfcc-careful"
+
+    def layer(number: int) -> Fit:
+        return logistic(clips, clips.layers(number))
+
     found: dict[str, tuple[Callable[[], Fit], Sequence[int]]] = {
         REFERENCE_WAY: (lambda: regression, once),
-        **{f"layer {n} alone": (lambda n=n: logistic(clips, clips.layers(n)), once) for n in (1, 2, 3, 4, 5, 6)},
+        **{f"layer {number} alone": (partial(layer, number), once) for number in (1, 2, 3, 4, 5, 6)},
         "layers 2 to 4": (lambda: logistic(clips, clips.layers(2, 3, 4)), once),
         "layers 1 to 5": (lambda: logistic(clips, clips.layers(1, 2, 3, 4, 5)), once),
         "emotions balanced": (lambda: logistic(clips, both, balanced=True), once),
-        "mean of five regressions, one a layer": (
-            lambda: mean_of(*(logistic(clips, clips.layers(n)) for n in (1, 2, 3, 4, 5))),
-            once,
-        ),
+        "mean of five regressions, one a layer": (lambda: mean_of(*map(layer, (1, 2, 3, 4, 5))), once),
         "support vector machine, radial kernel": (lambda: support_vectors(clips, both), once),
         "perceptron": (lambda: perceptron(clips, both), seeds),
         "perceptron, labels smoothed by 0.1": (lambda: perceptron(clips, both, smoothing=0.1), seeds),

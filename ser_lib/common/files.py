@@ -65,9 +65,13 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@cache
 def code_of(source: Path) -> str:
-    """The code of a Python file without comments, docstrings and layout, which change no result; read once a process."""
+    """The code of a Python file without comments, docstrings and layout, which change no result."""
+    return _code_of(source, source.stat().st_mtime_ns)
+
+
+@cache
+def _code_of(source: Path, _changed: int) -> str:
     tree = ast.parse(source.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

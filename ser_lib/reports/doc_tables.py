@@ -120,7 +120,9 @@ def ablations(folder: Path) -> str:
 def ways_tried(folder: Path) -> str:
     """Every way of `scripts/ablations.py`, best first: its UAR, and its paired difference from the reference."""
     tables = [pd.read_csv(path) for path in sorted((folder / "ablations").glob(f"*{stored_predictions.SUFFIX}"))]
-    reference = next(table for table in tables if table["way"].iloc[0] == REFERENCE_WAY)
+    reference = next((table for table in tables if table["way"].iloc[0] == REFERENCE_WAY), None)
+    if reference is None:
+        return ""
     rows = []
     for table in tables:
         emotions = list(table.columns[4:-2])

@@ -14,7 +14,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -95,9 +95,10 @@ def train(
     unknown = sorted(set(folds or []) - set(every))
     if unknown:
         raise SerError(f"there is no fold {unknown[0]}: {protocol} has the folds 0 to {every[-1]} here.")
-    if (final / "split.csv").is_file() and distributed.is_first():
-        before = set(read_table(final / "split.csv")["clip_id"])
-        if before != set(split["clip_id"]):
+    # A damaged run is replaced as well.
+    with suppress(SerError):
+        before = set(read_table(final / "split.csv", columns=["clip_id"])["clip_id"])
+        if before != set(split["clip_id"]) and distributed.is_first():
             logger.warning("%s is of other clips (%d): this run replaces it when it has ended", final, len(before))
     partial = partial_of(final)
     identity = identity_of(recipe, split, inputs)
