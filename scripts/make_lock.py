@@ -3,7 +3,8 @@
     make lock PYTHON=/path/to/python3.11
 
 Use the oldest 3.11 at hand: some packages want 3.11.5, and a newcomer may have less. torch is installed first and at
-the version below: left to the resolver, the newest build is taken.
+the version below: left to the resolver, the newest build is taken. `LATER` lists by hand what newer Pythons need beside
+it; tests/test_project.py fails on a Python for which a package is missing.
 """
 
 import subprocess
@@ -20,6 +21,14 @@ HEADER = """\
 # there is no NVIDIA driver; with pip alone, set PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu first.
 """
 LATER = """\
+# What papermill needs on Python 3.12 alone.
+aiohappyeyeballs==2.7.1; python_version == "3.12"
+aiohttp==3.14.5; python_version == "3.12"
+aiosignal==1.4.0; python_version == "3.12"
+frozenlist==1.8.0; python_version == "3.12"
+multidict==7.2.1; python_version == "3.12"
+propcache==0.5.4; python_version == "3.12"
+yarl==1.25.1; python_version == "3.12"
 # Modules that Python has no more from 3.13 on.
 audioop-lts==0.2.2; python_version >= "3.13"
 standard-aifc==3.13.0; python_version >= "3.13"
