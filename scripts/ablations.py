@@ -1,11 +1,11 @@
 """Try other models, features and trainings on the layers of Whisper-base: docs/voice.md has the table.
 
-    python scripts/ablations.py [--encoder FOLDER] [--data-dir DIR] [--opensmile] [--only PART …]
+    python scripts/ablations.py [--encoder FOLDER] [--data-dir DIR] [--opensmile] [--tune] [--only PART …]
 
 RAVDESS under the protocol `emobox`: six folds of four actors. Each way is compared with the recipe's form, a logistic
 regression, on the same clips. In each fold validation actors choose one setting of the way (C, epochs); then it is fitted
-again on training and validation actors together. A way that depends on random numbers is fitted with three seeds. The
-ways that train the encoder itself are measured on the first fold, with one seed and without the second fitting.
+again on training and validation actors together. Perceptrons on vectors are fitted with three seeds, all others with one.
+The ways that train the encoder itself (`--tune`) are measured on the first fold, without the second fitting.
 
 The test predictions lie in reports/predictions/ablations/, one file a way; `ser results --readme` makes the table of
 them. Features of openSMILE need the package `opensmile`, whose licence is for research.
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import recall_score
 from sklearn.svm import SVC
 from torch import nn
 from tqdm import tqdm
@@ -44,7 +45,6 @@ from ser_lib.studies.probe import features_of_altered, folds_of  # noqa: E402
 
 RECIPE = "ravdess-whisper-logistic"
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.03)
-WIDTH = 1024  # means and standard deviations of a layer of Whisper-base
 SEEDS = (0, 1, 2)
 # (training rows, rows that choose the setting, seed) -> probabilities of all clips; without rows that choose, with
 # the setting that was chosen before.
@@ -223,7 +223,7 @@ def support_vectors(clips: Clips, features: np.ndarray) -> Fit:
             machine = SVC(C=strength, decision_function_shape="ovr").fit(inputs[train], clips.labels[train])
             scores = machine.decision_function(inputs)
             answers = np.exp(scores - scores.max(axis=1, keepdims=True))
-            uar = _uar(clips, answers, choosing) if len(choosing) else 0.0
+            uar = _uar(clips, answers[choosing], choosing) if len(choosing) else 0.0
             best = max(best, (uar, strength, answers / answers.sum(axis=1, keepdims=True)), key=lambda one: one[0])
         return best[2], best[1]
 
@@ -361,10 +361,8 @@ def perceptron(
                     for slow, fast in zip(averaged.parameters(), network.parameters(), strict=True):
                         slow.lerp_(fast, 1 - average if epoch > 1 else 1.0)
             if chosen is None:
-                predicted = np.zeros((len(clips.labels), len(clips.emotions)))
-                predicted[choosing] = answers(choosing)
-                best = max(best, (_uar(clips, predicted, choosing), epoch), key=lambda one: one[0])
-        # What validation actors chose is fitted again: answers at the last epoch of this fitting are not used.
+                best = max(best, (_uar(clips, answers(choosing), choosing), epoch), key=lambda one: one[0])
+        # While validation actors choose, these are not used: the epoch that they chose is fitted again.
         return answers(np.arange(len(clips.labels))), best[1] or n_epochs
 
     return fit
@@ -382,8 +380,9 @@ def contrastive_loss(hidden: torch.Tensor, labels: torch.Tensor, temperature: fl
 
 
 def _uar(clips: Clips, probabilities: np.ndarray, rows: np.ndarray) -> float:
-    is_right = probabilities[rows].argmax(axis=1) == clips.labels[rows]
-    return float(np.mean([is_right[clips.labels[rows] == label].mean() for label in np.unique(clips.labels[rows])]))
+    """The UAR of some clips, whose probabilities are given in their order."""
+    truth = clips.labels[rows]
+    return float(recall_score(truth, probabilities.argmax(axis=1), labels=np.unique(truth), average="macro"))
 
 
 def ways(clips: Clips, options: argparse.Namespace) -> dict[str, tuple[Callable[[], Fit], Sequence[int]]]:

@@ -43,7 +43,7 @@ ON_A_CPU = {
     ("ravdess-wav2vec2-frozen-mlp", "as-run"): ("training.epochs=2",),
     ("ravdess-wav2vec2-frozen-mlp-plateau", "as-run"): ("training.epochs=2",),
 }
-# The complete audit in a minute, on synthetic voices.
+# The complete audit in two minutes, on synthetic voices.
 BUNDLED = (
     *("corpora=[sample]", "split.folds=2"),
     *("training.epochs=5", "training.batch_size=32", "training.learning_rate=0.003"),
