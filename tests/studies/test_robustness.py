@@ -290,7 +290,7 @@ def test_noise_is_drawn_over_its_level_and_conditions_as_points():
     lines = [line for line in curves.axes[0].lines if line.get_label().endswith("noise")]
     assert [line.get_label() for line in lines] == ["white noise", "pink noise", "babble noise"]
     assert list(lines[0].get_xdata()) == [0, 5, 10, 20]
-    assert {"clean 0.80", "chance 0.12"} <= set(texts(curves))
+    assert {"clean 0.800", "chance 0.125"} <= set(texts(curves))
     labels = [[label.get_text() for label in axes.get_yticklabels()] for axes in points.axes]
     assert labels[0][0] == "reverberation 0.3 s" and labels[1][0] == "first 0.5 s"
     assert labels[0][-1] == labels[1][-1] == "clean, whole clips"

@@ -184,7 +184,7 @@ def noise_curves(table: pd.DataFrame) -> Figure:
     for height, name in ((clean["uar"], "clean"), (clean["chance"], "chance")):
         axes.axhline(height, **REFERENCE)
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
-        axes.annotate(f"{name} {height:.2f}", (1, height), (-2, 3), fontsize=7.5, color=SOFT, **place)
+        axes.annotate(f"{name} {height:.3f}", (1, height), (-2, 3), fontsize=7.5, color=SOFT, **place)
     axes.set_xticks(sorted(noisy["value"].unique()))
     axes.set(xlabel="signal-to-noise ratio (dB); noisier to the left", ylabel="UAR, 95 % interval", ylim=(0, 1))
     axes.grid(axis="y")
