@@ -5,7 +5,8 @@
 RAVDESS under the protocol `emobox`: six folds of four actors. Each way is compared with the recipe's form, a logistic
 regression, on the same clips. In each fold validation actors choose one setting of the way (C, epochs); then it is fitted
 again on training and validation actors together. Perceptrons on vectors are fitted with three seeds, all others with one.
-The ways that train the encoder itself (`--tune`) are measured on the first fold, without the second fitting.
+The ways that train the encoder itself (`--tune`) are measured on the first fold, without the second fitting; a regression
+that is not fitted again either stands beside them.
 
 The test predictions lie in reports/predictions/ablations/, one file a way; `ser results --readme` makes the table of
 them. Features of openSMILE need the package `opensmile`, whose licence is for research.
@@ -34,13 +35,13 @@ sys.path.insert(0, str(PROJECT))
 from ser_lib.audio import augmentation, degradations, reading  # noqa: E402
 from ser_lib.common.files import replacing  # noqa: E402
 from ser_lib.evaluation import metrics  # noqa: E402
-from ser_lib.evaluation.stored_predictions import UNITS, predictions_dir  # noqa: E402
+from ser_lib.evaluation.stored_predictions import in_units, predictions_dir  # noqa: E402
 from ser_lib.models import embeddings, hidden_states, network_training, networks  # noqa: E402
 from ser_lib.models.settings import Training  # noqa: E402
 from ser_lib.protocols.splits import make_split  # noqa: E402
 from ser_lib.recipes import load_recipe  # noqa: E402
 from ser_lib.recipes.inputs import clips_of  # noqa: E402
-from ser_lib.reports.doc_tables import REFERENCE_WAY  # noqa: E402
+from ser_lib.reports.doc_tables import REFERENCE_WAY, REFERENCE_WAY_OF_FIRST_FOLD  # noqa: E402
 from ser_lib.studies.probe import features_of_altered, folds_of  # noqa: E402
 
 RECIPE = "ravdess-whisper-logistic"
@@ -471,6 +472,13 @@ def finetuned(clips: Clips, settings: list[str], folder: Path) -> pd.DataFrame:
     return fold.predictions(model.probabilities(tested)).assign(seed=0)
 
 
+def of_first_fold(clips: Clips, fit: Fit) -> pd.DataFrame:
+    """The predictions of the first fold's test clips by a model that its training clips alone have fitted."""
+    fold = clips.folds[0]
+    probabilities, _ = fit(fold.rows["train"], fold.rows["validation"], 0)
+    return fold.predictions(probabilities[fold.rows["test"]]).assign(seed=0)
+
+
 def measure(clips: Clips, fit: Fit, seeds: Sequence[int], name: str) -> pd.DataFrame:
     """The predictions of every fold's test clips, with each seed."""
     parts = []
@@ -490,7 +498,8 @@ def write(table: pd.DataFrame, name: str, clips: Clips, seconds: float) -> None:
     """Write the predictions of a way: its name and seconds in the first line, then CSV, compressed."""
     speakers = clips.table.set_index("clip_id")["speaker"]
     stored = table[["seed", "clip_id"]].assign(speaker=table["clip_id"].map(speakers), truth=table["truth"])
-    stored = stored.join((table[clips.emotions] * UNITS).round().astype(int))
+    units = in_units(table[clips.emotions].to_numpy(dtype=float))
+    stored = stored.join(pd.DataFrame(units, columns=clips.emotions, index=table.index))
     path = predictions_dir() / "ablations" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.csv.xz"
     with replacing(path) as part:
         stored.assign(way=name, seconds=round(seconds)).to_csv(part, index=False)
@@ -508,7 +517,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     clips = Clips(options)
     frozen = ways(clips, options)
-    names = [*frozen, *(TUNED if options.tune else [])]
+    names = [*frozen, *([REFERENCE_WAY_OF_FIRST_FOLD, *TUNED] if options.tune else [])]
     for number, name in enumerate(names):
         if options.only and not any(part in name for part in options.only):
             continue
@@ -516,6 +525,8 @@ def main() -> None:
         if name in frozen:
             make, seeds = frozen[name]
             table = measure(clips, make(), seeds, name)
+        elif name == REFERENCE_WAY_OF_FIRST_FOLD:
+            table = of_first_fold(clips, frozen[REFERENCE_WAY][0]())
         else:
             table = finetuned(clips, TUNED[name], PROJECT / "runs" / "ablations" / str(number))
         write(table, name, clips, time.monotonic() - started)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ser_lib.evaluation.stored_predictions import UNITS
-from ser_lib.reports.doc_tables import REFERENCE_WAY, ways_tried
+from ser_lib.reports.doc_tables import REFERENCE_WAY, REFERENCE_WAY_OF_FIRST_FOLD, ways_tried
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 EMOTIONS = ["neutral", "happy", "sad"]
@@ -95,7 +95,9 @@ def test_the_table_compares_each_seed_with_the_reference_on_the_same_clips(tmp_p
     store(REFERENCE_WAY, [0], 1.0)
     store("half", [0, 1, 2], 0.5)
     store("a part", [0], 1.0, slice(0, 45))
-    first, part, half = ways_tried(tmp_path).splitlines()[2:]
+    store(REFERENCE_WAY_OF_FIRST_FOLD, [0], 0.8, slice(0, 45))
+    first, part, reference_of_part, half = ways_tried(tmp_path).splitlines()[2:]
     assert first.startswith(f"| **{REFERENCE_WAY}** | 1.000 | — | 1 |")
-    assert part.startswith("| a part, first fold | 1.000 | +0.000")
+    assert part.startswith("| a part, first fold | 1.000 | +0.") and "+0.000" not in part
+    assert reference_of_part.startswith(f"| **{REFERENCE_WAY_OF_FIRST_FOLD}**, first fold | 0.")
     assert half.startswith("| half | 0.") and " to -0." in half and half.endswith("| 3 |")

@@ -313,18 +313,22 @@ def score_certainty(by_fold: Sequence[pd.DataFrame], thresholds: Sequence[float 
         by_fold: predictions tables.
 
     Returns:
-        target; threshold (the median of the folds'); by_fold (the thresholds); share of the test clips that are certain;
-        accuracy of these and of all (None where there are none).
+        target; threshold (the median of the folds'); by_fold (the thresholds). By each fold's own threshold: share of the
+        test clips that are certain, accuracy of these (None where there are none). By the median: share_at_threshold,
+        accuracy_at_threshold. And accuracy_of_all.
     """
     known = [value for value in thresholds if value is not None]
     if not known or len(known) < len(by_fold):
         return None
-    is_certain, is_right = [], []
-    for predictions, limit in zip(by_fold, known, strict=True):
-        probabilities = predictions.drop(columns=["clip_id", "truth"])
-        is_certain += (probabilities.max(axis=1) >= limit).tolist()
-        is_right += (probabilities.idxmax(axis=1) == predictions["truth"]).tolist()
-    certain, right = np.array(is_certain), np.array(is_right)
-    accuracy = float(right[certain].mean()) if certain.any() else None
-    shares = {"share": float(certain.mean()), "accuracy": accuracy, "accuracy_of_all": float(right.mean())}
-    return {"target": CERTAIN, "threshold": float(median(known)), "by_fold": known, **shares}
+    probabilities = [predictions.drop(columns=["clip_id", "truth"]) for predictions in by_fold]
+    right = np.concatenate(
+        [part.idxmax(axis=1) == rows["truth"] for part, rows in zip(probabilities, by_fold, strict=True)]
+    )
+    highest = np.concatenate([part.max(axis=1) for part in probabilities])
+    scores = {"target": CERTAIN, "threshold": float(median(known)), "by_fold": known}
+    limits = {"": np.repeat(known, [len(part) for part in by_fold]), "_at_threshold": scores["threshold"]}
+    for ending, limit in limits.items():
+        certain = highest >= limit
+        accuracy = float(right[certain].mean()) if certain.any() else None
+        scores |= {f"share{ending}": float(certain.mean()), f"accuracy{ending}": accuracy}
+    return scores | {"accuracy_of_all": float(right.mean())}

@@ -31,7 +31,7 @@ REMARKS = ["stand_in_for", "part", "reduced", "control", "caveat"]
 SCORES = [f"{name}{end}" for name in metrics.SCORES for end in ("", "_low", "_high")]
 # Over seeds, where there are several: standard deviation (of a sample), lowest, highest.
 SPREADS = [f"{name}_{end}" for name in metrics.SCORES for end in ("sd", "lowest", "highest")]
-BY_SPEAKER = ["accuracy_by_speaker", "uar_by_speaker"]  # such as "tess-oaf=0.4300; tess-yaf=0.6000"
+BY_SPEAKER = ["accuracy_by_speaker", "uar_by_speaker"]  # such as "tess-oaf=0.430000; tess-yaf=0.600000"
 CHANCE = ["accuracy_chance", "uar_chance"]  # of the emotions tested
 COUNTS = ["folds", "n_train", "n_test", "test_speakers"]
 COLUMNS = [
@@ -95,12 +95,12 @@ def _scores(stored: StoredPredictions) -> dict:
 
 
 def by_speaker(score: dict, name: str) -> str:
-    """One score of each speaker as text, such as "tess-oaf=0.4300; tess-yaf=0.6000"; "" where there are many.
+    """One score of each speaker as text, such as "tess-oaf=0.430000; tess-yaf=0.600000"; "" where there are many.
 
     Args:
         score: as of `metrics.score`.
     """
-    return "; ".join(f"{speaker}={scores[name]:.4f}" for speaker, scores in score["speaker_scores"].items())
+    return "; ".join(f"{speaker}={scores[name]:.6f}" for speaker, scores in score["speaker_scores"].items())
 
 
 def _point_scores(predictions: pd.DataFrame, copies: pd.Series) -> dict[str, float]:
@@ -148,11 +148,11 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table of scores as CSV, with four digits."""
+    """Write a table of scores as CSV, with six digits: tables and pages round them once more, to three."""
     # Processors differ in the last digits: 0.56249999999 and 0.5625 must be written alike.
     numbers = table.select_dtypes("float").columns
     with replacing(path) as part:
-        table.assign(**table[numbers].round(9)).to_csv(part, index=False, float_format="%.4f")
+        table.assign(**table[numbers].round(9)).to_csv(part, index=False, float_format="%.6f")
 
 
 def read_results(reports_dir: str | Path | None = None) -> pd.DataFrame:

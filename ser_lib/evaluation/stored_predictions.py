@@ -32,7 +32,7 @@ from ser_lib.common.files import replacing, reports_path
 from ser_lib.common.hashing import hash_of
 from ser_lib.inference.run import Run
 from ser_lib.models import encoder_weights
-from ser_lib.recipes import Recipe, load_recipe
+from ser_lib.recipes import Recipe
 
 UNITS = 10_000  # of a probability of 1
 ABOUT = ["seed", "fold", "clip_id", "corpus", "speaker", "copy_of", "truth"]
@@ -141,17 +141,16 @@ def collect(runs: Sequence[Run]) -> StoredPredictions:
         about = {name: run.environment[name] for name in ("seconds", "device", "commit")}
         certain_from = tuple(round(value, 4) for value in (run.metrics.get("certainty") or {}).get("by_fold", ()))
         seeds.append(SeedFacts(seed=run.seed, folds=folds, n_train=n_train, certain_from=certain_from, **about))
-    own = own_recipe(recipe)
     facts = Facts(
         recipe=recipe.name,
         variant=recipe.variant_label,
         encoder=recipe.features_label,
-        stand_in_for=stand_in_for(recipe, own),
+        stand_in_for=stand_in_for(recipe),
         protocol=first.protocol,
         corpora={name: (count["found"], count["expected"]) for name, count in first.environment["corpora"].items()},
-        reduced=reduced(recipe, own),
+        reduced=reduced(recipe),
         is_control=recipe.split.permute_labels,
-        caveat=own.caveat or "" if own.corpora == recipe.corpora else "",
+        caveat=recipe.caveat_of_scores,
         runs=tuple(seeds),
     )
     return _in_order(facts, pd.concat([_table(run) for run in runs], ignore_index=True))
@@ -203,16 +202,9 @@ def in_units(probabilities: np.ndarray) -> np.ndarray:
     return units
 
 
-def own_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of the package without overrides; the recipe itself where it is a file of the user's own."""
-    try:
-        return load_recipe(recipe.name, recipe.variant)
-    except SerError:
-        return recipe
-
-
-def stand_in_for(recipe: Recipe, own: Recipe) -> str:
+def stand_in_for(recipe: Recipe) -> str:
     """What the recipe's own model reads, if this one reads something else in its place, else ""."""
+    own = recipe.own
     read, stated = (_weights_name(one.input.encoder) for one in (recipe, own))
     return own.features_label if read != stated else ""
 
@@ -222,8 +214,9 @@ def _weights_name(encoder: str) -> str:
     return encoder_weights.label(encoder).split("/")[-1].removesuffix("-encoder")
 
 
-def reduced(recipe: Recipe, own: Recipe) -> str:
+def reduced(recipe: Recipe) -> str:
     """The epochs and folds of a recipe where they are fewer than its own, such as "3 instead of 20 epochs", else ""."""
+    own = recipe.own
     sizes = [("epochs", recipe.training.epochs, own.training.epochs), ("folds", recipe.split.folds, own.split.folds)]
     return ", ".join(f"{now} instead of {full} {name}" for name, now, full in sizes if now < full)
 

@@ -31,9 +31,20 @@ def describe_certainty(certainty: dict | None) -> list[str]:
     """A line about what the threshold of certain answers is worth on test speakers; none where it is not known."""
     if not certainty or certainty["accuracy"] is None:
         return []
-    shares = f"{certainty['share']:.0%} of the test clips, of which {certainty['accuracy']:.0%} are answered rightly"
-    of_all = f"of all test clips {certainty['accuracy_of_all']:.0%}"
-    return [f"- **Certain** from a probability of {certainty['threshold']:.2f}: {shares}; {of_all}"]
+    low, high = min(certainty["by_fold"]), max(certainty["by_fold"])
+    thresholds = {"": f"each fold's own threshold, {low:.2f} to {high:.2f}", "_at_threshold": "the median in all folds"}
+    worth = [
+        f"by {threshold}, {certainty[f'share{ending}']:.0%} of the test clips are certain, and "
+        f"{certainty[f'accuracy{ending}']:.0%} of these answers are right"
+        for ending, threshold in thresholds.items()
+        # Runs of version 0.1 do not state the worth of the median.
+        if certainty.get(f"accuracy{ending}") is not None
+    ]
+    worth.append(f"of all answers {certainty['accuracy_of_all']:.0%} are right")
+    return [
+        f"- **Certain** from a probability of {certainty['threshold']:.2f}, the median of the folds' thresholds: "
+        + "; ".join(worth)
+    ]
 
 
 def model_card(run: Run) -> str:

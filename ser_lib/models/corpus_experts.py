@@ -30,8 +30,9 @@ PRIOR_CLIPS = 2.0
 N_COMPONENTS = 400
 # scikit-learn's C of the regression that tells the corpora apart.
 GATE_INVERSE_REGULARISATION = 0.001
-# How far from the training clips' mean speech may be, in terms of the farthest training clip. Speech of other corpora, by
-# telephone or with noise of half its power is nearer; noise, hum, music and clicks alone are farther.
+# How large the squared distance of speech from the training clips' mean may be, as a multiple of that of the farthest
+# training clip. Speech of other corpora, by telephone or with noise of half its power is nearer; noise, hum and clicks
+# alone are farther.
 LIMIT = 1.4
 MAX_ITERATIONS = 300
 

@@ -148,8 +148,22 @@ class Recipe(Section):
             "corpora": f"Trained on other corpora than the recipe's own: {', '.join(map(corpus_label, self.corpora))}.",
             "input.encoder": f"Another encoder than the recipe's own: {self.features_label}.",
         }
-        caveat = [f"Beware: {self.caveat}."] if self.caveat and "corpora" not in changed else []
+        caveat = [f"Beware: {self.caveat_of_scores}."] if self.caveat_of_scores else []
         return [*(text for key, text in notices.items() if key in changed), *caveat]
+
+    @property
+    def own(self) -> "Recipe":
+        """The recipe of the package without overrides; the recipe itself where it is a file of the user's own."""
+        try:
+            return load_recipe(self.name, self.variant)
+        except SerError:
+            return self
+
+    @property
+    def caveat_of_scores(self) -> str:
+        """The caveat, unless other corpora replace those for which the recipe states it; "" without one."""
+        own = self.own
+        return own.caveat or "" if set(self.corpora) <= set(own.corpora) else ""
 
 
 def recipe_names() -> list[str]:

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.recipes import load_recipe, recipe_names
 from ser_lib.reports.index import write_index
 from ser_lib.studies import claims
+from ser_lib.studies.voice import read_table as read_voice_table
 
 SUMMARY_HEADS = ["recipe", "encoder", "claimed", "as stated", "as its notebook ran", "new speakers"]
 
@@ -33,8 +34,10 @@ def unheard_summary(unheard: pd.DataFrame) -> str:
     return f"{own}, and {others}."
 
 
-# The way that the others of `scripts/ablations.py` are compared with.
+# The way that the others of `scripts/ablations.py` are compared with, and that of ways that are measured on the first fold,
+# without fitting the model on validation clips too.
 REFERENCE_WAY = "logistic regression on layers 2 and 3"
+REFERENCE_WAY_OF_FIRST_FOLD = "the same regression on training actors alone"
 # CREMA-D's slice has one or two clips of most speakers, so that hardly any can be enrolled.
 CORPORA = ("ravdess", "savee", "tess")
 VOICES = {
@@ -53,7 +56,21 @@ def voices(table: pd.DataFrame) -> str:
     for corpus in CORPORA:
         found = [scores.get((*of, corpus)) for of in VOICES.values()]
         rows.append([f"`{corpus}`", *("—" if row is None else score_cell(row, "uar", digits=2) for row in found)])
-    return markdown_table(["UAR on", *VOICES], rows)
+    caveats = dict.fromkeys(row.caveat for row in scores.values() if row.caveat)
+    return "\n\n".join([markdown_table(["UAR on", *VOICES], rows), *(f"Beware: {caveat}." for caveat in caveats)])
+
+
+def eight_clips(table: pd.DataFrame) -> str:
+    """What eight clips of the speaker, and of another speaker of the same corpus, add to UAR: from `reports/voice.csv`."""
+    rows = []
+    for (trained_on, corpus), part in table.groupby(["trained_on", "corpus"], sort=False):
+        of = part.set_index("condition")
+        if corpus not in CORPORA:
+            continue
+        added = [_difference_of_uar(of.loc[name], prefix="") for name in ("8 clips", "8 clips of another speaker")]
+        rows.append([f"`{corpus}`", trained_on, f"{of.loc['no clips', 'uar']:.3f}", *added])
+    heads = ["clips of", "trained on", "UAR without", "8 clips of the speaker add", "8 clips of another speaker add"]
+    return markdown_table(heads, rows)
 
 
 def speech_emotion(table: pd.DataFrame) -> str:
@@ -111,20 +128,24 @@ def ablations(folder: Path) -> str:
             changed, unchanged = (each.part(each.table["corpus"] == corpus) for each in (one, own))
             about = changed.table.set_index("clip_id")
             found = compare(changed.predictions, unchanged.predictions, about["speaker"], about["corpus"])
-            cells.append(_difference(found) if one is not own else f"{found['uar_second']:.3f}")
+            uar = f"{found['uar_first']:.3f}"
+            cells.append(uar if one is own else f"{uar} ({_difference_of_uar(found)})")
         rows.append(cells)
     rows.sort(key=lambda row: (row[0] != "the recipe", row[0]))
     return markdown_table(["changed", *(f"UAR on `{corpus}`" for corpus in CORPORA)], rows)
 
 
 def ways_tried(folder: Path) -> str:
-    """Every way of `scripts/ablations.py`, best first: its UAR, and its paired difference from the reference."""
-    tables = [pd.read_csv(path) for path in sorted((folder / "ablations").glob(f"*{stored_predictions.SUFFIX}"))]
-    reference = next((table for table in tables if table["way"].iloc[0] == REFERENCE_WAY), None)
-    if reference is None:
+    """Every way of `scripts/ablations.py`, best first: its UAR, and its paired difference from the reference of its folds."""
+    files = sorted((folder / "ablations").glob(f"*{stored_predictions.SUFFIX}"))
+    tables = {table["way"].iloc[0]: table for table in map(pd.read_csv, files)}
+    if REFERENCE_WAY not in tables:
         return ""
     rows = []
-    for table in tables:
+    for way, table in tables.items():
+        is_complete = table["clip_id"].nunique() == tables[REFERENCE_WAY]["clip_id"].nunique()
+        reference_way = REFERENCE_WAY if is_complete else REFERENCE_WAY_OF_FIRST_FOLD
+        reference = tables[reference_way]
         emotions = list(table.columns[4:-2])
         tested = pd.concat([reference.assign(seed=seed) for seed in table["seed"].unique()])
         # A clip of each seed is a clip of its own; all of them are of the same speaker.
@@ -137,20 +158,18 @@ def ways_tried(folder: Path) -> str:
             second[emotions] / stored_predictions.UNITS,
         )
         found = compare(first, second, dict(zip(first["clip_id"], table["speaker"], strict=True)))
-        folds = "" if len(tested) == len(table) else ", first fold"
-        name = f"**{REFERENCE_WAY}**" if table is reference else table["way"].iloc[0] + folds
-        difference = "—" if table is reference else _difference(found).partition(" (")[2].removesuffix(")")
+        name = (f"**{way}**" if way == reference_way else way) + ("" if is_complete else ", first fold")
+        difference = "—" if way == reference_way else _difference_of_uar(found)
         rows.append((found["uar_first"], [name, f"{found['uar_first']:.3f}", difference, str(table["seed"].nunique())]))
     rows.sort(key=lambda row: -row[0])
     heads = ["way", "UAR", "difference from the regression (95 % interval)", "seeds"]
     return markdown_table(heads, [cells for _, cells in rows])
 
 
-def _difference(found: dict) -> str:
-    """`0.741 (-0.014, -0.030 to 0.002)`: a UAR, and in brackets its difference with its interval, where there is one."""
-    low, high = found["uar_difference_low"], found["uar_difference_high"]
-    interval = "" if low != low else f", {low:+.3f} to {high:+.3f}"
-    return f"{found['uar_first']:.3f} ({found['uar_difference']:+.3f}{interval})"
+def _difference_of_uar(found: Mapping, prefix: str = "uar_") -> str:
+    """`-0.014, -0.030 to +0.002`: a difference of UAR with its interval, where there is one."""
+    difference, low, high = (found[f"{prefix}difference{end}"] for end in ("", "_low", "_high"))
+    return f"{difference:+.3f}" + ("" if pd.isna(low) else f", {low:+.3f} to {high:+.3f}")
 
 
 def recipes() -> str:
@@ -230,6 +249,7 @@ TABLES: dict[str, Callable[[str | Path | None], str]] = {
     "false-alarms": lambda folder: false_alarms(_file("false_alarms.csv", folder)),
     "processors": lambda folder: processors(_file("processors.csv", folder)),
     "voices": lambda folder: voices(read_results(folder)),
+    "eight-clips": lambda folder: eight_clips(read_voice_table(folder)),
     "speech-emotion": lambda folder: speech_emotion(read_results(folder)),
     "recipes": lambda _: recipes(),
     "protocols": lambda _: protocols(),

@@ -24,7 +24,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.corpora import CORPORA
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.results import add_runs, markdown_table, read_results, score_cell
-from ser_lib.evaluation.stored_predictions import StoredPredictions, own_recipe, stand_in_for
+from ser_lib.evaluation.stored_predictions import StoredPredictions, stand_in_for
 from ser_lib.inference.run import Run, load_run, run_folder, runs_root
 from ser_lib.models import encoder_weights
 from ser_lib.protocols.leak_audit import audit, red_leaks
@@ -333,7 +333,7 @@ def human_accuracy(recipe: Recipe) -> str:
 def markdown(table: pd.DataFrame, heads: Sequence[str] | None = None) -> str:
     """The claims as two tables in Markdown: recipes with their source's own input, then those with a stand-in for it.
 
-    Cells hold the accuracy, its interval or spread, and what was reduced.
+    Cells hold the accuracy, its interval or spread, and what was reduced; "—" where the source has no such variant.
 
     Args:
         heads: of the wanted columns, that of the recipe first; None: all.
@@ -352,7 +352,8 @@ def markdown(table: pd.DataFrame, heads: Sequence[str] | None = None) -> str:
         about = "; ".join([f"[`{name}`]({claim.source})", *filter(None, dict.fromkeys(rows["part"]))])
         reads = f"`{encoder}`, stand-in for `{stated}`" if stated else f"`{encoder}`"
         cells = {"recipe": about, "encoder": reads, "claimed": f"{claim.accuracy:.3f}"}
-        cells |= {title: scores.get(key, "—") for key, title in titles.items()}
+        missing = {key: "—" if recipe_of_column(recipe, key) is None else "not measured" for key in titles}
+        cells |= {title: (missing | scores)[key] for key, title in titles.items()}
         cells |= {"chance": chance_cell(rows), "people": human_accuracy(recipe)}
         (stand_ins if stated else own).append(cells)
     sections = {"recipes, with what the source reads": own, "recipes, with a stand-in encoder": stand_ins}
@@ -402,7 +403,7 @@ def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | N
     accuracy = {key: round(run.metrics["overall"]["accuracy"], 4) for key, run in runs.items()}
     sentences = []
     recipe = next(iter(runs.values())).recipe
-    if stated := stand_in_for(recipe, own_recipe(recipe)):
+    if stated := stand_in_for(recipe):
         sentences.append(f"Measured with {recipe.features_label} as a stand-in for {stated}")
     if "as-stated" in runs:
         claimed = claimed_recipes()[name].accuracy

@@ -80,6 +80,8 @@ class TestScore:
             "by_fold": [0.8, 0.55, 2.0],
             "share": 5 / 10,
             "accuracy": 4 / 5,
+            "share_at_threshold": 4 / 10,
+            "accuracy_at_threshold": 3 / 4,
             "accuracy_of_all": 6 / 10,
         }
         assert json.loads(json.dumps(result)) == result

@@ -208,6 +208,14 @@ def test_any_text_as_an_override_is_taken_or_refused_with_a_clear_error(text):
         assert str(error)
 
 
+def test_the_caveat_of_scores_stays_with_a_part_of_the_corpora_and_goes_with_others():
+    recipe = load_recipe("speech-emotion")
+    for overrides in ([], ["corpora=[ravdess]"], ["input.layers=[3]"]):
+        assert load_recipe("speech-emotion", overrides=overrides).caveat_of_scores == recipe.caveat != ""
+    assert load_recipe("speech-emotion", overrides=["corpora=[ravdess, sample]"]).caveat_of_scores == ""
+    assert load_recipe("demo").caveat_of_scores == ""
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(SerError, match="unknown recipe 'tess-mfc-cnn'. Did you mean tess-mfcc-cnn?"):
         load_recipe("tess-mfc-cnn")

@@ -26,7 +26,7 @@ def made(tmp_path_factory):
             (folder / page.relative_to(REPORTS)).parent.mkdir(parents=True, exist_ok=True)
             (folder / page.relative_to(REPORTS)).touch()
     # Measured or simulated, not made of predictions.
-    for name in ("coverage.csv", "false_alarms.csv", "processors.csv"):
+    for name in ("coverage.csv", "false_alarms.csv", "processors.csv", "voice.csv"):
         shutil.copy(REPORTS / name, folder)
     make_tables(folder)
     return folder
