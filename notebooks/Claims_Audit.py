@@ -74,13 +74,13 @@ draws = 2 if bundled else claims.DRAWS
 runs = claims.measure_claims(encoder=encoder, overrides=overrides, draws=draws, train=train, **folders)
 
 # %% [markdown]
-# Accuracy, as in the claims, with its 95 % interval over speakers; where too few speakers are tested for an interval, the
-# score of each. *As stated* follows the source's README, *as its notebook ran* its code where the two differ. *Without
-# copies* drops files that the archive holds twice. *New speakers* are never in training. *Strictest*: neither speaker nor
-# sentence is in training; of several corpora, no clip of the tested corpus. *Labels shuffled*: the same training with
-# labels in random order, several times: mean, standard deviation (sd) and range. *Chance*: the accuracy of guessing among
-# the emotions tested. *People*: human listeners, from audio only. Fewer epochs or folds than the recipe's, because no GPU
-# was at hand, are named in the cell; they lower scores.
+# Accuracy, as in the claims, with its 95 % interval over speakers; where too few speakers are tested for an interval,
+# the score of each. *As stated* follows the source's README, *as its notebook ran* its code where the two differ.
+# *Without copies* drops files that the archive holds twice. *New speakers* are never in training. *Strictest*: neither
+# speaker nor sentence is in training; of several corpora, no clip of the tested corpus. *Labels shuffled*: the same
+# training with labels in random order, several times: mean, standard deviation (sd) and range. *Chance*: the accuracy
+# of always answering the most frequent emotion of the test clips. *People*: human listeners, from audio only. Fewer
+# epochs or folds than the recipe's, because no GPU was at hand, are named in the cell; they lower scores.
 
 # %%
 table = claims.claims_table(read_results(reports_dir), overrides)

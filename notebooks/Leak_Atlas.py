@@ -55,12 +55,12 @@ atlas_page.show_summary(table)
 # %% [markdown]
 # ## Which splits share speakers or files
 #
-# One row a corpus, one column a benchmark. **✗ red**: test speakers are in training, or test clips are listed in training
-# or in validation. **✓ green**: none of this. **? grey**: not known from what was read. The numbers: how many test
-# speakers are in training, of how many; *code*: told by the code that makes the folds, and not counted. A click on a cell
-# shows the counts, examples, what the benchmark itself says, and the list that was read, with its commit. Audio was not
-# compared, since lists hold none. *Heard by*: models whose authors name the corpus as training data (perhaps: as one of
-# several, of which some were used).
+# One row for each corpus, one column for each benchmark. **✗ red**: test speakers are in training, or test clips are
+# listed in training or in validation. **✓ green**: neither of these leaks. **? grey**: unknown from what was read. The
+# numbers: how many of the test speakers are in training. *code*: the verdict comes from the code that makes the folds,
+# without counts. A click on a cell shows the counts, examples, what the benchmark itself says, and the list that was
+# read, with its commit. The audio was not compared, because the lists contain no audio. *Heard by*: models whose
+# authors name the corpus as training data; *perhaps*: the authors name several corpora and used only some of them.
 
 # %%
 atlas_page.show_matrix(table)

@@ -18,8 +18,8 @@
 # A model of emotion in speech is most often wrong on a voice that it has not heard. This page shows how much better it
 # answers after it has heard a few recordings of that voice, without being told their emotions: **enrolment**. All
 # speakers below are unheard: none of their clips was in the training data of the model that answers. *All corpora*: other
-# speakers of the tested corpus are in the training data. *Other corpora*: nothing of the tested corpus is, which is nearest
-# to your voice and your microphone.
+# speakers of the tested corpus are in the training data. *Other corpora*: no clip of the tested corpus is in
+# the training data, just as no clip of your voice and your microphone is.
 
 # %%
 # In Colab, download and install the project. Elsewhere this cell does nothing.
@@ -56,10 +56,10 @@ show.sentences(voice_page.summary(table))
 # the model's inputs, some thousand numbers, and no audio.
 #
 # **What the numbers mean.** UAR, unweighted average recall, is the mean over the emotions of the share of their clips
-# that is recognised; guessing gives 0.125 under *all corpora*, where eight emotions are tested, and 0.143 or more under *other
-# corpora*, where seven are at most. A point is a hundredth of UAR. The intervals hold the true value in 95 of 100 such
-# measurements; they are over speakers, and those of a difference are paired: the same clips
-# are answered with and without enrolment. With fewer than four speakers there is none.
+# that is recognised. Guessing gives one divided by the number of tested emotions: 0.125 for RAVDESS under *all
+# corpora*, with eight emotions, and 0.143 otherwise, with seven. A point is a hundredth of UAR. The intervals hold the
+# true value in 95 of 100 such measurements; they are over speakers, and those of a difference are paired: the same
+# clips are answered with and without enrolment. With fewer than four speakers there is none.
 #
 # ## How many clips
 #
@@ -73,9 +73,9 @@ plots.enrolment_curves(table[table["study"] == "number"])
 # %% [markdown]
 # ## Which moods
 #
-# Who hears a voice in one mood only may take the mood for the voice. Of an emotion that the model hears in more than two
-# of the clips, all clips together therefore weigh as much as two. RAVDESS has four neutral clips of each speaker, so that
-# none of them is left to be tested after four were enrolled.
+# From clips in one mood only, the model cannot separate the voice from the mood. If the model predicts the same emotion
+# for more than two of the clips, these clips together therefore weigh as much as two. RAVDESS has four neutral clips of
+# each speaker, so that none of them is left to be tested after four were enrolled.
 
 # %%
 plots.enrolment_differences(studies["moods"], "What clips of few moods are worth")
@@ -89,8 +89,9 @@ voice_page.differences(studies["moods"])
 # %% [markdown]
 # ## Clips of somebody else
 #
-# Eight clips of another speaker of the same corpus: what happens if the wrong person is enrolled. A profile holds the
-# microphone and the room as well as the voice, so that such clips are not always in vain where these are new to the model.
+# Eight clips of another speaker of the same corpus: what happens if the wrong person is enrolled. A profile also
+# describes the microphone and the room. Such clips can therefore help where the microphone and the room are new to the
+# model.
 
 # %%
 show.sentences(voice_page.verdicts(studies["speaker"]))
@@ -131,7 +132,7 @@ show.sentences(voice_page.listening(table))
 # %% [markdown]
 # ## Limits
 #
-# The speakers are actors in quiet rooms, and their moods are acted. Of CREMA-D only two clips of each speaker were at
-# hand, too few to enrol and test, so that it is in the training data alone. The telephone and the room are simulated.
-# The form of the model and its layers were compared on the speakers that are tested here. All numbers lie in
+# The speakers are actors in quiet rooms, and their moods are acted. Of CREMA-D only about two clips of each speaker
+# were at hand, too few to enrol and test, so CREMA-D is used for training alone. The telephone and the room are
+# simulated. The form of the model and its layers were compared on the speakers that are tested here. All numbers lie in
 # `reports/voice.csv`; `ser voice` measures them again.

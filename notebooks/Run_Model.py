@@ -162,9 +162,9 @@ plots.scores_by_group(by_sex, "UAR by sex", chance)
 # %% [markdown]
 # ## Beside people
 #
-# For CREMA-D it is known what listeners heard in each clip, by the voice alone. They name the acted emotion less often
-# than one expects. *Of votes* is the mean share of a clip's votes that the model's answer got, and the Jensen-Shannon
-# distance lies between the model's probabilities and the votes: 0 equal, 1 disjoint.
+# For CREMA-D the votes of listeners who heard only the voice are known. Only 40 % of these votes name the acted
+# emotion. *Of votes* is the mean share of a clip's votes that the model's answer got, and the Jensen-Shannon distance
+# lies between the model's probabilities and the votes: 0 equal, 1 disjoint.
 
 # %%
 people = listeners.beside_listeners(predictions, votes_of(tested), tested["speaker"])

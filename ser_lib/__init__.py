@@ -1,4 +1,4 @@
-"""Speech emotion recognition whose every number stands beside the protocol that made it."""
+"""Speech emotion recognition in which every score is reported together with its protocol."""
 
 import warnings
 from importlib import import_module

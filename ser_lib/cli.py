@@ -459,7 +459,7 @@ def enrol(files, name, run):
         print_error(f"{path} is left out: {str(reason).removeprefix(f'{path}: ')}")
     print(f"{name}: {speaker.clips} clips, which must all be of this one person; kept in {save(speaker)}")
     if speaker.clips < FEW:
-        print(f"Fewer than {FEW} clips tell a voice from a mood badly: add some, each in another mood.")
+        print(f"Fewer than {FEW} clips hardly separate the voice from the mood: add clips, each in a different mood.")
 
 
 def print_json(table, emotions: list[str]) -> None:

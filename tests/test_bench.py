@@ -27,7 +27,7 @@ def test_prints_every_rate_and_leaves_no_trace(kind, tmp_path, monkeypatch, caps
     assert re.search(rf"{kind}, 0\.\d M parameters, on sample: 13 clips of", printed)
     told = r"real-time factor \d\.\d{4}; a push of 1 s takes [\d.]+ ms in the median, [\d.]+ ms at the 95th"
     assert len(re.findall(told, printed)) == 2
-    assert re.search(r"ours is [\d.]+ x the loop, [\d.]+ x the batches\n", printed)
+    assert re.search(r"ser_lib is [\d.]+ times as fast as the loop, and [\d.]+ times as fast as the batches\n", printed)
 
 
 def test_random_weights_have_whisper_bases_shape(tmp_path):

@@ -1,4 +1,4 @@
-"""Open an audio file and decode it in blocks: whole, or not at all.
+"""Open an audio file and decode it in blocks; a file that is damaged or incomplete is refused.
 
 libsndfile decodes the formats of `MAGIC` and MP3; ffmpeg, where it is installed, those of `FFMPEG_MAGIC`. The first
 bytes of a file tell its format, whatever its name is. Everything that a file raises becomes a SerError here alone.
@@ -188,8 +188,9 @@ class _View:
     """A file for libsndfile, of another size than it has, or with a corrected number in it.
 
     Args:
-        size: the file ends there; None: at its end.
-        claimed: the size that libsndfile is told. It looks for a tag in the last 128 bytes, which then are zeros.
+        size: the number of bytes that are read; None: all bytes of the file.
+        claimed: the size in bytes that is reported to libsndfile, which looks for a tag in the last 128 of these bytes:
+            they are zeros where the file is shorter.
     """
 
     def __init__(self, file: BinaryIO, size: int | None = None, claimed: int | None = None):
@@ -280,7 +281,7 @@ def _by_ffmpeg(path: Path, source: str, name: str, demuxer: str) -> Iterator[Bin
             f"{path}: {name} is read by ffmpeg, which is not installed. Install ffmpeg, or convert the file to WAV where"
             " it is (`ffmpeg -i FILE out.wav`)."
         )
-    # The named format alone, since a playlist in disguise would open other files.
+    # ffmpeg may read this format alone: a playlist under an audio file's name would make it open other files.
     reading = ["-protocol_whitelist", "file", "-f", demuxer, "-i", f"file:{source}"]
     writing = ["-map", "0:a:0", "-c:a", "pcm_f32le", "-fs", str(MAX_BYTES), "-f", "wav", "pipe:1"]
     with tempfile.TemporaryFile(prefix="ser-ffmpeg-") as file:

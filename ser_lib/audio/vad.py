@@ -20,9 +20,10 @@ SILERO_RATE = 16000
 ABOVE_NOISE_DB = 6.0
 # Speech pauses for a tenth of the time, and steady noise is hardly lower.
 NOISE_PERCENTILE, REMEMBERED_SECONDS = 10, 10.0
-# A sound that varies by less for so long, or for so long at the beginning of a stream, is a machine.
+# A sound whose level varies by less than `STEADY_DB` for this time counts as noise. At the beginning of a stream the
+# shorter time is enough.
 STEADY_DB, STEADY_SECONDS, STEADY_SECONDS_AT_FIRST = 5.0, 1.0, 0.4
-# Speech goes on for so long after a loud frame: a stop consonant closes the mouth.
+# Frames count as speech for this time after a loud frame, since a stop consonant is silent.
 KEPT_SECONDS = 0.13
 
 

@@ -116,7 +116,7 @@ def is_spoken(window: Window) -> bool:
 
 
 class Pieces:
-    """The pieces of a recording, one after the other, that a model hears; their mean is its answer.
+    """The pieces of a recording that a model reads in turn; the answer is the mean of their probabilities.
 
     A recording of up to `LONG_SECONDS` of which `reading.prepare` cuts nothing but silent ends and the skipped beginning
     is one clip. A longer one is divided into windows, as long as the longest clips of which nothing is cut, and those

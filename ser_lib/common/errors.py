@@ -1,4 +1,4 @@
-"""The one error that this package raises on purpose."""
+"""`SerError`, the error that this package raises for problems that a user can correct."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

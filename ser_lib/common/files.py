@@ -152,7 +152,7 @@ def restore(final: Path) -> None:
 
 
 def being_replaced(final: Path) -> bool:
-    """Whether a folder lies aside at this moment, because another one is about to take its name."""
+    """Whether a folder is being replaced now: the old one is renamed, and the new one does not have its name yet."""
     return os.path.lexists(_old(final))
 
 

@@ -1,10 +1,10 @@
 """The hashes of a folder's files, written last into `manifest.json`: what was damaged, edited or exchanged is noticed.
 
     write(folder, [folder / "recipe.yaml", …])
-    manifest = read(folder)                       # None: a folder of before
+    manifest = read(folder)                       # None: the folder has no manifest
     check(folder, manifest, [folder / "recipe.yaml"])
 
-A hash shows damage and mistakes. It does not show who wrote the files: whoever changes both is not noticed.
+A hash shows damage and mistakes. It does not show who wrote the files: a change of a file and its hash is not noticed.
 """
 
 import json

@@ -99,7 +99,7 @@ def find_corpus(name: str, data_dir: str | Path | None = None) -> Path:
 
 
 def folder_of(corpus: Corpus, data_dir: str | Path | None = None) -> Path:
-    """The same for a corpus."""
+    """Return the folder that holds the files of a corpus, as `find_corpus` does for a corpus's name."""
     if corpus.files and corpus.folder:
         return corpus.folder
     name = corpus.name

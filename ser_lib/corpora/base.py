@@ -36,7 +36,7 @@ class Corpus:
         """What `parse` reads from a file's name; SerError where it raises, or with `strict=False` None."""
         try:
             return self.parse(file)
-        # Anybody's code: one module of a corpus must not stop the work on another.
+        # `parse` may be code of other people: its errors must not stop the work on other corpora.
         except Exception as error:
             if not strict:
                 return None

@@ -111,7 +111,7 @@ def _read_facts(path: Path) -> pd.DataFrame:
 def _check_names(path: Path, facts: pd.DataFrame) -> None:
     """Refuse a CSV that names some speakers only; warn of names that may be invented or mean the same."""
     for alike in near_equal(facts["sentence"].dropna()):
-        logger.warning("%s: the sentences %s count as different; is it one?", path.name, alike)
+        logger.warning("%s: the sentences %s count as different; are they one sentence?", path.name, alike)
     speakers = facts["speaker"]
     lines = speakers.index[speakers.isna()]
     if len(lines) == len(speakers):
@@ -120,7 +120,7 @@ def _check_names(path: Path, facts: pd.DataFrame) -> None:
         missing = f"{path} does not say who speaks in {len(lines)} of {len(speakers)} files ({_lines(lines)})"
         raise SerError(f"{missing}: fill the column in, or leave those rows out. {INVENT_NONE}")
     for alike in near_equal(speakers):
-        logger.warning("%s: %s count as different people; is it one?", path.name, alike)
+        logger.warning("%s: %s count as different people; are they one person?", path.name, alike)
     names = set(speakers)
     if len(names) == len(speakers) > 1:
         invented = (

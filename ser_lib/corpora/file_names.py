@@ -2,8 +2,8 @@
 
     facts_of("emodb", "downloads/emodb/wav/03a02Wb.wav")     # {"speaker": "03", "sentence": "a02"}
 
-The corpora of `CORPORA` are read by their own `parse`. Of the others only names are read, so a line here is all that
-they need. A group that the pattern lacks is not told by the name, and its fact is None.
+The corpora of `CORPORA` are read by their own `parse`. Of the others only file names are read, so that each needs one
+line in `NAMES`. Where a pattern has no group `speaker` or `sentence`, the file name does not state it, and it is None.
 """
 
 import re

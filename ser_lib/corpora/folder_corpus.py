@@ -214,15 +214,16 @@ def _speakers(
 
     def at(level: int) -> list[str] | None:
         """The name at a level, of all files; None where some lie less deep, or the name says nothing."""
-        found = [own[level] if level < len(own) - 1 else None for own in names]
-        if any(name is None or name.lower() in GENERIC for name in found):
+        at_level = [path_names[level] if level < len(path_names) - 1 else None for path_names in names]
+        if any(name is None or name.lower() in GENERIC for name in at_level):
             return None
-        return [str(name) for name in found]
+        return [str(name) for name in at_level]
 
-    # A folder that repeats the emotion of the file's name says nothing of a person.
+    # A folder that repeats the emotion of the file's name does not state the speaker.
     repeats = {level for level in range(depth)
-               if all(part_of(own[level]).emotion == parts[file][best].emotion
-                      for file, own in zip(files, names, strict=True) if level < len(own) - 1)}  # fmt: skip
+               if all(part_of(path_names[level]).emotion == parts[file][best].emotion
+                      for file, path_names in zip(files, names, strict=True)
+                      if level < len(path_names) - 1)}  # fmt: skip
     folders = {level: found for level in range(depth) if level not in {best, *repeats} and (found := at(level))}
     varying = {level: found for level, found in folders.items() if len(set(found)) > 1}
     candidates = varying or folders

@@ -36,7 +36,7 @@ from ser_lib.corpora.clips import load_clips
 from ser_lib.corpora.labels import EMOTIONS
 from ser_lib.evaluation.metrics import CERTAIN
 from ser_lib.evaluation.results import KEY, read_results, score_cell
-from ser_lib.inference.enrolment import Heard, hear
+from ser_lib.inference.enrolment import EnrolmentClips, read_clips
 from ser_lib.inference.model_card import NOT_FOR, describe_score
 from ser_lib.inference.packaged import FOLDER, PackagedPredictor
 from ser_lib.inference.predict import predict
@@ -143,9 +143,9 @@ def serving(run: Run | None, port: int | None = None) -> Iterator[str]:
 
 
 def refuse_others(app):
-    """The ASGI application without requests from pages of other origins, such as an upload by a foreign form.
+    """The ASGI application, which refuses requests from pages of other origins, such as an upload by a foreign form.
 
-    A name that leads to this computer, but is not its own, belongs to a page that has changed its own address.
+    Host names other than 127.0.0.1 and localhost are refused: a foreign page may use such a name by DNS rebinding.
     """
 
     async def checked(scope, receive, send) -> None:
@@ -167,7 +167,7 @@ def delete_leftovers() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
             status = folder.lstat()
-            # In a folder for all, others may lay traps.
+            # The temporary folder is shared: another user may have made a link or a folder of this name.
             is_own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
             if folder.is_symlink() or not is_own:
                 continue
@@ -195,22 +195,22 @@ def build_page(run: Run | None) -> Any:
         clips = example_clips(run) if run else load_clips("sample", progress=False).drop_duplicates("emotion")
         examples = clips.set_index("emotion")["path"].to_dict()
 
-    def answer_upload(path: str | None, heard: Heard) -> tuple[None, str]:
+    def answer_upload(path: str | None, enrolled: EnrolmentClips) -> tuple[None, str]:
         # None empties the control: its file is deleted, and the answer has a player of its own.
-        return None, answer_and_delete(known(predictor, heard), Path(path)) if path else WAITING
+        return None, answer_and_delete(known(predictor, enrolled), Path(path)) if path else WAITING
 
-    def learn(paths: str | list[str] | None, heard: Heard) -> tuple[None, Heard, str]:
+    def learn(paths: str | list[str] | None, enrolled: EnrolmentClips) -> tuple[None, EnrolmentClips, str]:
         paths = [paths] if isinstance(paths, str) else paths or []
-        heard, refusals = learn_and_delete(predictor, heard, [Path(path) for path in paths])
-        return None, heard, render("known", len(heard.inputs), len(LINES), refusals)
+        enrolled, refusals = learn_and_delete(predictor, enrolled, [Path(path) for path in paths])
+        return None, enrolled, render("known", len(enrolled.inputs), len(LINES), refusals)
 
-    def example_of(emotion: str, heard: Heard) -> str:
-        return answer(known(predictor, heard), Path(examples[emotion]), f"the bundled example of {emotion}")
+    def example_of(emotion: str, enrolled: EnrolmentClips) -> str:
+        return answer(known(predictor, enrolled), Path(examples[emotion]), f"the bundled example of {emotion}")
 
     title, delete_cache = f"Which emotion is heard? · {predictor.name}", (DELETE_SECONDS, DELETE_SECONDS)
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=delete_cache) as page:
         # In the memory of this process, for one page in one browser, and gone with it.
-        voice = gradio.State(Heard())
+        voice = gradio.State(EnrolmentClips())
         html(render("masthead", about))
         with gradio.Row(elem_classes="ser-columns"):
             with gradio.Column(min_width=300):
@@ -245,17 +245,19 @@ def build_page(run: Run | None) -> Any:
         event["show_progress_on"] = state
         for control, on_input in ((line, line.stop_recording), (files, files.upload)):
             on_input(learn, [control, voice], [control, voice, state], **event)
-        forget.click(lambda: (Heard(), render("known", 0, len(LINES), [])), None, [voice, state], **event)
+        forget.click(lambda: (EnrolmentClips(), render("known", 0, len(LINES), [])), None, [voice, state], **event)
     return page.queue(max_size=8)
 
 
-def known(predictor: Predictor, heard: Heard) -> Predictor:
+def known(predictor: Predictor, enrolled: EnrolmentClips) -> Predictor:
     """The predictor for the speaker of some clips; without clips, for anybody."""
-    return predictor.with_profile(heard.speaker(predictor).profile) if heard.inputs else predictor
+    return predictor.with_profile(enrolled.speaker(predictor).profile) if enrolled.inputs else predictor
 
 
-def learn_and_delete(predictor: Predictor, heard: Heard, paths: list[Path]) -> tuple[Heard, list[str]]:
-    """Add clips of a voice to those that were heard before, and delete their files.
+def learn_and_delete(
+    predictor: Predictor, enrolled: EnrolmentClips, paths: list[Path]
+) -> tuple[EnrolmentClips, list[str]]:
+    """Add clips of a voice to those that are enrolled already, and delete their files.
 
     Returns:
         all clips, and why some of the new recordings could not be used.
@@ -264,8 +266,8 @@ def learn_and_delete(predictor: Predictor, heard: Heard, paths: list[Path]) -> t
     for path in paths:
         try:
             check_size(path)
-            new = hear(predictor, path)
-            heard += replace(new, refused=())
+            new = read_clips(predictor, path)
+            enrolled += replace(new, refused=())
             problems = [reason for _, reason in new.refused]
         except SerError as error:
             problems = [str(error)]
@@ -273,7 +275,7 @@ def learn_and_delete(predictor: Predictor, heard: Heard, paths: list[Path]) -> t
             delete(path)
         # Without the temporary folder.
         refusals += [problem.replace(str(path), path.name) for problem in problems]
-    return heard, refusals
+    return enrolled, refusals
 
 
 def answer_and_delete(predictor: Predictor, path: Path) -> str:

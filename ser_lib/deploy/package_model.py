@@ -140,12 +140,12 @@ def _int8_scores(run: Run, predictor: PackagedPredictor, clips: pd.DataFrame) ->
     table = predictions_table(tested, probabilities, run.emotions)
     about = tested.set_index("clip_id")
     # All together over clips: some corpora have too few speakers for an interval over speakers.
-    found = {"all": compare(table, run.predictions)}
+    comparisons = {"all": compare(table, run.predictions)}
     for corpus in tested["corpus"].unique():
         rows = (tested["corpus"] == corpus).to_numpy()
-        found[corpus] = compare(table[rows], run.predictions[rows], about["speaker"])
+        comparisons[corpus] = compare(table[rows], run.predictions[rows], about["speaker"])
     names = ("uar_difference", "uar_difference_low", "uar_difference_high", "interval_over", "n_test")
-    result: dict[str, Any] = {corpus: {name: one[name] for name in names} for corpus, one in found.items()}
+    result: dict[str, Any] = {corpus: {name: row[name] for name in names} for corpus, row in comparisons.items()}
     same = table[run.emotions].idxmax(axis=1).to_numpy() == run.predictions[run.emotions].idxmax(axis=1).to_numpy()
     return result | {"same_answer": float(same.mean())}
 
@@ -187,8 +187,8 @@ def _card(settings: dict[str, Any]) -> str:
             groups.append([kind, str(row["group"]), score_cell(pd.Series(row), "uar"), str(row["n_test"])])
     return f"""# The model that comes with the package: {RECIPE}
 
-It hears a voice and answers with a probability for each of {", ".join(settings["emotions"])}. {settings["megabytes"]} MB, run \
-by onnxruntime on a processor, without a network.
+The model reads a recording of a voice and gives a probability for each of {", ".join(settings["emotions"])}. The file \
+of {settings["megabytes"]} MB is run by onnxruntime on a processor, without a network.
 
 ```bash
 ser predict voice.wav
@@ -211,19 +211,22 @@ From Python: `ser_lib.inference.predict.predict(ser_lib.inference.packaged.Packa
 
 {chr(10).join(learned)}
 
-No audio of theirs is in this folder. The model reads layers {" and ".join(map(str, settings["layers"]))} of the encoder of \
-[{settings["encoder"]}](https://huggingface.co/{settings["encoder"]}) by OpenAI, revision `{settings["revision"]}`, and holds \
-the part of it up to there, under the MIT licence in [LICENSE](LICENSE). The encoder's weights are those of that revision, \
-rounded; the head behind it alone was trained on the corpora.
+This folder contains no audio of the corpora. The model reads layers \
+{" and ".join(map(str, settings["layers"]))} of the encoder of \
+[{settings["encoder"]}](https://huggingface.co/{settings["encoder"]}) by OpenAI, revision \
+`{settings["revision"]}`, and contains the encoder up to the last of these layers, under the MIT licence in \
+[LICENSE](LICENSE). The encoder's weights are those of that revision, rounded; only the head behind the encoder was \
+trained on the corpora.
 
 ## How good it is
 
-The model that answers has learned from all clips. It is scored by models of the same recipe on clips of speakers from whom \
-these did not learn: protocol `{settings["protocol"]}`, {get_protocol(settings["protocol"]).about}; \
+The model in this folder was trained on all clips. The scores are those of models of the same recipe, each \
+tested on speakers who are not in its training data: \
+protocol `{settings["protocol"]}`, {get_protocol(settings["protocol"]).about}; \
 {overall["n_test"]} clips of {overall["test_speakers"]} speakers. UAR {describe_score(overall, "uar")}, accuracy {describe_score(overall, "accuracy")}, \
 where guessing has a UAR of {overall["chance"]:.3f}. Intervals are over speakers.
 
-{markdown_table(["by", "", "UAR, of an emotion the share recognised", "test clips"], groups)}
+{markdown_table(["group by", "group", "UAR (of one emotion: its recall)", "test clips"], groups)}
 
 *Another corpus* is nearest to your voice and your microphone; *after 8 clips* is enrolment.
 

@@ -5,7 +5,7 @@
     row = estimate.columns("accuracy")                           # accuracy, accuracy_low, accuracy_high
 
 The method is the delete-one jackknife with Student's t (Wolter 2007, "Introduction to variance estimation", chapter 4).
-One speaker after the other is left out, and the other speakers of the same corpus take that weight: corpora are strata.
+Each speaker is left out in turn, and the other speakers of the same corpus get that weight: corpora are strata.
 The degrees of freedom are Satterthwaite's. The interval of a share, such as accuracy or UAR, is computed on the logit
 scale. Where all speakers score alike, as at 0 and 1, there is no spread to measure, and the interval is Clopper and
 Pearson's over clips. `scripts/simulate_coverage.py` measures how often these intervals hold the truth, and docs/numbers.md
@@ -123,17 +123,17 @@ def jackknife(
         return Estimate(value, unknown, unknown, unknown, count)
     variance, bias, parts = np.zeros(value.shape), np.zeros(value.shape), np.zeros(value.shape)
     for number in range(stratum.max() + 1):
-        own = sums[stratum == number]
-        n_units = len(own)
+        unit_sums = sums[stratum == number]
+        n_units = len(unit_sums)
         # The only clip of a stratum has no spread to measure.
         if n_units == 1:
             continue
-        total, others = own.sum(axis=0), sums[stratum != number].sum(axis=0)
+        total, others = unit_sums.sum(axis=0), sums[stratum != number].sum(axis=0)
         # Units with equal sums give equal results.
-        own, repeats = np.unique(own.round(9), axis=0, return_counts=True)
-        left = statistic((others + (total - own) * n_units / (n_units - 1)).round(9))
-        mean = np.tensordot(repeats, left, 1) / n_units
-        part = np.tensordot(repeats, (left - mean) ** 2, 1) * (n_units - 1) / n_units
+        unit_sums, repeats = np.unique(unit_sums.round(9), axis=0, return_counts=True)
+        without_unit = statistic((others + (total - unit_sums) * n_units / (n_units - 1)).round(9))
+        mean = np.tensordot(repeats, without_unit, 1) / n_units
+        part = np.tensordot(repeats, (without_unit - mean) ** 2, 1) * (n_units - 1) / n_units
         variance, parts = variance + part, parts + part**2 / (n_units - 1)
         bias = bias + (n_units - 1) * (mean - value)
     n_free = max(len(sums) - (stratum.max() + 1), 1)

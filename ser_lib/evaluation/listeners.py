@@ -1,9 +1,9 @@
-"""A model beside people who heard the same clips.
+"""Compare the answers of a model with the votes of people who listened to the same clips.
 
 table = beside_listeners(predictions, votes_of(clips), clips["speaker"])
 
-The truth of a clip is the emotion that its actor was asked for. Listeners often hear another one, and disagree: the votes
-are a second truth, and one that says how sure it is.
+The truth of a clip is the emotion that its actor was asked for. Listeners often name another emotion, and
+disagree with each other: their votes are a second truth, which also shows how much listeners agree.
 """
 
 import numpy as np

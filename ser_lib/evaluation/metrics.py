@@ -159,7 +159,7 @@ def rare_emotions(units: intervals.Units, truth: ArrayLike) -> str:
 
 
 def confusion_cells(decided: pd.DataFrame, emotions: list[str]) -> np.ndarray:
-    """One 1 a row of `decisions`, in its cell of the flattened confusion matrix: float64 of (n_rows, n_emotions²)."""
+    """The flattened confusion matrix of each row of `decisions`, with a single 1: float64 of (n_rows, n_emotions²)."""
     truth, prediction = (pd.Index(emotions).get_indexer(decided[name]) for name in ("truth", "prediction"))
     return np.eye(len(emotions) ** 2)[truth * len(emotions) + prediction]
 
@@ -265,8 +265,8 @@ def by_group(
     rows = {}
     for group in np.unique(group_of):
         mask = group_of == group
-        some = (None if values is None else values[mask] for values in (speaker_of, corpus_of))
-        rows[group] = score(predictions[mask], *some)
+        speakers_and_corpora = (None if values is None else values[mask] for values in (speaker_of, corpus_of))
+        rows[group] = score(predictions[mask], *speakers_and_corpora)
     table = pd.DataFrame.from_dict(rows, "index").rename_axis("group").sort_values("uar", kind="stable")
     return table[["n_test", *(name + end for name in SCORES[:2] for end in ("", "_low", "_high")), "interval_over"]]
 

@@ -57,7 +57,7 @@ class SeedFacts(_Strict):
 
 
 class Facts(_Strict):
-    """What the predictions of an experiment do not tell."""
+    """The facts about an experiment that its predictions do not contain, such as recipe, protocol and seeds."""
 
     recipe: str
     variant: str
@@ -168,7 +168,7 @@ def check_same_experiment(runs: Sequence[Run]) -> None:
 
 
 def _in_order(facts: Facts, table: pd.DataFrame) -> StoredPredictions:
-    """By seed and clip, so that the same predictions always make the same file."""
+    """Sort predictions by seed and clip, so that the same predictions always make the same file."""
     runs = tuple(sorted(facts.runs, key=lambda run: run.seed))
     ordered = table.sort_values(["seed", "clip_id"], kind="stable", ignore_index=True)
     return StoredPredictions(facts.model_copy(update={"runs": runs}), ordered)
@@ -266,7 +266,7 @@ def write(stored: StoredPredictions, path: Path) -> None:
 
 
 def read(path: Path) -> StoredPredictions:
-    """Read a file; SerError where it is none."""
+    """Read a file of predictions; SerError where the file cannot be read or is not such a file."""
     expected = f"expected what `ser evaluate` writes: facts as JSON, then CSV with the columns {', '.join(ABOUT)}"
     try:
         first, _, rest = lzma.decompress(path.read_bytes()).decode().partition("\n")

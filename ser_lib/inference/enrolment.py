@@ -62,21 +62,21 @@ def enrol(
     Raises:
         SerError: the model cannot use a profile, or no recording can be used.
     """
-    return hear(predictor, sources, sampling_rate).speaker(predictor, name)
+    return read_clips(predictor, sources, sampling_rate).speaker(predictor, name)
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Clips of a speaker as numbers, to which more can be added: the model's inputs, and the emotions that it predicts."""
+class EnrolmentClips:
+    """A model's inputs for clips of a speaker, and the emotions that it predicts for them; `+` adds further clips."""
 
     inputs: tuple[np.ndarray, ...] = ()
     predicted: tuple[int, ...] = ()
     # Recordings that could not be used, with the reason.
     refused: tuple[tuple[str, str], ...] = ()
 
-    def __add__(self, other: "Heard") -> "Heard":
+    def __add__(self, other: "EnrolmentClips") -> "EnrolmentClips":
         parts = zip(self._parts(), other._parts(), strict=True)
-        return Heard(*(mine + more for mine, more in parts))
+        return EnrolmentClips(*(first + second for first, second in parts))
 
     def _parts(self) -> tuple[tuple, tuple, tuple]:
         return self.inputs, self.predicted, self.refused
@@ -90,7 +90,9 @@ class Heard:
         return Speaker(name, profile, len(self.inputs), predictor.identity, self.refused)
 
 
-def hear(predictor: Predictor, sources: Source | Iterable[Source], sampling_rate: int | None = None) -> Heard:
+def read_clips(
+    predictor: Predictor, sources: Source | Iterable[Source], sampling_rate: int | None = None
+) -> EnrolmentClips:
     """Read clips of a speaker for enrolment; the arguments are those of `enrol`.
 
     Raises:
@@ -98,23 +100,23 @@ def hear(predictor: Predictor, sources: Source | Iterable[Source], sampling_rate
     """
     if not predictor.takes_profile:
         raise SerError(f"the model of {predictor.name} cannot use clips of a speaker: take one of speech-emotion.")
-    settings, heard = predictor.audio.model_dump(), Heard()
+    settings, clips = predictor.audio.model_dump(), EnrolmentClips()
     for shown_name, source in named(sources, sampling_rate):
         try:
-            heard += _heard(predictor, list(Pieces(source, settings)), shown_name)
+            clips += _like_speech(predictor, list(Pieces(source, settings)), shown_name)
         except SerError as error:
-            heard += Heard(refused=((shown_name, str(error)),))
-    return heard
+            clips += EnrolmentClips(refused=((shown_name, str(error)),))
+    return clips
 
 
-def _heard(predictor: Predictor, pieces: list[Recording], shown_name: str) -> Heard:
-    """The pieces of one recording that are like speech."""
+def _like_speech(predictor: Predictor, pieces: list[Recording], shown_name: str) -> EnrolmentClips:
+    """The pieces of one recording that are like speech; SerError where there are none."""
     answers = predictor.answers(pieces)
     if not answers.is_speech.any():
         raise SerError(f"{shown_name}: it sounds unlike speech: record a voice alone, near the microphone.")
     rows = np.flatnonzero(answers.is_speech).tolist()
     predicted = answers.probabilities.argmax(axis=1)
-    return Heard(tuple(answers.inputs[row] for row in rows), tuple(int(predicted[row]) for row in rows))
+    return EnrolmentClips(tuple(answers.inputs[row] for row in rows), tuple(int(predicted[row]) for row in rows))
 
 
 def save(speaker: Speaker) -> Path:

@@ -13,8 +13,9 @@ from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import keys_of
 
 NOT_FOR = (
-    "Deciding anything about a person. The model learned from few voices, in quiet rooms, that acted what they say; what "
-    "people show is not what they feel. And it may answer music and noise as well."
+    "Deciding anything about a person. The model learned from few people, who acted emotions in quiet rooms, and the "
+    "emotion that people express is not the emotion that they feel. The model may also name an emotion for music or "
+    "noise."
 )
 
 

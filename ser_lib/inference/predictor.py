@@ -1,4 +1,4 @@
-"""What answers in memory: reads any audio in the form of the training clips, and answers with probabilities.
+"""Predictors: models in memory that prepare any audio as the training clips were, and return probabilities.
 
 `TrainedPredictor` is that of a run, and `ser_lib.inference.packaged.PackagedPredictor`, which needs no PyTorch, that of the
 model that comes with the package.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Answers(NamedTuple):
-    """Of some recordings: `inputs` are what a profile is the mean of, and `is_speech` says whether it can be speech."""
+    """Answers for recordings: a profile is the mean of `inputs`; `is_speech` says whether each can be speech."""
 
     # float64, (n_recordings, n_emotions)
     probabilities: np.ndarray

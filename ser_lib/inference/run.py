@@ -147,11 +147,9 @@ class Run:
         if not folders:
             raise SerError(f'there is no fold {fold!r}: {self.folder} has {every[0]} to {every[-1]}, and "all".')
         with self._unchanged(folders):
-            known: dict[str, Any] = {
-                "certain_from": self.certain_from,
-                "identity": file_hash(folders[0] / "model.safetensors"),
-            }
-            return TrainedPredictor(self.recipe, folders, model_folder(self.folder), device, **known)
+            model_hash = file_hash(folders[0] / "model.safetensors")
+            complete_folder = model_folder(self.folder)
+            return TrainedPredictor(self.recipe, folders, complete_folder, device, self.certain_from, model_hash)
 
     @property
     def certain_from(self) -> float | None:

@@ -113,7 +113,7 @@ class Model(ABC):
 
     @abstractmethod
     def inputs_of(self, recordings: Sequence[str | Path | Recording]) -> Inputs:
-        """The same for files or recordings; nothing is cached."""
+        """The model's inputs for files or recordings, in their order; nothing is cached."""
 
     @abstractmethod
     def overview(self, clips: pd.DataFrame, progress: bool = True) -> np.ndarray:
@@ -166,7 +166,10 @@ class Model(ABC):
             raise SerError(f"a model {self.label} cannot use clips of a speaker: take a recipe such as speech-emotion.")
 
     def is_like_speech(self, inputs: Inputs) -> np.ndarray:
-        """Whether each clip is near enough to the training clips to be speech: bool of shape (n_clips,); else all."""
+        """Whether each clip is near enough to the training clips to be speech: bool of shape (n_clips,).
+
+        A model that does not judge this returns True for all clips.
+        """
         return np.ones(len(inputs), dtype=bool)
 
     def probabilities_shared(self, inputs: Inputs) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Embeddings: clips computed once by a pretrained transformer that reads speech, and cached."""
+"""Embeddings of clips by a pretrained speech encoder, computed once and cached."""
 
 import logging
 import os

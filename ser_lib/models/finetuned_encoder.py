@@ -1,4 +1,4 @@
-"""The third kind of model: a pretrained encoder with a classification head, fine-tuned."""
+"""Fine-tuned models: a pretrained encoder with a classification head, of which training changes all or some weights."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one CPU thread inside the block: sums have one order, and networks as small as ours are the fastest."""
+    """Compute on one CPU thread inside the block: sums then have a fixed order, and small networks train fastest."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

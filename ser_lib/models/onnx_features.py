@@ -21,7 +21,7 @@ CONTRAST_QUANTILE = 0.02
 
 
 class Mfcc(nn.Module):
-    """`ser_lib.audio.features.mfcc`; of sound as a microphone records it, features differ by less than 0.01 of hundreds."""
+    """The features of `ser_lib.audio.features.mfcc`, whose values span hundreds, to within 0.02."""
 
     def __init__(
         self,

@@ -29,10 +29,10 @@ def profile_of(inputs: np.ndarray, predicted: np.ndarray) -> Profile:
     >>> profile_of(np.array([[0.0], [0.0], [0.0], [0.0], [6.0]]), np.array([0, 0, 0, 0, 1]))
     Profile(mean=array([2.], dtype=float32), count=3.0)
     """
-    known = RunningProfile()
-    for one, emotion in zip(inputs, predicted, strict=True):
-        known.add(one, int(emotion))
-    return known.profile()
+    running = RunningProfile()
+    for clip_inputs, emotion in zip(inputs, predicted, strict=True):
+        running.add(clip_inputs, int(emotion))
+    return running.profile()
 
 
 class RunningProfile:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ser_lib.audio.features import settings_of
 
-# A tuple, for which a recipe may also give its only item.
+# A tuple; a recipe may write a tuple of one item as the item alone.
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda one: (one,) if isinstance(one, str) else one)]
 Numbers = Annotated[tuple[float, ...], BeforeValidator(lambda one: (one,) if isinstance(one, int | float) else one)]
 

@@ -34,7 +34,7 @@ VALIDATION_SHARE = 0.2  # of the speakers (or, with one speaker left, of the cli
 # The actors tested in each fold of EmoBox (Ma et al. 2024, arXiv:2406.07162), which states no validation speakers.
 EMOBOX_RAVDESS = ((1, 11, 20, 21), (4, 10, 12, 14), (8, 9, 19, 23), (3, 5, 7, 24), (2, 15, 16, 18), (6, 13, 17, 22))
 
-_PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim, leak and all"
+_PUBLISHED = "random clips as the source states, duplicate files kept: reproduces a claim with its leaks"
 _DEDUPLICATED = "the same random split after de-duplication: files that an archive holds twice are used once"
 _ENROLLED = "as speaker; first, each test speaker gives 8 unlabelled clips (split.enrol_clips), which are not tested"
 _ADAPTED = "as speaker, features standardised per speaker with unlabelled test clips (transductive)"
@@ -122,17 +122,17 @@ def make_split(
         categories where there are very many rows, as with one fold for each of hundreds of speakers.
     """
     chosen = get_protocol(protocol)
-    who_is_used: dict[str, object] = {"select_on_test": select_on_test, "train_on_test": train_on_test}
-    who_is_used |= {"test_corpora": test_corpora, "enrol_clips": enrol_clips}
+    special_settings: dict[str, object] = {"select_on_test": select_on_test, "train_on_test": train_on_test}
+    special_settings |= {"test_corpora": test_corpora, "enrol_clips": enrol_clips}
     # A recipe states the sizes for all protocols; the other settings are refused where they would have no effect.
-    for name, value in who_is_used.items():
+    for name, value in special_settings.items():
         if value not in (None, False) and not chosen.takes(name):
             others = ", ".join(other.name for other in PROTOCOLS.values() if other.takes(name))
             raise SerError(f"protocol {protocol!r} has no setting {name}: leave it out, or use {others}.")
     if enrol_clips is not None and enrol_clips < 0:
         raise SerError(f"enrol_clips is a number of clips, 0 or more; got {enrol_clips}")
     sizes = {"folds": folds, "test_fraction": test_fraction, "validation_fraction": validation_fraction}
-    settings = {**sizes, "stratify": stratify, **who_is_used}
+    settings = {**sizes, "stratify": stratify, **special_settings}
     check_clips(clips)
     clips = clips.sort_values("clip_id", ignore_index=True)
     made = chosen.split(clips, seed, **{name: value for name, value in settings.items() if chosen.takes(name)})

@@ -231,8 +231,8 @@ def _fill_from_names(split: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 def _parse(file: Path, stated: str | None) -> dict[str, str | None]:
     """Speaker, sentence, corpus and emotion by the name; {} where it is that of no known corpus."""
     if stated in NAMES:
-        told = facts_of(stated, file.as_posix())
-        return {name: value and f"{stated}-{value}" for name, value in told.items()} | {"corpus": stated}
+        name_facts = facts_of(stated, file.as_posix())
+        return {name: value and f"{stated}-{value}" for name, value in name_facts.items()} | {"corpus": stated}
     for corpus in CORPORA.values():
         if facts := corpus.facts_of(file, strict=False):
             named = {key: f"{corpus.name}-{facts[key]}" if facts[key] else None for key in ("speaker", "sentence")}
@@ -279,7 +279,7 @@ def _gaps(split: pd.DataFrame) -> list[str]:
             gaps.append(f"The {name} of {n_unknown} of {len(split)} clips is not known: there may be more leaks.")
     for column, different in (("speaker", "different people"), ("sentence", "different sentences")):
         names = split[column].dropna() if column in split else []
-        gaps += [f"{alike} count as {different}: is it one? Then there are more leaks." for alike in near_equal(names)]
+        gaps += [f"{alike} count as {different}. If they are one, there are more leaks." for alike in near_equal(names)]
     if {"speaker", "corpus"} <= set(split):
         in_several = split.groupby("speaker")["corpus"].nunique() > 1
         if in_several.any():

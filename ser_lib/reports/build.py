@@ -140,7 +140,7 @@ def make_voice(reports_dir: str | Path | None = None) -> Path:
 def _make_study(
     notebook: str, page: str, titles: dict, parameters: dict, reports_dir: str | Path | None, made_of: str
 ) -> Path:
-    """Run a notebook that is no recipe's, and write its page and the index."""
+    """Run a notebook that belongs to no recipe, and write its page and the index."""
     reports = Path(reports_dir).absolute() if reports_dir else project_dir() / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     parameters = parameters | ({"reports_dir": str(reports)} if reports_dir else {})

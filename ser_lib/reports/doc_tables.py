@@ -34,8 +34,8 @@ def unheard_summary(unheard: pd.DataFrame) -> str:
     return f"{own}, and {others}."
 
 
-# The way that the others of `scripts/ablations.py` are compared with, and that of ways that are measured on the first fold,
-# without fitting the model on validation clips too.
+# The models with which all others of `scripts/ablations.py` are compared: on all folds, and on the first fold without a
+# second fit on training and validation clips together.
 REFERENCE_WAY = "logistic regression on layers 2 and 3"
 REFERENCE_WAY_OF_FIRST_FOLD = "the same regression on training actors alone"
 # CREMA-D's slice has one or two clips of most speakers, so that hardly any can be enrolled.

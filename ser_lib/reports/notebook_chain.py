@@ -36,19 +36,19 @@ def agreement(notebook: str, names: Mapping[str, Any]) -> Html | None:
         before = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         before = {}
-    own = json.loads(json.dumps({name: names[name] for name in PARAMETERS}, default=str))
+    here = json.loads(json.dumps({name: names[name] for name in PARAMETERS}, default=str))
     with replacing(file) as part:
-        part.write_text(json.dumps({**before, notebook: own}), encoding="utf-8")
+        part.write_text(json.dumps({**before, notebook: here}), encoding="utf-8")
     number = NOTEBOOKS.index(notebook)
     earlier = NOTEBOOKS[number - 1] if number else ""
-    theirs = before.get(earlier, own)
+    there = before.get(earlier, here)
     differing = [
-        f"{name} = {theirs.get(name)!r} there, {own[name]!r} here" for name in own if theirs.get(name) != own[name]
+        f"{name} = {there.get(name)!r} there, {here[name]!r} here" for name in here if there.get(name) != here[name]
     ]
     if not differing:
         return None
     return Html(
-        f'<p class="leak-red"><b>This notebook is about another run than {earlier} last was</b>: '
+        f'<p class="leak-red"><b>This notebook shows another run than {earlier} did at its last execution</b>: '
         f"{html.escape('; '.join(differing))}. If that is not what you want, copy the parameter cell of one notebook into "
         "the others, and run them again.</p>"
     )

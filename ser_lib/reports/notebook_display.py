@@ -39,11 +39,11 @@ class Html(str):
         return str(self)
 
 
-def sentences(of: str | Sequence[str]) -> "Markdown":
+def sentences(texts: str | Sequence[str]) -> "Markdown":
     """A paragraph, or a list of several sentences, as a notebook shows text; HTML in it is escaped."""
     from IPython.display import Markdown
 
-    text = of if isinstance(of, str) else "\n".join(f"- {sentence}" for sentence in of)
+    text = texts if isinstance(texts, str) else "\n".join(f"- {sentence}" for sentence in texts)
     return Markdown(html.escape(text, quote=False))
 
 
@@ -188,17 +188,18 @@ def certainty(run: Run) -> "Markdown":
     worth = run.metrics.get("certainty")
     if not worth:
         return sentences(
-            "Not shown: no threshold for certain answers was fitted, as the run is not refitted, or is of before."
+            "Not shown: this run has no threshold for certain answers, because its recipe does not refit "
+            "(training.refit), or because an earlier version of ser_lib made the run."
         )
     right = (
-        "none of them is there to be right"
+        "so the share of right answers among certain answers is not known"
         if worth["accuracy"] is None
         else f"{worth['accuracy']:.3f} of these are right"
     )
     return sentences(
         f"An answer is **certain** where its highest probability is at least {worth['threshold']:.3f}, the median of the "
         f"thresholds that the folds' validation speakers chose. With those, {100 * worth['share']:.0f} % of the test clips have a "
-        f"certain answer; {right}, and {worth['accuracy_of_all']:.3f} of all answers."
+        f"certain answer; {right}. Of all answers, {worth['accuracy_of_all']:.3f} are right."
     )
 
 

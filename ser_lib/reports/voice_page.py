@@ -78,7 +78,7 @@ def listening(table: pd.DataFrame) -> list[str]:
         shown = [f"after {_clips(row)} clips ({points(row)})" for row in pays.to_dict("records")]
         # The first and the last, which may be the same.
         shown = list(dict.fromkeys([*shown[:1], *shown[-1:]]))
-        said = f"it pays {', and '.join(shown)}." if shown else "a gain is not shown, at any length."
+        said = f"a gain is shown {', and '.join(shown)}." if shown else "no gain is shown for any number of clips."
         sentences.append(start + said)
     return sentences
 

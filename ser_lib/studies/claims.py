@@ -126,7 +126,7 @@ class PlannedRun(NamedTuple):
 
 
 def columns_of(recipe: Recipe) -> dict[str, Column]:
-    """The ways to measure a recipe, each with fewer leaks than the one before, then the floor."""
+    """The columns of a recipe: each has fewer leaks than the one before, and the last one is a control."""
     # Several corpora share no sentences, or do not name them: a whole unseen corpus is then the strictest test.
     strictest = "cross-corpus" if len(recipe.corpora) > 1 else "speaker-sentence"
     # An epoch of fine-tuning is enough to learn nothing.

@@ -130,7 +130,7 @@ def feature_reader(encoder: str | None = None, layers: str | list[int] = "middle
 def load_available(
     names: Iterable[str], data_dir: str | Path | None = None, say: Callable[[str], None] = print
 ) -> pd.DataFrame:
-    """One clip table of the corpora that can be found, duplicates kept; `say` is called with a line for each other."""
+    """One clip table of the corpora that are found, duplicates kept; `say` gets a line for each corpus that is not."""
     tables = []
     for name in names:
         try:

@@ -129,8 +129,9 @@ def voices_of(run: Run, data_dir: str | Path | None = None) -> dict[str, list[Vo
     for fold, of_fold in tested.groupby("fold"):
         model = run.model(int(fold))
         for (corpus, speaker), _ in of_fold.groupby(["corpus", "speaker"]):
-            colleagues = clips.loc[(clips["corpus"] == corpus) & (clips["speaker"] != speaker), "speaker"].unique()
-            others = [inputs[rows_of[name]] for name in colleagues] if len(colleagues) < 100 else []
+            is_other = (clips["corpus"] == corpus) & (clips["speaker"] != speaker)
+            other_speakers = clips.loc[is_other, "speaker"].unique()
+            others = [inputs[rows_of[name]] for name in other_speakers] if len(other_speakers) < 100 else []
             voices.setdefault(corpus, []).append(
                 Voice(model, clips.iloc[rows_of[speaker]].reset_index(drop=True), inputs[rows_of[speaker]], others)
             )
@@ -206,13 +207,14 @@ def _drawn(clips: pd.DataFrame) -> list[str]:
 def microphone_conditions(degraded: dict[str, dict[str, np.ndarray]]) -> Iterator[tuple[str, str, int, Trials]]:
     """Enrolment and answers that are recorded in the same way or not: as `conditions`, on the clips that were drawn."""
     for name, inputs in degraded.items():
-        of = partial(_by_microphone, degraded=inputs)
+        trials = partial(_by_microphone, degraded=inputs)
         for is_degraded, how in ((False, "as recorded"), (True, name)):
-            yield "microphone", f"answers {how}, no clips ({name})", 0, partial(of, tested=is_degraded, enrolled=None)
+            condition = f"answers {how}, no clips ({name})"
+            yield "microphone", condition, 0, partial(trials, tested=is_degraded, enrolled=None)
             for other, how_enrolled in ((False, "as recorded"), (True, name)):
                 condition = f"answers {how}, {ENOUGH} clips {how_enrolled}"
                 if is_degraded or other:
-                    yield "microphone", condition, ENOUGH, partial(of, tested=is_degraded, enrolled=other)
+                    yield "microphone", condition, ENOUGH, partial(trials, tested=is_degraded, enrolled=other)
 
 
 def _by_microphone(voice: Voice, rng, degraded: dict[str, np.ndarray], tested: bool, enrolled: bool | None):

@@ -392,7 +392,8 @@ def read_identity(partial: Path) -> dict:
 def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
     """Keep the folder of an interrupted run of the same identity; else make an empty one.
 
-    SerError in place of deleting what other jobs have trained, unless this job is `alone`: trains all folds.
+    Args:
+        alone: this job trains all folds. Otherwise trained folds of another identity, of other jobs, raise SerError.
     """
     with locked(partial.with_suffix(".lock"), str(partial), wait=True):
         before = read_identity(partial)

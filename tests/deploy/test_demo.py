@@ -244,12 +244,12 @@ class TestVoice:
         predictor = voice_run.predictor()
         paths = lines_of(voice_run, tmp_path, 3)
         expected = voice_run.enrol(paths).profile
-        heard, refusals = demo.learn_and_delete(predictor, demo.Heard(), paths[:1])
+        heard, refusals = demo.learn_and_delete(predictor, demo.EnrolmentClips(), paths[:1])
         heard, more = demo.learn_and_delete(predictor, heard, paths[1:])
         profile = demo.known(predictor, heard).profile
         np.testing.assert_allclose(profile.mean, expected.mean, rtol=1e-4, atol=1e-4)
         assert profile.count == expected.count and refusals == more == [] and not list(tmp_path.glob("*.wav"))
-        assert demo.known(predictor, demo.Heard()) is predictor
+        assert demo.known(predictor, demo.EnrolmentClips()) is predictor
 
     def test_what_cannot_be_used_is_named_and_deleted_and_the_others_count(self, voice_run, tmp_path):
         predictor = voice_run.predictor()
@@ -257,7 +257,7 @@ class TestVoice:
         soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
         os.truncate(tone(tmp_path / "large.wav"), 30_000_000)
         lines_of(voice_run, tmp_path, 1)
-        heard, refusals = demo.learn_and_delete(predictor, demo.Heard(), sorted(tmp_path.glob("*.wav")))
+        heard, refusals = demo.learn_and_delete(predictor, demo.EnrolmentClips(), sorted(tmp_path.glob("*.wav")))
         page = demo.render("known", len(heard.inputs), 8, refusals)
         assert "<strong>1 clip known.</strong>" in page and str(tmp_path) not in page
         for problem in (
@@ -270,7 +270,7 @@ class TestVoice:
 
     def test_an_answer_for_a_known_voice_says_so(self, voice_run, tmp_path):
         predictor = voice_run.predictor()
-        heard, _ = demo.learn_and_delete(predictor, demo.Heard(), lines_of(voice_run, tmp_path, 1))
+        heard, _ = demo.learn_and_delete(predictor, demo.EnrolmentClips(), lines_of(voice_run, tmp_path, 1))
         for who, is_said in ((demo.known(predictor, heard), True), (predictor, False)):
             page = demo.answer(who, lines_of(voice_run, tmp_path, 1)[0])
             assert ("answered for the voice that is known" in page) == is_said

@@ -88,14 +88,14 @@ def test_the_smallest_difference_that_the_speakers_show_stands_beside_the_corpus
     (smallest,) = {row["smallest"] for row in rows if not row["control"]}
     assert 0 < smallest < 0.4
     beside = [tag.text for tag in measured.select("h2#sample ~ p.note")]
-    assert any(f"Shows differences of {smallest:.3f} UAR or more" in text and "12 speakers" in text for text in beside)
+    assert any(f"12 speakers of this corpus show differences of {smallest:.3f} UAR or more" in text for text in beside)
 
 
 def test_rows_of_too_few_speakers_are_not_compared_and_say_why(tmp_path):
     for overrides in ([], ["training.epochs=200"]):
         results.add_runs([made_run(make_clips(speakers=2), 0, 0.7, overrides)], tmp_path)
     soup = BeautifulSoup(write_index(tmp_path).read_text(encoding="utf-8"), "html.parser")
-    assert "tie with" not in soup.text and "Shows differences" not in soup.text
+    assert "tie with" not in soup.text and "show differences" not in soup.text
     assert "Shows no difference between models: sample has 2 speakers." in soup.text
     assert "No test tells these rows apart: sample has 2 speakers." in soup.text
 

@@ -47,10 +47,10 @@ def test_a_cell_has_both_scores_and_the_difference_with_its_interval():
 def test_listening_pays_from_the_first_bin_after_which_every_interval_is_above_zero():
     table = voice_table("listening", ["0 earlier clips", "1 to 3 earlier clips", "4 or more earlier clips"])
     assert voice_page.listening(table)[0] == (
-        "RAVDESS, trained on all corpora: it pays after 4 or more clips (+1.0 points, +0.2 to +1.8)."
+        "RAVDESS, trained on all corpora: a gain is shown after 4 or more clips (+1.0 points, +0.2 to +1.8)."
     )
     none = table.assign(difference_low=-0.1)
-    assert voice_page.listening(none)[0] == "RAVDESS, trained on all corpora: a gain is not shown, at any length."
+    assert voice_page.listening(none)[0] == "RAVDESS, trained on all corpora: no gain is shown for any number of clips."
     few = voice_page.listening(voice_table("listening", table["condition"].unique(), speakers=2))[0]
     assert "+0.5 after 1 to 3, +1.0 after 4 or more clips" in few
 

@@ -1,6 +1,6 @@
 """What models that others publish were trained on, as their authors state it: a score on such a corpus is not zero-shot.
 
-A corpus that is not named here may have been heard all the same: most large models do not list their training data.
+A model may have been trained on a corpus that is not named here: most large models do not list their training data.
 """
 
 from dataclasses import dataclass
