@@ -80,7 +80,10 @@ def test_what_certain_answers_are_worth_is_a_sentence():
     worth = {"threshold": 0.7409, "share": 0.672, "accuracy": 0.833, "accuracy_of_all": 0.744}
     text = notebook_display.certainty(SimpleNamespace(metrics={"certainty": worth})).data
     assert "at least 0.741" in text
-    assert "67 % of the test clips have a certain answer; 0.833 of these are right. Of all answers, 0.744 are right." in text
+    assert (
+        "67 % of the test clips have a certain answer; 0.833 of these are right. Of all answers, 0.744 are right."
+        in text
+    )
     for metrics in ({}, {"certainty": None}):
         assert notebook_display.certainty(SimpleNamespace(metrics=metrics)).data.startswith("Not shown")
     nothing = SimpleNamespace(metrics={"certainty": worth | {"share": 0.0, "accuracy": None}})
