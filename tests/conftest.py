@@ -66,10 +66,17 @@ def tone_clips(folder, speakers=6, emotions=("neutral", "happy", "sad"), takes=4
 
 
 @pytest.fixture
-def real(monkeypatch):
-    """Return a function that finds a real corpus or skips the test, saying which corpus is not there."""
+def real(monkeypatch, tmp_path_factory):
+    """Return a function that finds a real corpus or skips the test, saying which corpus is not there.
+
+    Tests of real corpora share one cache: reading thousands of clips takes seconds each time.
+    """
+    base = tmp_path_factory.getbasetemp()
+    # Each process of xdist has a folder of its own in that of the session.
+    cache_of_session = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real-corpora"
 
     def find(*names):
+        monkeypatch.setenv("SER_CACHE_DIR", str(cache_of_session))
         if "SER_REAL_DATA_DIR" in os.environ:
             monkeypatch.setenv("SER_DATA_DIR", os.environ["SER_REAL_DATA_DIR"])
         for name in names:

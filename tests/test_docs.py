@@ -1,4 +1,4 @@
-"""README and docs: their commands run, their tables are those of the results, and their links lead somewhere.
+"""README and docs: their commands run, and their links lead somewhere.
 
 The commands of all pages are executed in a copy of the project, in the order of `PAGES`, as one reader would type them: a
 later page uses the runs of an earlier one. CONTRIBUTING's are executed in a second copy, to which its diffs are applied.
@@ -224,14 +224,6 @@ def test_commands_and_examples_run(page, outcomes):
 def test_targets_of_make_exist(page):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", TEXTS[page], re.M)) <= targets
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if ": begin -->" in TEXTS[page]])
-def test_tables_are_those_of_the_committed_results(page, tmp_path):
-    copy = tmp_path / "page.md"
-    copy.write_text(TEXTS[page], encoding="utf-8")
-    assert main(["results", "--readme", str(copy)]) == 0
-    assert copy.read_text(encoding="utf-8") == TEXTS[page], "run `make tables`"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -12,7 +12,8 @@ from ser_lib.reports.doc_tables import fill_tables, make_tables
 
 ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / "reports"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CARD = ROOT / "ser_lib" / "inference" / "speech_emotion" / "README.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), CARD]
 WITH_TABLES = [page for page in PAGES if ": begin -->" in page.read_text(encoding="utf-8")]
 
 
@@ -40,7 +41,7 @@ def test_the_committed_tables_are_those_of_the_committed_predictions(path, made)
     assert (made / path.name).read_text(encoding="utf-8") == text, "run `make tables`"
 
 
-@pytest.mark.parametrize("page", WITH_TABLES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_TABLES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_tables_of_a_page_are_those_of_the_committed_predictions(page, made, tmp_path):
     if not (made / "unheard.csv").is_file():
         shutil.copy(unseen_corpora.unheard_path(), made)
