@@ -201,8 +201,16 @@ def stretches(table: pd.DataFrame) -> pd.DataFrame:
     """
     middles = (table["start"] + table["end"]) / 2
     begins = ((middles + middles.shift()) / 2).fillna(table["start"])
-    doubt = table["certain"].map(lambda certain: "?" if certain is False else "") if "certain" in table else ""
-    shown = (table["emotion"] + doubt).astype(object)
+    certain = table["certain"] if "certain" in table else [None] * len(table)
+    # One by one: with pyarrow, pandas cannot add text to a column in which every emotion is missing.
+    shown = pd.Series(
+        [
+            emotion if pd.isna(emotion) else emotion + "?" * (is_certain is False)
+            for emotion, is_certain in zip(table["emotion"], certain, strict=True)
+        ],
+        index=table.index,
+        dtype=object,
+    )
     names = shown.where(shown.notna(), "")
     is_first = names != names.shift()
     short = pd.DataFrame({"from": begins, "emotion": shown})[is_first].reset_index(drop=True)

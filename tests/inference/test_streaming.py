@@ -327,6 +327,11 @@ class TestStretches:
         assert short["emotion"].where(short["emotion"].notna(), None).tolist() == ["sad", "happy", None, "happy", "sad"]
         assert short["from"].tolist() == [0, 3, 4, 6, 7] and short["to"].tolist() == [3, 4, 6, 7, 10]
 
+    def test_of_a_recording_without_speech(self):
+        table = pd.DataFrame({"start": [0.0, 2.0], "end": [4.0, 6.0], "emotion": [None, None], "certain": [None, None]})
+        short = stretches(table)
+        assert short[["from", "to"]].to_numpy().tolist() == [[0, 6]] and short["emotion"].isna().all()
+
     def test_of_one_window(self):
         assert stretches(timeline_table(3)).drop(columns="emotion").to_numpy().tolist() == [[0, 3]]
 
