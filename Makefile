@@ -49,8 +49,9 @@ model: .venv/installed ## Make the model that comes with the package again, in 2
 	$(BIN)/python scripts/make_model.py $(ARGS)
 
 test: .venv/installed ## Run all tests; those of a corpus that is not at hand are skipped, with the reason
-	@# One thread a process: more would compete for the same cores. Files with few tests take longest: not last.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs
+	@# One thread and no helper processes for each test process: more would compete for the same cores. Files with few
+	@# tests take longest: not last.
+	OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -rs
 
 lint: .venv/installed ## Check format, style, the order of the packages, types, and that both sides of each notebook agree
 	$(BIN)/ruff format --check .

@@ -241,7 +241,7 @@ else:
 
 # %%
 split = make_split(main, "speaker", 0)
-conditions = robustness.CONDITIONS[: 2 if bundled else None]
+conditions = robustness.CONDITIONS[10:13] if bundled else robustness.CONDITIONS
 degraded = robustness.under_conditions(main, split, read, conditions, audio=probe.AUDIO, progress=False)
 display(plots.noise_curves(degraded))
 

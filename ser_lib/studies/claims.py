@@ -6,7 +6,6 @@ Claims_Audit shows all three.
 """
 
 import logging
-import os
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -266,7 +266,7 @@ def _train_in_parallel(planned: Iterable[PlannedRun], data_dir: str | Path | Non
                 missing.append(run)
     for run in missing:
         say(f"training {run}")
-    trained = Parallel(n_jobs=min(os.cpu_count() or 1, 8), return_as="generator_unordered")(
+    trained = Parallel(n_jobs=min(joblib.cpu_count(), 8), return_as="generator_unordered")(
         delayed(_train_quietly)(run, data_dir) for run in missing
     )
     deque(tqdm(trained, desc="networks on MFCC", total=len(missing), unit="run", leave=False), maxlen=0)

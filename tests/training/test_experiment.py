@@ -220,38 +220,52 @@ class TestTheSameNumbers:
         assert calls[10:] == trainings[stopped_in - stopped_in % 2 :]
 
     def test_come_after_kill_9(self, tmp_path):
-        """The whole chain in a process of its own, killed in the middle of writing, more than once."""
+        """The whole chain in processes of its own, killed in the middle of writing, more than once."""
+        # The processes are forks of one that has imported the package.
         script = textwrap.dedent(
             """
             import os, pathlib, signal, sys
             from ser_lib.training import experiment
             from ser_lib.models import network_training
             from ser_lib.recipes import load_recipe
-            runs, kill_at = sys.argv[1], int(sys.argv[2])
-            counts = {"n": 0}
             rename = pathlib.Path.rename
-            def killing(path, target):
-                counts["n"] += 1
-                if counts["n"] == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return rename(path, target)
-            pathlib.Path.rename = killing
-            overrides = ["training.epochs=2", "model.hidden=8", "split.folds=2", "emotions=[happy, sad]"]
-            recipe = load_recipe("demo", overrides=overrides)
-            experiment.train(recipe, "speaker", 0, runs_dir=runs, progress=False)
+            for order in sys.argv[2:]:
+                runs, kill_at = order.split(":")
+                if child := os.fork():
+                    print(order, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+                    continue
+                count = 0
+                def killing(path, target):
+                    global count
+                    count += 1
+                    if count == int(kill_at):
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return rename(path, target)
+                pathlib.Path.rename = killing
+                overrides = ["training.epochs=2", "model.hidden=8", "split.folds=2", "emotions=[happy, sad]"]
+                recipe = load_recipe("demo", overrides=overrides)
+                experiment.train(recipe, "speaker", 0, runs_dir=f"{sys.argv[1]}/{runs}", progress=False)
+                break
             """
         )
 
-        def run(runs, kill_at):
-            command = [sys.executable, "-c", script, str(tmp_path / runs), str(kill_at)]
-            return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True).returncode
+        def run(*orders):
+            done = subprocess.run(
+                [sys.executable, "-c", script, str(tmp_path), *orders],
+                cwd=Path(__file__).parents[2],
+                env=os.environ | {"LOKY_MAX_CPU_COUNT": "1"},
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            return [line for line in done.stdout.splitlines() if ":" in line]
 
-        assert run("whole", 0) == 0
         # The first kill comes as fold 0 is about to be put in place, then as fold 1 is, as the final model is, and as
         # the finished folder is moved.
-        assert [run("killed", kill_at) for kill_at in (1, 2, 2, 2)] == [-signal.SIGKILL] * 4
+        killed = [f"killed:{kill_at}" for kill_at in (1, 2, 2, 2)]
+        assert run("whole:0", *killed) == ["whole:0 0", *(f"{order} {-signal.SIGKILL}" for order in killed)]
         assert not runs_below(tmp_path / "killed")
-        assert run("killed", 0) == 0
+        assert run("killed:0") == ["killed:0 0"]
         whole, killed = (load_run(tmp_path / runs) for runs in ("whole", "killed"))
         assert numbers(whole) == numbers(killed)
         assert not list((tmp_path / "killed").glob("**/*.unfinished"))
