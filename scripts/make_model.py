@@ -6,13 +6,11 @@ make model ARGS=--card-only         # the model card alone, after `make tables`
 """
 
 import argparse
-from contextlib import suppress
 
-import ser_lib
 from ser_lib.cli import recipe_of
-from ser_lib.common.errors import SerError
 from ser_lib.deploy.package_model import RECIPE, make_model, write_card
-from ser_lib.inference.run import Run, run_folder
+from ser_lib.inference.run import runs_root
+from ser_lib.studies.claims import PlannedRun
 
 
 def main() -> None:
@@ -25,19 +23,9 @@ def main() -> None:
     if options.card_only:
         print(write_card())
         return
-    print(make_model(finished_run(options.encoder, options.data_dir, options.runs_dir), data_dir=options.data_dir))
-
-
-def finished_run(encoder: str | None, data_dir: str | None, runs_dir: str | None) -> Run:
-    """The run of the recipe under `speaker` with seed 0: a finished one of the same settings, or a new one."""
-    recipe = recipe_of(RECIPE, "stated", [], [f"input.encoder={encoder}"] if encoder else [])
-    with suppress(SerError):
-        run = ser_lib.load_run(run_folder(recipe, "speaker", 0, runs_dir))
-        if run.recipe == recipe:
-            return run
-    run = ser_lib.train(recipe, "speaker", 0, data_dir, runs_dir)
-    assert run is not None
-    return run
+    recipe = recipe_of(RECIPE, "stated", [], [f"input.encoder={options.encoder}"] if options.encoder else [])
+    planned = PlannedRun(recipe, "speaker", 0, runs_root(options.runs_dir))
+    print(make_model(planned.finished_or_trained(options.data_dir, print), data_dir=options.data_dir))
 
 
 if __name__ == "__main__":
