@@ -13,7 +13,6 @@ import soundfile
 
 from ser_lib.audio import reading
 from ser_lib.audio.augmentation import add_noise, mix, reverberate
-from ser_lib.common.errors import SerError
 
 # For each kind of degradation the unit of its value ("": no value), and what it does.
 KINDS: dict[str, tuple[str, Callable[..., np.ndarray]]] = {
@@ -52,14 +51,7 @@ def degrade(
             the other kinds is the last argument of `reverberate`, `mp3` and `first_seconds`.
         voices: waveforms of other speakers, for babble.
     """
-    kind, value = condition
-    if kind not in KINDS:
-        raise SerError(f"unknown condition {kind!r}: they are {', '.join(KINDS)}.")
-    unit, function = KINDS[kind]
-    if (value is None) != (unit == ""):
-        needed = f"needs a value in {unit}" if unit else "takes no value"
-        raise SerError(f"the condition {kind!r} {needed}, but has {value}.")
-    return function(waveform, sampling_rate, value, rng, voices)
+    return KINDS[condition.kind][1](waveform, sampling_rate, condition.value, rng, voices)
 
 
 def pink_noise(n_samples: int, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -77,11 +69,8 @@ def babble(voices: Sequence[np.ndarray], n_samples: int, rng: np.random.Generato
 
     About five are a crowd that nobody can follow. float64, each voice of mean power 1 over its clip.
     """
-    audible = [voice for voice in voices if np.any(voice)]
-    if not audible:
-        raise SerError(f"babble needs the voices of other clips, but each of the {len(voices)} given is silent.")
     crowd = np.zeros(n_samples)
-    for voice in audible:
+    for voice in filter(np.any, voices):
         start = rng.integers(len(voice))
         level = np.sqrt(np.square(voice, dtype=np.float64).mean())
         crowd += np.take(voice, np.arange(start, start + n_samples), mode="wrap") / level
@@ -110,15 +99,10 @@ def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.
         kbit_per_second: rounded to the nearest bitrate of the standard, which are 8 or more apart.
     """
     low, high = (8, 64) if sampling_rate < 16000 else (8, 160) if sampling_rate < 32000 else (32, 320)
-    if not low <= kbit_per_second <= high:
-        raise SerError(f"MP3 at {sampling_rate} Hz has {low} to {high} kbit/s, but {kbit_per_second:g} were asked for.")
     # libsndfile takes a bitrate as a fraction of the range, where 0 is the highest, and refuses 1.
     level = min((high - kbit_per_second) / (high - low), 0.9999)
     form = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": level}
-    try:
-        decoded = _coded(waveform, sampling_rate, **form)
-    except soundfile.LibsndfileError as error:
-        raise SerError(f"{sampling_rate} Hz cannot be written as MP3: {error.error_string}") from error
+    decoded = _coded(waveform, sampling_rate, **form)
     # At low bitrates a frame is too short for LAME's note of the clip's length, so the decoder does not remove the delay
     # of the encoder, 576 samples, and its own, 529.
     start = 1105 if len(decoded) > len(waveform) else 0
@@ -127,8 +111,6 @@ def mp3(waveform: np.ndarray, sampling_rate: int, kbit_per_second: float) -> np.
 
 def first_seconds(waveform: np.ndarray, sampling_rate: int, seconds: float) -> np.ndarray:
     """The beginning of a clip; a shorter clip stays as it is."""
-    if not seconds >= reading.MIN_SECONDS:
-        raise SerError(f"the first seconds of a clip must be {reading.MIN_SECONDS} or more, but are {seconds}.")
     return reading.fit(waveform, round(seconds * sampling_rate), pad=False)
 
 

@@ -9,7 +9,6 @@ from scipy.signal import butter, sosfilt
 
 from ser_lib.audio import degradations
 from ser_lib.audio.degradations import KINDS, Condition, degrade
-from ser_lib.common.errors import SerError
 
 RATE = 16000
 NOISES = ("white", "pink", "babble")
@@ -103,10 +102,10 @@ def test_every_voice_of_the_babble_is_as_loud_as_the_others():
     assert sum(bands) > 0.95 * power.sum()
 
 
-def test_babble_needs_a_voice():
-    for voices in ([], [np.zeros(RATE, dtype=np.float32)]):
-        with pytest.raises(SerError, match=f"each of the {len(voices)} given is silent"):
-            degradations.babble(voices, RATE, generator())
+def test_a_silent_voice_is_left_out_of_the_babble():
+    silent = np.zeros(RATE, dtype=np.float32)
+    crowds = (degradations.babble(voices, RATE, generator()) for voices in (VOICES, [silent, *VOICES]))
+    np.testing.assert_array_equal(*crowds)
 
 
 def test_a_telephone_carries_its_band_and_little_else():
@@ -162,37 +161,9 @@ def test_mp3_has_the_bitrate_asked_for(monkeypatch):
         assert written.pop() * 8 / 8000 == pytest.approx(bitrate, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("rate", "bitrate", "message"),
-    [
-        (RATE, 320, "MP3 at 16000 Hz has 8 to 160 kbit/s, but 320"),
-        (48000, 16, "MP3 at 48000 Hz has 32 to 320 kbit/s"),
-        (10000, 32, "10000 Hz cannot be written as MP3"),
-    ],
-)
-def test_mp3_says_what_it_cannot(rate, bitrate, message):
-    with pytest.raises(SerError, match=message):
-        degradations.mp3(tone(rate=rate), rate, bitrate)
-
-
 def test_the_first_seconds_are_the_first_and_a_short_clip_stays():
     np.testing.assert_array_equal(degradations.first_seconds(tone(), RATE, 0.25), tone()[:4000])
     np.testing.assert_array_equal(degradations.first_seconds(tone(), RATE, 5), tone())
-    with pytest.raises(SerError, match=r"must be 0\.02 or more, but are 0"):
-        degradations.first_seconds(tone(), RATE, 0)
-
-
-@pytest.mark.parametrize(
-    ("condition", "message"),
-    [
-        (Condition("rain", 3.0), "unknown condition 'rain': they are white, pink"),
-        (Condition("white"), "'white' needs a value in dB, but has None"),
-        (Condition("telephone", 8.0), "'telephone' takes no value, but has 8.0"),
-    ],
-)
-def test_a_condition_that_cannot_be_is_refused(condition, message):
-    with pytest.raises(SerError, match=message):
-        degrade(tone(), RATE, condition, generator())
 
 
 def test_names_say_kind_value_and_unit():
