@@ -302,21 +302,15 @@ def scale(waveform: np.ndarray, to: str) -> np.ndarray:
     return (wide / level).astype(np.float32) if level > 0 else waveform
 
 
-def fit(
-    waveform: np.ndarray, n_samples: int, crop: str = "start", pad: bool = True, rng: np.random.Generator | None = None
-) -> np.ndarray:
-    """Crop to the "start", "centre" or a "random" part of `n_samples`, or with `pad` append zeros up to that length."""
+def fit(waveform: np.ndarray, n_samples: int, crop: str = "start", pad: bool = True) -> np.ndarray:
+    """Crop to `n_samples` from the "start" or the "centre", or with `pad` append zeros up to that length."""
     if n_samples < 1:
         raise SerError(f"a clip must be fitted to at least one sample, not {n_samples}: raise max_seconds.")
-    if crop not in ("start", "centre", "random"):
-        raise SerError(f'crop must be "start", "centre" or "random", not {crop!r}.')
+    if crop not in ("start", "centre"):
+        raise SerError(f'crop must be "start" or "centre", not {crop!r}.')
     surplus = len(waveform) - n_samples
-    start = surplus // 2 if crop == "centre" else 0
-    if crop == "random":
-        if rng is None:
-            raise SerError('crop="random" needs a generator: pass rng=numpy.random.default_rng(seed).')
-        start = int(rng.integers(surplus + 1)) if surplus > 0 else 0
     if surplus > 0:
+        start = surplus // 2 if crop == "centre" else 0
         return waveform[start : start + n_samples]
     return np.pad(waveform, (0, -surplus)) if pad else waveform
 
@@ -332,7 +326,6 @@ def prepare(
     normalise: str | None = None,
     crop: str = "start",
     pad: bool = False,
-    rng: np.random.Generator | None = None,
 ) -> np.ndarray:
     """Read a recording as a model expects it, in one channel: trim silence, skip, normalise, crop or pad.
 
@@ -362,7 +355,7 @@ def prepare(
     if normalise is not None:
         waveform = scale(waveform, normalise)
     if max_seconds is not None:
-        waveform = fit(waveform, round(max_seconds * sampling_rate), crop, pad, rng)
+        waveform = fit(waveform, round(max_seconds * sampling_rate), crop, pad)
     return waveform
 
 

@@ -29,7 +29,6 @@ class Audio(Section):
     max_seconds: float | None = Field(None, gt=0)
     trim_below_db: float | None = Field(None, gt=0)
     normalise: Literal["peak", "rms"] | None = None
-    # No random crop: features are computed once and cached.
     crop: Literal["start", "centre"] = "start"
     pad: bool = False
 
