@@ -33,7 +33,7 @@ PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT))
 
 from ser_lib.audio import augmentation, degradations, reading  # noqa: E402
-from ser_lib.common.files import replacing  # noqa: E402
+from ser_lib.common.files import write_csv  # noqa: E402
 from ser_lib.evaluation import metrics  # noqa: E402
 from ser_lib.evaluation.stored_predictions import in_units, predictions_dir  # noqa: E402
 from ser_lib.models import embeddings, hidden_states, network_training, networks  # noqa: E402
@@ -501,8 +501,7 @@ def write(table: pd.DataFrame, name: str, clips: Clips, seconds: float) -> None:
     units = in_units(table[clips.emotions].to_numpy(dtype=float))
     stored = stored.join(pd.DataFrame(units, columns=clips.emotions, index=table.index))
     path = predictions_dir() / "ablations" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.csv.xz"
-    with replacing(path) as part:
-        stored.assign(way=name, seconds=round(seconds)).to_csv(part, index=False)
+    write_csv(stored.assign(way=name, seconds=round(seconds)), path)
 
 
 def main() -> None:

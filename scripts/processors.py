@@ -127,15 +127,14 @@ def main() -> None:
     if options.work:
         recipe, protocol, place = options.work
         return train_here(recipe, protocol, Path(place), options)
-    from ser_lib.common.files import replacing
+    from ser_lib.common.files import write_csv
 
     rows = []
     for recipe, protocol in RECIPES:
         with tempfile.TemporaryDirectory() as name:
             rows += measure(recipe, protocol, Path(name), options)
         print(pd.DataFrame(rows).to_string())
-        with replacing(PROJECT / "reports" / "processors.csv") as part:
-            pd.DataFrame(rows).to_csv(part, index=False, float_format="%.4g")
+        write_csv(pd.DataFrame(rows), PROJECT / "reports" / "processors.csv", "%.4g")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from scipy.special import expit
 from scipy.stats import norm
 from tqdm import tqdm
 
-from ser_lib.common.files import project_dir, replacing
+from ser_lib.common.files import project_dir, replacing, write_csv
 from ser_lib.evaluation import comparison, intervals, metrics
 from ser_lib.reports import plots
 
@@ -192,14 +192,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parts = pool.map(coverage, designs(), repeat(settings.trials))
         table = pd.concat(tqdm(parts, total=len(designs()), unit="design"), ignore_index=True)
     folder = project_dir() / settings.folder
-    with replacing(folder / "coverage.csv") as part:
-        table.to_csv(part, index=False, float_format="%.4f")
+    write_csv(table, folder / "coverage.csv", "%.4f")
     with replacing(folder / "coverage.png") as part:
         part.write_bytes(plots.coverage_of_intervals(table).png())
     with ProcessPoolExecutor(settings.jobs) as pool:
         tests = pd.DataFrame(pool.map(false_alarms, SPEAKERS[:-1], repeat(settings.trials // 5)))
-    with replacing(folder / "false_alarms.csv") as part:
-        tests.to_csv(part, index=False)
+    write_csv(tests, folder / "false_alarms.csv")
     print(tests.to_string(index=False))
     means = table.groupby(["test", "score", "aim"], sort=False)["coverage"].mean().unstack("aim")
     print((100 * means).round(1).to_string())

@@ -25,7 +25,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import cache_dir, replacing
+from ser_lib.common.files import cache_dir, replacing, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +111,7 @@ def put(kind: str, settings: dict, key: str, array: np.ndarray) -> None:
     path = _path(kind, settings, key)
     note = path.parents[1] / "settings.json"
     if not note.exists():
-        with replacing(note) as part:
-            part.write_text(json.dumps(settings, indent=1, sort_keys=True))
+        write_text(json.dumps(settings, indent=1, sort_keys=True), note)
     with replacing(path) as part, zipfile.ZipFile(part, "w") as archive, archive.open(MEMBER, "w") as file:
         np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 

@@ -111,6 +111,20 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a text in UTF-8, whole or not at all."""
+    with replacing(Path(path)) as part:
+        part.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_csv(table: pd.DataFrame, path: str | Path, float_format: str | None = None) -> Path:
+    """Write a table as CSV without its index, whole or not at all."""
+    with replacing(Path(path)) as part:
+        table.to_csv(part, index=False, float_format=float_format)
+    return Path(path)
+
+
 def _sweep(folder: Path) -> None:
     """Delete, once a process, what killed processes left in a folder while they wrote."""
     if folder in _swept:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import damaged, file_hash, read_json, replacing
+from ser_lib.common.files import damaged, file_hash, read_json, write_text
 
 NAME = "manifest.json"
 AGAIN = "Copy the folder again, or train the run again."
@@ -36,8 +36,7 @@ class ReplacedError(SerError):
 def write(folder: Path, files: Iterable[Path]) -> None:
     """Write the manifest of these files, which all lie in the folder."""
     hashes = {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(files)}
-    with replacing(folder / NAME) as part:
-        part.write_text(json.dumps({"sha256": hashes}, indent=1) + "\n", encoding="utf-8")
+    write_text(json.dumps({"sha256": hashes}, indent=1) + "\n", folder / NAME)
 
 
 def read(folder: Path) -> Manifest | None:

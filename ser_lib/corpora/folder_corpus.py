@@ -22,7 +22,7 @@ import pandas as pd
 
 from ser_lib.audio.reading import expand, with_utf8_names
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing
+from ser_lib.common.files import write_csv
 from ser_lib.corpora import csv_corpus
 from ser_lib.corpora.base import Corpus
 from ser_lib.corpora.csv_files import first_of
@@ -146,9 +146,7 @@ def write_list(folder: Path, csv: Path) -> Path:
     facts = reading.facts.assign(
         path=[str(path.relative_to(base) if path.is_relative_to(base) else path) for path in reading.facts["path"]]
     )
-    with replacing(csv) as part:
-        facts.dropna(axis=1, how="all").to_csv(part, index=False)
-    return csv
+    return write_csv(facts.dropna(axis=1, how="all"), csv)
 
 
 def describe(folder: Path, reading: Reading) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import file_hash, read_json, replacing, whole_folder
+from ser_lib.common.files import file_hash, read_json, whole_folder, write_text
 from ser_lib.corpora import get_corpus
 from ser_lib.corpora.clips import load_clips
 from ser_lib.deploy import onnx_int8
@@ -164,9 +164,7 @@ def _write_answers(predictor: PackagedPredictor, tables: list[pd.DataFrame], fol
 def write_card(folder: Path = FOLDER, reports_dir: str | Path | None = None) -> Path:
     """Write the model card of a folder from its settings and from the tables of results."""
     settings = read_json(folder / "settings.json", "`make model` writes it.")
-    path = folder / "README.md"
-    with replacing(path) as part:
-        part.write_text(_card(settings), encoding="utf-8")
+    path = write_text(_card(settings), folder / "README.md")
     fill_tables(path, reports_dir)
     return path
 

@@ -19,7 +19,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import read_table, replacing, reports_path
+from ser_lib.common.files import read_table, reports_path, write_csv, write_text
 from ser_lib.evaluation import metrics, stored_predictions
 from ser_lib.evaluation.stored_predictions import StoredPredictions
 from ser_lib.inference.run import Run
@@ -147,12 +147,11 @@ def _write(table: pd.DataFrame, path: Path) -> None:
     write_table(table, path)
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, path: Path) -> Path:
     """Write a table of scores as CSV, with six digits: tables and pages round them once more, to three."""
     # Processors differ in the last digits: 0.56249999999 and 0.5625 must be written alike.
     numbers = table.select_dtypes("float").columns
-    with replacing(path) as part:
-        table.assign(**table[numbers].round(9)).to_csv(part, index=False, float_format="%.6f")
+    return write_csv(table.assign(**table[numbers].round(9)), path, "%.6f")
 
 
 def read_results(reports_dir: str | Path | None = None) -> pd.DataFrame:
@@ -251,5 +250,4 @@ def write_into_readme(readme: Path, name: str, table: str) -> None:
     if text.count(begin) != 1 or text.count(end) != 1:
         raise SerError(f"{readme} needs the markers {begin} and {end}, once each: the table goes between them.")
     before, rest = text.split(begin)
-    with replacing(readme) as part:
-        part.write_text(f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+    write_text(f"{before}{begin}\n{table}\n{end}{rest.split(end)[1]}", readme)

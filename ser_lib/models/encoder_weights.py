@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import cache_dir, damaged, read_json, replacing, with_home
+from ser_lib.common.files import cache_dir, damaged, read_json, with_home, write_text
 
 ARCHITECTURES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper")
 FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
@@ -262,8 +262,7 @@ def _repository(name: str, revision: str) -> Path:
             held = f"{name} at {revision} holds no safetensors, and the Hub has not converted its weights"
             raise SerError(f"{held}. Pickled weights {REFUSED}. {CONVERT}, and name that folder with input.encoder=…")
         folder = _snapshot(name, converted)
-        with replacing(path) as part:
-            part.write_text(json.dumps(known | {f"{name}@{revision}": converted}, indent=1))
+        write_text(json.dumps(known | {f"{name}@{revision}": converted}, indent=1), path)
     return folder
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.common.errors import SerError, did_you_mean
-from ser_lib.common.files import replacing
+from ser_lib.common.files import write_csv
 from ser_lib.common.hashing import draw_clips, hash_of, shuffled, spread
 from ser_lib.corpora.clips import COLUMNS, check_clips
 from ser_lib.corpora.labels import in_order
@@ -166,8 +166,7 @@ def make_split(
 
 def save_split(split: pd.DataFrame, path: str | Path) -> None:
     """Write the columns of a split that do not depend on the machine's files as CSV."""
-    with replacing(Path(path)) as part:
-        split[_SAVED].to_csv(part, index=False)
+    write_csv(split[_SAVED], path)
 
 
 def load_split(path: str | Path) -> pd.DataFrame:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from ser_lib.common.files import write_text
 from ser_lib.protocols.leak_audit import LEAKS, red_leaks
 from ser_lib.protocols.splits import ENROLMENT, SUBSETS
-from ser_lib.reports.rendering import render, write_html
+from ser_lib.reports.rendering import render
 
 WHAT_TO_DO = {
     "same audio": "Keep one file of each recording, then split again.",
@@ -53,7 +54,7 @@ def write_page(split: pd.DataFrame, table: pd.DataFrame, title: str, path: str |
         notes=split.attrs.get("notes", []),
         generated=datetime.now(UTC).strftime("%Y-%m-%d"),
     )
-    return write_html(html, path)
+    return write_text(html, path)
 
 
 def unknown_red(table: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ from typing import IO
 from unittest import mock
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, with_home
+from ser_lib.common.files import project_dir, with_home, write_text
 from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
 from ser_lib.evaluation.results import add_runs
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
@@ -21,7 +21,7 @@ from ser_lib.protocols.splits import get_protocol
 from ser_lib.recipes import load_recipe
 from ser_lib.reports.index import ATLAS, CLAIMS, NOTEBOOKS, SEED, VOICE, write_index
 from ser_lib.reports.notebook_chain import ONE_PLACE
-from ser_lib.reports.rendering import TEMPLATES, script_source, write_html
+from ser_lib.reports.rendering import TEMPLATES, script_source
 
 MAX_PAGE_BYTES = 800_000
 MAX_AUDIT_BYTES = 1_200_000  # it has thirty pictures
@@ -349,7 +349,7 @@ def write_page(notebook, context: dict, path: Path, at_most: int = MAX_PAGE_BYTE
             f"{path.name} would be {size / 1000:.0f} KB, more than {at_most / 1000:.0f} KB: "
             "show fewer or smaller pictures and players."
         )
-    write_html(html, path)
+    write_text(html, path)
 
 
 def join_silent_cells(notebook):

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
 
+from ser_lib.common.files import write_text
 from ser_lib.evaluation import metrics
 from ser_lib.evaluation.run_analysis import compare_runs, describe_comparison
 from ser_lib.inference.run import Run
 from ser_lib.reports import plots
-from ser_lib.reports.rendering import render, write_html
+from ser_lib.reports.rendering import render
 
 
 def page_name(runs: Sequence[Run]) -> str:
@@ -37,4 +38,4 @@ def write_page(runs: Sequence[Run], shared: bool = False, path: str | Path | Non
         {"title": title, "image": f"data:image/png;base64,{picture.base64}", "alt": picture.alt}
         for title, picture in pictures
     ]
-    return write_html(render("comparison.html.j2", title=title, text=text, pictures=shown), path or page_name(runs))
+    return write_text(render("comparison.html.j2", title=title, text=text, pictures=shown), path or page_name(runs))

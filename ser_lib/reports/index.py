@@ -16,13 +16,13 @@ from pathlib import Path
 import pandas as pd
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import reports_path
+from ser_lib.common.files import reports_path, write_text
 from ser_lib.corpora import CORPORA
 from ser_lib.evaluation import comparison, metrics, stored_predictions
 from ser_lib.evaluation.results import read_results, remarks, spread_of
 from ser_lib.protocols.splits import PROTOCOLS
 from ser_lib.recipes import load_recipe
-from ser_lib.reports.rendering import render, script_source, write_html
+from ser_lib.reports.rendering import render, script_source
 
 NOTEBOOKS = ("Data_Preparation", "Model_Training", "Run_Model")
 CLAIMS = "Claims_Audit"
@@ -58,7 +58,7 @@ def write_index(reports_dir: str | Path | None = None) -> Path:
         claims_page=f"{CLAIMS}.html" if (reports / f"{CLAIMS}.html").is_file() else "",
         script=script_source("index.js"),
     )
-    return write_html(html, reports / "index.html")
+    return write_text(html, reports / "index.html")
 
 
 def leaderboard_row(row) -> dict:

@@ -106,11 +106,12 @@ def growth(table: pd.DataFrame) -> float:
 def write_page(table: pd.DataFrame, path: Path) -> Path:
     """Write curve and numbers as a page."""
     # Each size is measured in a process of its own, whose memory holds nothing of this.
+    from ser_lib.common.files import write_text
     from ser_lib.reports import plots
-    from ser_lib.reports.rendering import render, write_html
+    from ser_lib.reports.rendering import render
 
     figure = plots.growth(table)
-    return write_html(
+    return write_text(
         render(
             "bench.html.j2",
             rows=table.to_dict("records"),

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ser_lib.common.files import cache_dir, project_dir, replacing
+from ser_lib.common.files import cache_dir, project_dir, write_text
 from ser_lib.reports.index import NOTEBOOKS
 from ser_lib.reports.notebook_display import Html
 
@@ -37,8 +37,7 @@ def agreement(notebook: str, names: Mapping[str, Any]) -> Html | None:
     except (OSError, ValueError):
         before = {}
     here = json.loads(json.dumps({name: names[name] for name in PARAMETERS}, default=str))
-    with replacing(file) as part:
-        part.write_text(json.dumps({**before, notebook: here}), encoding="utf-8")
+    write_text(json.dumps({**before, notebook: here}), file)
     number = NOTEBOOKS.index(notebook)
     earlier = NOTEBOOKS[number - 1] if number else ""
     there = before.get(earlier, here)

@@ -4,8 +4,6 @@ import base64
 import hashlib
 from pathlib import Path
 
-from ser_lib.common.files import replacing
-
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -22,10 +20,3 @@ def script_source(script: str) -> str:
     # Templates include a file without its last line break.
     text = (TEMPLATES / script).read_text(encoding="utf-8").removesuffix("\n")
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def write_html(html: str, path: str | Path) -> Path:
-    """Write a page whole or not at all."""
-    with replacing(Path(path)) as part:
-        part.write_text(html, encoding="utf-8")
-    return Path(path)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ser_lib.audio import reading
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing
+from ser_lib.common.files import replacing, write_csv
 from ser_lib.inference.predictor import Predictor
 from ser_lib.inference.streaming import Stream, timeline
 from ser_lib.reports import plots
@@ -49,6 +49,4 @@ def write_timelines(
         csv = Path(folder) / f"{name}-timeline.csv"
         with replacing(csv.with_suffix(".png")) as part:
             part.write_bytes(plots.timeline(table).png())
-        with replacing(csv) as part:
-            table.to_csv(part, index=False, float_format="%.4f")
-        yield path, table, csv
+        yield path, table, write_csv(table, csv, "%.4f")

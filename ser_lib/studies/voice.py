@@ -18,7 +18,7 @@ import pandas as pd
 
 from ser_lib.audio.degradations import Condition, degrade
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing, reports_path
+from ser_lib.common.files import reports_path, write_csv
 from ser_lib.common.hashing import hash_of, shuffled
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import comparison, metrics
@@ -299,10 +299,7 @@ def _scores(voices: list[Voice], known: pd.DataFrame, unknown: pd.DataFrame) -> 
 
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the table as CSV, whole or not at all."""
-    path = reports_path("voice.csv", reports_dir)
-    with replacing(path) as part:
-        table[COLUMNS].to_csv(part, index=False, float_format="%.4f")
-    return path
+    return write_csv(table[COLUMNS], reports_path("voice.csv", reports_dir), "%.4f")
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame:

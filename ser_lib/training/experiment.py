@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from ser_lib.common import distributed, manifest
 from ser_lib.common.devices import pick_device
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import code_of, move_into_place, read_json, read_table, replacing, restore
+from ser_lib.common.files import code_of, move_into_place, read_json, read_table, restore, write_text
 from ser_lib.corpora import get_corpus
 from ser_lib.corpora.labels import in_order
 from ser_lib.evaluation import metrics
@@ -417,8 +417,7 @@ def resume_or_start(partial: Path, identity: dict, alone: bool) -> None:
                     text = "%s of an interrupted run cannot be used, because of another %s: training starts anew, and "
                     logger.warning(text + "they are kept in %s", ", ".join(trained), changed, aside)
         partial.mkdir(parents=True, exist_ok=True)
-        with replacing(partial / IDENTITY) as part:
-            part.write_text(json.dumps(identity, indent=1))
+        write_text(json.dumps(identity, indent=1), partial / IDENTITY)
 
 
 def all_trained(partial: Path, folds: Sequence[int | str]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing, reports_path
+from ser_lib.common.files import reports_path, write_csv
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import title_of
 from ser_lib.protocols.leak_audit import audit, shared_values
@@ -158,10 +158,7 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the atlas as CSV, whole or not at all."""
-    path = reports_path("atlas.csv", reports_dir)
-    with replacing(path) as part:
-        table.to_csv(part, index=False)
-    return path
+    return write_csv(table, reports_path("atlas.csv", reports_dir))
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame:

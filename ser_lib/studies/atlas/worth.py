@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import replacing, reports_path
+from ser_lib.common.files import reports_path, write_csv
 from ser_lib.common.hashing import shuffled
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import title_of
@@ -141,10 +141,7 @@ def _groups(listed: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the scores as CSV, whole or not at all."""
-    path = reports_path("atlas-worth.csv", reports_dir)
-    with replacing(path) as part:
-        table.to_csv(part, index=False, float_format="%.5f")
-    return path
+    return write_csv(table, reports_path("atlas-worth.csv", reports_dir), "%.5f")
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame | None:
