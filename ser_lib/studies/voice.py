@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from ser_lib.audio.degradations import Condition, degrade
-from ser_lib.common.errors import SerError
-from ser_lib.common.files import reports_path, write_csv
+from ser_lib.common import files
 from ser_lib.common.hashing import hash_of, shuffled
 from ser_lib.corpora.labels import in_order
-from ser_lib.evaluation import comparison, metrics
+from ser_lib.evaluation import comparison, metrics, results
 from ser_lib.inference.run import Run, runs_root
 from ser_lib.models.base import Model
 from ser_lib.models.profiles import Profile, profile_of
@@ -299,12 +298,9 @@ def _scores(voices: list[Voice], known: pd.DataFrame, unknown: pd.DataFrame) -> 
 
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the table as CSV, whole or not at all."""
-    return write_csv(table[COLUMNS], reports_path("voice.csv", reports_dir), "%.4f")
+    return results.write_table(table[COLUMNS], files.reports_path("voice.csv", reports_dir))
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame:
-    """Read the table; SerError where there is none."""
-    path = reports_path("voice.csv", reports_dir)
-    if not path.is_file():
-        raise SerError(f"{path} is missing: `ser voice` measures it.")
-    return pd.read_csv(path)
+    """Read the table; SerError where there is none, or a column is missing."""
+    return files.read_table(files.reports_path("voice.csv", reports_dir), "`ser voice` measures it.", COLUMNS)

@@ -282,7 +282,7 @@ class TestTable:
         with pytest.raises(SerError, match="ser atlas"):
             atlas.read_table(tmp_path)
         self.table().drop(columns="verdict").to_csv(reports_path("atlas.csv", tmp_path))
-        with pytest.raises(SerError, match="lacks verdict"):
+        with pytest.raises(SerError, match="column verdict is missing"):
             atlas.read_table(tmp_path)
 
     def test_verdicts_and_notes(self):

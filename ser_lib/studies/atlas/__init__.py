@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from ser_lib.common import files
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import reports_path, write_csv
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import title_of
 from ser_lib.protocols.leak_audit import audit, shared_values
@@ -158,20 +158,14 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the atlas as CSV, whole or not at all."""
-    return write_csv(table, reports_path("atlas.csv", reports_dir))
+    return files.write_csv(table, files.reports_path("atlas.csv", reports_dir))
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame:
     """Read the atlas; SerError where there is none, or a column is missing."""
-    path = reports_path("atlas.csv", reports_dir)
-    if not path.is_file():
-        raise SerError(f"there is no atlas at {path}: make it with `ser atlas`.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = [name for name in COLUMNS if name not in table]
-    if missing:
-        raise SerError(f"{path} lacks {', '.join(missing)}: make it anew with `ser atlas`.")
-    table[NUMBERS] = table[NUMBERS].replace("", pd.NA).astype("Int64")
-    return table[COLUMNS]
+    path, types = files.reports_path("atlas.csv", reports_dir), dict.fromkeys(NUMBERS, "Int64")
+    table = files.read_table(path, "`ser atlas` makes it.", COLUMNS, dict.fromkeys(COLUMNS, object) | types)
+    return table[COLUMNS].fillna(dict.fromkeys({*COLUMNS} - {*NUMBERS}, ""))
 
 
 def summary(table: pd.DataFrame) -> list[str]:

@@ -12,12 +12,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from ser_lib.common import files
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import reports_path, write_csv
 from ser_lib.common.hashing import shuffled
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import title_of
 from ser_lib.corpora.labels import in_order
+from ser_lib.evaluation import results
 from ser_lib.evaluation.intervals import MIN_SPEAKERS
 from ser_lib.studies.atlas import BENCHMARKS
 from ser_lib.studies.atlas.lists import Lists, PublishedSplit
@@ -141,12 +142,10 @@ def _groups(listed: pd.DataFrame) -> list[tuple[str, list[str]]]:
 
 def write_table(table: pd.DataFrame, reports_dir: str | Path | None = None) -> Path:
     """Write the scores as CSV, whole or not at all."""
-    return write_csv(table, reports_path("atlas-worth.csv", reports_dir), "%.5f")
+    return results.write_table(table, files.reports_path("atlas-worth.csv", reports_dir))
 
 
 def read_table(reports_dir: str | Path | None = None) -> pd.DataFrame | None:
     """Read the scores; None where nothing was measured."""
-    path = reports_path("atlas-worth.csv", reports_dir)
-    if not path.is_file():
-        return None
-    return pd.read_csv(path).fillna({"against": "", "part_of": ""})
+    path = files.reports_path("atlas-worth.csv", reports_dir)
+    return files.read_table(path).fillna({"against": "", "part_of": ""}) if path.is_file() else None
