@@ -21,7 +21,7 @@ class Head(nn.Module):
             which it reads as sequences of single values.
     """
 
-    # The forms of input that the head reads: keys of `networks.FORMS`.
+    # The forms of input that the head reads: see `ser_lib.models.networks`.
     forms: ClassVar[tuple[str, ...]] = ("vector",)
     # The fields of the recipe's `model` that the network uses.
     sizes: ClassVar[tuple[str, ...]] = ("dense", "dropout")

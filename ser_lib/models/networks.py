@@ -21,14 +21,9 @@ from torch import nn
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import damaged, read_json
 from ser_lib.models import corpus_experts  # noqa: F401  # enters its class into MODELS
-from ser_lib.models.base import MODELS, registered
+from ser_lib.models.base import registered
 from ser_lib.models.heads import Head, WeightedLayers
 
-FORMS = {
-    "vector": "one vector a clip",
-    "layers": "one vector a layer of the encoder",
-    "sequence": "a sequence of frames",
-}
 # The `model_type` of an encoder and its network in one checkpoint: see `ser_lib.models.hf_checkpoint`.
 FROZEN_ENCODER = "ser-frozen-encoder"
 
@@ -71,12 +66,12 @@ class Network(nn.Module):
     Args:
         emotions: the labels, in the order of the logits.
         n_features: of a frame, a layer, or a clip.
-        form: key of `FORMS`; `n_layers` is for the form "layers" alone.
+        form: one that the head reads; `n_layers` is for the form "layers" alone.
         name, hidden, dense, dropout: of the recipe's `model`; a head takes those sizes that it names in `sizes`.
         n_corpora: in the training data, for a head that reads them.
 
     Raises:
-        SerError: no head has that name, or it does not read that form.
+        SerError: no head has that name.
     """
 
     def __init__(
@@ -93,10 +88,6 @@ class Network(nn.Module):
     ):
         super().__init__()
         head = registered(name)
-        if form not in head.forms:
-            others = ", ".join(other for other, entry in MODELS.items() if form in getattr(entry, "forms", ()))
-            text = f"model.name={name} reads {' or '.join(FORMS[read] for read in head.forms)}, but its input is"
-            raise SerError(f"{text} {FORMS[form]}. Change input.layers or input.pooling, or take one of {others}.")
         dense = dense if "dense" in head.sizes else ()
         self.config: dict[str, Any] = {"name": name, "emotions": list(emotions), "n_features": n_features, "form": form}
         self.config |= {"n_layers": n_layers, "hidden": hidden, "dense": list(dense), "dropout": dropout}

@@ -92,19 +92,6 @@ def test_an_unknown_network_is_refused_with_the_known_ones():
         models.build("svm", EMOTIONS, (5,))
 
 
-@pytest.mark.parametrize(
-    ("name", "form", "message"),
-    [
-        ("mlp", "sequence", "mlp reads one vector a clip, but its input is a sequence.*input.pooling.*attentive"),
-        ("weighted-layers", "vector", "reads one vector a layer.*but its input is one vector a clip.*mlp"),
-        ("attentive-pooling", "vector", "reads a sequence of frames, but its input is one vector a clip.*cnn"),
-    ],
-)
-def test_a_form_that_a_network_does_not_read_is_refused_with_the_networks_that_do(name, form, message):
-    with pytest.raises(SerError, match=message):
-        network(name, form)
-
-
 def test_a_folder_without_a_network_is_refused(tmp_path):
     with pytest.raises(SerError, match="holds no saved network"):
         models.load(tmp_path)
