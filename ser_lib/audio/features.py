@@ -223,7 +223,7 @@ def stack_sequences(arrays: list[np.ndarray]) -> np.ndarray:
     return stacked
 
 
-def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
+def project(features: np.ndarray) -> np.ndarray:
     """Map clips to a plane: t-SNE of the first 50 principal components of the standardised features, (n_clips, 2).
 
     Neighbourhoods have a meaning; distances between groups and the axes have none (van der Maaten & Hinton 2008).
@@ -233,8 +233,8 @@ def project(features: np.ndarray, seed: int = 0) -> np.ndarray:
     from sklearn.preprocessing import StandardScaler
 
     scaled = StandardScaler().fit_transform(features)
-    components = PCA(min(50, *scaled.shape), random_state=seed).fit_transform(scaled)
-    return TSNE(perplexity=min(30, (len(components) - 1) / 3), random_state=seed).fit_transform(components)
+    components = PCA(min(50, *scaled.shape), random_state=0).fit_transform(scaled)
+    return TSNE(perplexity=min(30, (len(components) - 1) / 3), random_state=0).fit_transform(components)
 
 
 def standardise_by_speaker(features: np.ndarray, speakers: pd.Series) -> np.ndarray:

@@ -11,7 +11,6 @@ compressed (`.xz`, `.gz`). Nothing needs the votes: without them, reports leave 
 
 import logging
 import os
-from pathlib import Path
 
 import pandas as pd
 
@@ -51,16 +50,16 @@ def votes_of(clips: pd.DataFrame) -> pd.DataFrame:
     return table.reindex(clips["clip_id"].drop_duplicates()).dropna().astype(int)
 
 
-def crema_d_votes(path: str | Path | None = None) -> pd.DataFrame:
-    """Read the votes on CREMA-D's voices: indexed by clip_id, a column of counts an emotion.
+def crema_d_votes() -> pd.DataFrame:
+    """Read the votes on CREMA-D's voices, of `$SER_CREMA_D_VOTES`, else of the cache or the download.
 
-    Args:
-        path: a copy of the table; None: `$SER_CREMA_D_VOTES`, else the cache or the download.
+    Returns:
+        indexed by clip_id, a column of counts an emotion.
 
     Raises:
         SerError: the table cannot be downloaded, is not the one that is expected, or lacks a column.
     """
-    path = path or os.environ.get(VARIABLE) or _downloaded()
+    path = os.environ.get(VARIABLE) or _downloaded()
     try:
         table = pd.read_csv(path, index_col=0)
         table = table[(table.index >= FIRST_ROW) & (table.index <= LAST_ROW)].set_index("fileName")[[*EMOTION]]

@@ -61,12 +61,10 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None,
     return predictions[(answers["error"] == "").to_numpy()].reset_index(drop=True)
 
 
-def collect_on(
-    run: Run, clips: pd.DataFrame, fold: int | str | None = None, progress: bool = True
-) -> StoredPredictions:
+def collect_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None) -> StoredPredictions:
     """The run's predictions of its own test clips and of other corpora, as a file of `reports/predictions/unseen/`."""
     own = stored_predictions.collect([run])
-    predictions = predictions_on(run, clips, fold, progress)
+    predictions = predictions_on(run, clips, fold)
     about = clips.set_index("clip_id").loc[predictions["clip_id"]].reset_index()
     first = about.groupby("audio_hash")["clip_id"].transform("min")
     about = about.assign(

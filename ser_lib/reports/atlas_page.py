@@ -10,7 +10,7 @@ from ser_lib.corpora.file_names import title_of
 from ser_lib.reports.notebook_display import Html
 from ser_lib.reports.rendering import render
 from ser_lib.studies import atlas
-from ser_lib.studies.atlas.heard import HEARD, Heard
+from ser_lib.studies.atlas.heard import HEARD
 
 SIGNS = {"red": "✗", "green": "✓", "grey": "?"}  # so that a verdict is not told by its colour alone
 
@@ -20,7 +20,7 @@ def show_summary(table: pd.DataFrame) -> Html:
     return Html(render("atlas_summary.html.j2", sentences=atlas.summary(table)))
 
 
-def show_matrix(table: pd.DataFrame, heard: tuple[Heard, ...] = HEARD) -> Html:
+def show_matrix(table: pd.DataFrame) -> Html:
     """One row a corpus, one column a benchmark, and a column of the models that heard the corpus; escaped.
 
     Args:
@@ -30,7 +30,7 @@ def show_matrix(table: pd.DataFrame, heard: tuple[Heard, ...] = HEARD) -> Html:
     corpora = [
         {
             "title": title_of(name),
-            "heard": [(HEARD.index(model) if model in HEARD else 0, model) for model in heard if name in model.corpora],
+            "heard": [(number, model) for number, model in enumerate(HEARD) if name in model.corpora],
             "cells": {cell["benchmark"]: cell for cell in cells if cell["corpus"] == name},
         }
         for name in dict.fromkeys(table["corpus"])
@@ -39,9 +39,9 @@ def show_matrix(table: pd.DataFrame, heard: tuple[Heard, ...] = HEARD) -> Html:
     return Html(render("atlas.html.j2", corpora=corpora, benchmarks=benchmarks, signs=SIGNS))
 
 
-def show_heard(heard: tuple[Heard, ...] = HEARD) -> Html:
+def show_heard() -> Html:
     """Each model with what its authors state about its training data, and where."""
-    models = [(model, ", ".join(map(title_of, model.corpora))) for model in heard]
+    models = [(model, ", ".join(map(title_of, model.corpora))) for model in HEARD]
     return Html(render("atlas_heard.html.j2", models=models))
 
 

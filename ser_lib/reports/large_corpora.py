@@ -24,11 +24,9 @@ import soundfile
 
 SPEAKERS, SENTENCES, SECONDS, SAMPLING_RATE = 100, 20, 1.0, 8000
 WORDS = ("neutral", "happy", "sad", "angry", "fear")
-# What is measured at each size, in this order.
-STEPS = ("clip table", "audit", "splits", "store again")
 
 
-def measure_all(sizes: Sequence[int], show: Callable[[str], None] = print) -> pd.DataFrame:
+def measure_all(sizes: Sequence[int]) -> pd.DataFrame:
     """Measure each size.
 
     Returns:
@@ -43,7 +41,7 @@ def measure_all(sizes: Sequence[int], show: Callable[[str], None] = print) -> pd
             done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
         for row in json.loads(done.stdout.splitlines()[-1]):
             rows.append({"clips": size, **row})
-            show(f"{size:9,} clips  {row['step']:12} {row['seconds']:8.1f} s  {row['gigabytes']:5.2f} GB")
+            print(f"{size:9,} clips  {row['step']:12} {row['seconds']:8.1f} s  {row['gigabytes']:5.2f} GB")
     return pd.DataFrame(rows)
 
 

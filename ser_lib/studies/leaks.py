@@ -11,7 +11,7 @@ In all of them `clips` is a clip table without duplicates, `features` an array o
 `folds` the number of folds, by speaker or at random: at most one a speaker.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -119,21 +119,18 @@ def copies_before_split(
     return table_of("copies before the split", clips, conditions)
 
 
-def features_of_copies(
-    clips: pd.DataFrame, features: FeatureReader, audio_settings: dict, changes: Iterable[str] = COPIES
-) -> dict[str, np.ndarray]:
-    """Features of altered copies of all clips, for `copies_before_split`.
+def features_of_copies(clips: pd.DataFrame, features: FeatureReader, audio_settings: dict) -> dict[str, np.ndarray]:
+    """Features of copies of all clips, altered in each way of `COPIES`, for `copies_before_split`.
 
     Args:
         features: the function that read the features of the originals.
         audio_settings: keyword arguments of `ser_lib.audio.reading.prepare`, the same as for the originals.
-        changes: names in `COPIES`.
 
     Returns:
         float32 of shape (n_clips, n_features), by the name of the change.
     """
     arrays = {}
-    for name in changes:
+    for name in COPIES:
 
         def change(clip_id: str, waveform: np.ndarray, name: str = name) -> np.ndarray:
             return COPIES[name](waveform, np.random.default_rng(hash_of(0, clip_id, name)))

@@ -56,9 +56,9 @@ def test_corpora_without_votes_have_none_and_ask_for_none(monkeypatch):
 def test_a_file_that_is_not_the_table_is_named(tmp_path, monkeypatch, caplog):
     path = tmp_path / "other.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(SerError, match=r"other.csv is not CREMA-D's tabulatedVotes.csv"):
-        crema_d_votes(path)
     monkeypatch.setenv(VARIABLE, str(path))
+    with pytest.raises(SerError, match=r"other.csv is not CREMA-D's tabulatedVotes.csv"):
+        crema_d_votes()
     assert votes_of(clips_of("1001_IEO_NEU_XX")).empty
     assert "what listeners heard is left out" in caplog.text
 

@@ -23,7 +23,7 @@ def test_the_page_says_how_fast_time_grows(tmp_path, power, least, most):
         [
             {"clips": size, "step": step, "seconds": (size / 1000) ** power, "gigabytes": size / 1e5}
             for size in (1000, 10_000, 100_000)
-            for step in large_corpora.STEPS
+            for step in ("clip table", "audit")
         ]
     )
     assert least < large_corpora.growth(table) < most

@@ -62,19 +62,16 @@ COLUMNS = [
 NUMBERS = COLUMNS[3:15]
 
 
-def atlas_table(lists: Lists | None = None, benchmarks: Iterable[str] = tuple(BENCHMARKS)) -> pd.DataFrame:
+def atlas_table() -> pd.DataFrame:
     """Audit every published split: one row a corpus and benchmark, with `COLUMNS`.
 
     A list that cannot be read makes its own row grey, with the reason.
 
-    Args:
-        lists: None: of $SER_ATLAS_DIR, else of GitHub through the cache.
-
     Raises:
         SerError: no list at all can be read.
     """
-    lists = lists or Lists.pinned()
-    splits = [split for name in benchmarks for split in BENCHMARKS[name](lists)]
+    lists = Lists.pinned()
+    splits = [split for splits_of in BENCHMARKS.values() for split in splits_of(lists)]
     problems = [split.problem for split in splits if split.problem]
     if problems and not any(split.table is not None for split in splits):
         raise SerError(f"none of the published lists can be read: {problems[0]}")
