@@ -141,7 +141,7 @@ class Finetuning:
         if rows and self.is_finished(rows):
             return
         if training.gradient_checkpointing:
-            # Before transformers 5 the method had the other name.
+            # transformers 5.0 has the old name alone, of which later ones warn.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": False})
         batches = _Batches(self, model, feature_extractor)
