@@ -357,22 +357,19 @@ def _command_for(folder: Path) -> str:
 
 def _fetched(name: str) -> Path:
     """The folder of a Hub's repository in the Hub's cache."""
-    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub import snapshot_download
 
-    try:
-        with encoder_weights.quiet_hub():
-            # By name: other files of a repository, such as pickled weights, are never fetched.
-            return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, manifest.NAME, "README.md"]))
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-        advice = "Check the name; for a private repository, `hf auth login`"
-        raise SerError(
-            f"{name} is not a run folder, and the Hub shows no repository of that name. {advice}."
-        ) from error
-    except (OSError, errors.HTTPError) as error:
-        raise SerError(
-            f"{name} is not a run folder, nor in the Hub's cache, and the Hub cannot be reached. Name a folder that "
-            "`ser train` or `ser export` made; or load it once where there is a network, and name that cache in HF_HOME."
-        ) from error
+    unknown = SerError(
+        f"{name} is not a run folder, and the Hub shows no repository of that name. Check the name; for a private "
+        "repository, `hf auth login`."
+    )
+    unreachable = SerError(
+        f"{name} is not a run folder, nor in the Hub's cache, and the Hub cannot be reached. Name a folder that "
+        "`ser train` or `ser export` made; or load it once where there is a network, and name that cache in HF_HOME."
+    )
+    with encoder_weights.hub_errors(unknown, unreachable):
+        # By name: other files of a repository, such as pickled weights, are never fetched.
+        return Path(snapshot_download(name, allow_patterns=[*FILES, *MODEL_FILES, manifest.NAME, "README.md"]))
 
 
 def write_manifest(folder: Path) -> None:

@@ -269,21 +269,16 @@ def _repository(name: str, revision: str) -> Path:
 def _snapshot(name: str, revision: str) -> Path:
     from huggingface_hub import errors, snapshot_download
 
+    shown = f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here"
+    advice = "Check input.encoder and input.revision; for a private repository, `hf auth login`."
     wanted = {"revision": revision, "allow_patterns": FILES}
     with suppress(errors.LocalEntryNotFoundError, errors.HFValidationError):
         cached = Path(snapshot_download(name, local_files_only=True, **wanted))
         # An interrupted download leaves a folder without its weights.
         if _weights(cached) and (cached / "config.json").is_file():
             return cached
-    try:
-        with quiet_hub():
-            fetched = Path(snapshot_download(name, **wanted))
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
-        text = f"the Hub shows no {name} at revision {revision}, and no folder of that name lies here"
-        advice = "Check input.encoder and input.revision; for a private repository, `hf auth login`."
-        raise SerError(f"{text}. {advice}") from error
-    except (OSError, errors.HTTPError) as error:
-        raise _unreachable(name, revision) from error
+    with hub_errors(SerError(f"{shown}. {advice}"), _unreachable(name, revision)):
+        fetched = Path(snapshot_download(name, **wanted))
     # Without a network: the part that an interrupted download left.
     if not (fetched / "config.json").is_file():
         raise _unreachable(name, revision)
@@ -291,15 +286,21 @@ def _snapshot(name: str, revision: str) -> Path:
 
 
 @contextmanager
-def quiet_hub():
-    """Silence huggingface_hub's retry warnings; SerError reports the failure."""
+def hub_errors(unknown: SerError, unreachable: SerError):
+    """Raise one of these where the Hub does not show what is asked for, or cannot be reached; its warnings are silenced."""
     import logging
+
+    from huggingface_hub import errors
 
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         yield
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        raise unknown from error
+    except (OSError, errors.HTTPError) as error:
+        raise unreachable from error
     finally:
         logger.setLevel(level)
 
