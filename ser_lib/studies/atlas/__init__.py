@@ -3,12 +3,13 @@
     table = atlas_table()                # one row a corpus and benchmark, with `COLUMNS`
     write_table(table, reports_dir)      # reports/atlas.csv: counts and a few names, never the lists
 
-To add a benchmark, write one module like `hicmae` in this package, and add its `splits` to `BENCHMARKS`.
+To add a benchmark, write one module like `hicmae` in this package, and add its `SOURCE` to `BENCHMARKS`.
 """
 
 import logging
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,19 @@ from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import title_of
 from ser_lib.protocols.leak_audit import audit, shared_values
 from ser_lib.studies.atlas import emo_superb, emobox, hicmae, nkululeko, ogm_ge, own, unlisted
-from ser_lib.studies.atlas.lists import Lists, PublishedSplit
+from ser_lib.studies.atlas.lists import Lists, PublishedSplit, splits_of
 
 logger = logging.getLogger(__name__)
 
 # The columns of the page, in this order: each yields the splits of its corpora.
 BENCHMARKS: dict[str, Callable[[Lists], Iterable[PublishedSplit]]] = {
-    "EmoBox": emobox.splits,
-    "nkululeko": nkululeko.splits,
-    "EMO-SUPERB": emo_superb.splits,
+    "EmoBox": partial(splits_of, emobox.SOURCE),
+    "nkululeko": partial(splits_of, nkululeko.SOURCE),
+    "EMO-SUPERB": partial(splits_of, emo_superb.SOURCE),
     "HEAR": lambda _: [unlisted.HEAR],
     "MTEB": lambda _: [unlisted.MTEB],
-    "OGM-GE": ogm_ge.splits,
-    "HiCMAE": hicmae.splits,
+    "OGM-GE": partial(splits_of, ogm_ge.SOURCE),
+    "HiCMAE": partial(splits_of, hicmae.SOURCE),
     "TFDS": lambda _: [unlisted.TFDS],
     "ser_lib": own.splits,
 }
@@ -71,7 +72,7 @@ def atlas_table() -> pd.DataFrame:
         SerError: no list at all can be read.
     """
     lists = Lists.pinned()
-    splits = [split for splits_of in BENCHMARKS.values() for split in splits_of(lists)]
+    splits = [split for splits in BENCHMARKS.values() for split in splits(lists)]
     problems = [split.problem for split in splits if split.problem]
     if problems and not any(split.table is not None for split in splits):
         raise SerError(f"none of the published lists can be read: {problems[0]}")

@@ -1,11 +1,10 @@
 """EMO-SUPERB (Wu et al. 2024, arXiv:2402.13018): one CSV a fold, with votes, speaker, gender and subset of each clip."""
 
 import io
-from functools import partial
 
 import pandas as pd
 
-from ser_lib.studies.atlas.lists import Source, splits_of
+from ser_lib.studies.atlas.lists import Source
 
 
 def rows(text: str) -> pd.DataFrame:
@@ -37,4 +36,3 @@ SOURCE = Source(
         )
     },
 )
-splits = partial(splits_of, SOURCE)

@@ -1,11 +1,10 @@
 """EmoBox (Ma et al. 2024, arXiv:2406.07162): train and test lists of 32 corpora, one JSON object a line."""
 
 import json
-from functools import partial
 
 import pandas as pd
 
-from ser_lib.studies.atlas.lists import Source, splits_of
+from ser_lib.studies.atlas.lists import Source
 
 # EmoBox's name of a corpus -> this package's, where they differ.
 RENAMED = {
@@ -43,4 +42,3 @@ SOURCE = Source(
         )
     },
 )
-splits = partial(splits_of, SOURCE)

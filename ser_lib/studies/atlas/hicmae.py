@@ -1,10 +1,8 @@
 """HiCMAE (Sun et al. 2024, arXiv:2401.05698): folds of CREMA-D and RAVDESS; folder of faces, audio file and label a line."""
 
-from functools import partial
-
 import pandas as pd
 
-from ser_lib.studies.atlas.lists import Source, splits_of
+from ser_lib.studies.atlas.lists import Source
 
 
 def rows(text: str) -> pd.DataFrame:
@@ -20,4 +18,3 @@ SOURCE = Source(
     corpora={"crema-d": "crema_d", "ravdess": "ravdess"},
     rows=rows,
 )
-splits = partial(splits_of, SOURCE)

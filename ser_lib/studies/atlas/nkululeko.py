@@ -1,11 +1,10 @@
 """nkululeko, a toolkit for speaker characteristics: a CSV for each part of a corpus, with a header."""
 
 import io
-from functools import partial
 
 import pandas as pd
 
-from ser_lib.studies.atlas.lists import Source, splits_of
+from ser_lib.studies.atlas.lists import Source
 
 RENAMED = {
     **{"cmu-mosei": "cmu_mosei", "crema-d-csv": "crema_d", "emov-db": "emov_db", "msp-podcast": "msp_podcast"},
@@ -67,4 +66,3 @@ SOURCE = Source(
         for corpus, (text, commit) in HOW.items()
     },
 )
-splits = partial(splits_of, SOURCE)

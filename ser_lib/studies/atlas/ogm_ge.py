@@ -1,11 +1,10 @@
 """OGM-GE (Peng et al., CVPR 2022): train and test list of CREMA-D, copied by audio-visual work; no header."""
 
 import io
-from functools import partial
 
 import pandas as pd
 
-from ser_lib.studies.atlas.lists import Source, splits_of
+from ser_lib.studies.atlas.lists import Source
 
 
 def rows(text: str) -> pd.DataFrame:
@@ -22,4 +21,3 @@ SOURCE = Source(
     corpora={"": "crema_d"},
     rows=rows,
 )
-splits = partial(splits_of, SOURCE)
