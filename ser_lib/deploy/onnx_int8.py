@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from ser_lib.common.errors import SerError
 from ser_lib.evaluation.comparison import compare
+from ser_lib.evaluation.metrics import predictions_table
 from ser_lib.inference.run import Run
 from ser_lib.recipes.inputs import clips_of
 
@@ -96,8 +96,7 @@ def compare_scores(run: Run, fold: int, folder: Path, data_dir: str | Path | Non
             bar = tqdm(clips["clip_id"].map(paths), name, unit="clip", leave=False)
             probabilities = np.stack([model.probabilities(path) for path in bar]).astype(np.float64)
             probabilities /= probabilities.sum(axis=1, keepdims=True)
-            truth = clips[["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
-            tables[name] = truth.join(pd.DataFrame(probabilities, clips.index, model.emotions))
+            tables[name] = predictions_table(clips, probabilities, model.emotions)
     except SerError as error:
         logger.warning("int8 was not compared with float32: %s", error)
         return {"not_measured": "not all test clips could be read"}

@@ -153,7 +153,11 @@ def collect(runs: Sequence[Run]) -> StoredPredictions:
         caveat=recipe.caveat_of_scores,
         runs=tuple(seeds),
     )
-    return _in_order(facts, pd.concat([_table(run) for run in runs], ignore_index=True))
+    # Copies among all clips of the run have the same name whichever of them are tested with a seed.
+    tables = [
+        rows_of(run.test_clips(), run.split.drop_duplicates("clip_id"), run.predictions, run.emotions) for run in runs
+    ]
+    return _in_order(facts, pd.concat(tables, ignore_index=True))
 
 
 def check_same_experiment(runs: Sequence[Run]) -> None:
@@ -174,19 +178,19 @@ def _in_order(facts: Facts, table: pd.DataFrame) -> StoredPredictions:
     return StoredPredictions(facts.model_copy(update={"runs": runs}), ordered)
 
 
-def _table(run: Run) -> pd.DataFrame:
-    """The file's rows of one run."""
-    tested = run.test_clips()
-    # In all clips of the run, so that copies have the same name whichever of them are tested with a seed.
-    clips = run.split.drop_duplicates("clip_id")
+def rows_of(about: pd.DataFrame, clips: pd.DataFrame, predictions: pd.DataFrame, emotions: list[str]) -> pd.DataFrame:
+    """The rows of a file.
+
+    Args:
+        about: seed, fold, clip_id, corpus and speaker of each row of the predictions.
+        clips: each once; of those with the same audio, the first names the others.
+    """
     audio = clips.get("audio_hash", clips["clip_id"])
-    original = clips.groupby(audio.where(audio != "", clips["clip_id"]))["clip_id"].transform("min")
-    originals = tested["clip_id"].map(dict(zip(clips["clip_id"], original, strict=True)))
-    about = tested.assign(
-        copy_of=originals.where(originals != tested["clip_id"], ""), truth=run.predictions["truth"].to_numpy()
-    )
-    probabilities = run.predictions[run.emotions].to_numpy(dtype=float)
-    return about[ABOUT].join(pd.DataFrame(in_units(probabilities), columns=run.emotions))
+    first = clips.groupby(audio.where(audio != "", clips["clip_id"]))["clip_id"].transform("min")
+    originals = about["clip_id"].map(dict(zip(clips["clip_id"], first, strict=True)))
+    copy_of = originals.where(originals != about["clip_id"], "")
+    units = pd.DataFrame(in_units(predictions[emotions].to_numpy(dtype=float)), columns=emotions)
+    return about.assign(copy_of=copy_of, truth=predictions["truth"].to_numpy())[ABOUT].join(units)
 
 
 def in_units(probabilities: np.ndarray) -> np.ndarray:

@@ -65,13 +65,7 @@ def collect_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None) -> 
     """The run's predictions of its own test clips and of other corpora, as a file of `reports/predictions/unseen/`."""
     own = stored_predictions.collect([run])
     predictions = predictions_on(run, clips, fold)
-    about = clips.set_index("clip_id").loc[predictions["clip_id"]].reset_index()
-    first = about.groupby("audio_hash")["clip_id"].transform("min")
-    about = about.assign(
-        seed=run.seed, fold=-1, truth=predictions["truth"], copy_of=first.where(first != about["clip_id"], "")
-    )
-    probabilities = predictions[run.emotions].to_numpy(dtype=float)
-    units = pd.DataFrame(stored_predictions.in_units(probabilities), columns=run.emotions)
+    about = clips.set_index("clip_id").loc[predictions["clip_id"]].reset_index().assign(seed=run.seed, fold=-1)
     unseen = tuple(dict.fromkeys(about["corpus"]))
     shortfall = clips.attrs.get("shortfall", {})
     counts = {name: shortfall.get(name, ((about["corpus"] == name).sum(),) * 2) for name in unseen}
@@ -82,7 +76,7 @@ def collect_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None) -> 
             "answers": "the run's model" if fold is None else f"the model of fold {fold}",
         }
     )
-    rows = about[stored_predictions.ABOUT].join(units)
+    rows = stored_predictions.rows_of(about, about, predictions, run.emotions)
     return StoredPredictions(facts, pd.concat([own.table, rows], ignore_index=True))
 
 

@@ -231,8 +231,7 @@ def _train_fold(run: _Run, fold_split: pd.DataFrame) -> None:
     probabilities = _tested(run, model, rows)
     if not distributed.is_first():
         return
-    tested = run.clips.iloc[rows["test"]][["clip_id", "emotion"]].rename(columns={"emotion": "truth"})
-    predictions = tested.reset_index(drop=True).join(pd.DataFrame(probabilities, columns=run.emotions))
+    predictions = metrics.predictions_table(run.clips.iloc[rows["test"]], probabilities, run.emotions)
     about = _about(model, n_trained, started, history) | {"certain_from": certain_from}
     history.insert(0, "fold", fold)
     with run.written_whole(name) as folder:

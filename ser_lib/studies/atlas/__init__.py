@@ -72,7 +72,7 @@ def atlas_table() -> pd.DataFrame:
         SerError: no list at all can be read.
     """
     lists = Lists.pinned()
-    splits = [split for splits in BENCHMARKS.values() for split in splits(lists)]
+    splits = [split for published in BENCHMARKS.values() for split in published(lists)]
     problems = [split.problem for split in splits if split.problem]
     if problems and not any(split.table is not None for split in splits):
         raise SerError(f"none of the published lists can be read: {problems[0]}")
