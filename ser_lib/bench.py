@@ -27,8 +27,8 @@ from ser_lib.inference.predictor import TrainedPredictor
 from ser_lib.inference.streaming import Stream
 from ser_lib.models.base import Inputs, Model
 from ser_lib.recipes import Input, Recipe, load_recipe
+from ser_lib.studies.probe import AUDIO
 
-AUDIO: dict[str, Any] = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
 # Clips on which the slow ways are measured.
 FEW = 16
 STREAM_SECONDS = 60

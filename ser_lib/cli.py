@@ -18,7 +18,7 @@ from typing import Any
 
 import ser_lib
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import with_home
+from ser_lib.common.files import absolute, with_home
 
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {}
 
@@ -175,11 +175,6 @@ def print_error(message: str) -> int:
     """Print a line on standard error; returns the exit status of a failure."""
     print(f"ser: {message}", file=sys.stderr)
     return 1
-
-
-def absolute(path: str | Path) -> str:
-    """The path as the notebooks need it, which run in another folder."""
-    return str(with_home(path).absolute())
 
 
 def overrides_of(corpus: list[str], settings: list[str]) -> list[str]:

@@ -42,6 +42,11 @@ def with_home(path: str | Path) -> Path:
     return Path(path if "\0" in str(path) else os.path.expanduser(path))  # noqa: PTH111
 
 
+def absolute(path: str | Path) -> str:
+    """The path as notebooks need it, which run in another folder."""
+    return str(with_home(path).absolute())
+
+
 def project_dir() -> Path:
     """The checkout of this package, with `data/`, `runs/` and `reports/`; without a checkout the working folder."""
     checkout = Path(__file__).parents[2]

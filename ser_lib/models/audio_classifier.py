@@ -19,7 +19,7 @@ from ser_lib.common import distributed
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import damaged, read_json
 from ser_lib.models import encoder_weights
-from ser_lib.models.encoder_weights import Checkpoint
+from ser_lib.models.encoder_weights import HEAD, Checkpoint
 from ser_lib.models.hidden_states import MAX_SECONDS, batching_mode, normalised, padded
 from ser_lib.models.settings import ModelSettings
 
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 # Seconds of audio that are classified at a time.
 BATCH_SECONDS = {"cpu": 40.0, "cuda": 400.0}
-HEAD = ("projector", "classifier", "layer_weights")
 
 
 def build(

@@ -8,7 +8,6 @@ the variable part of a network.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from ser_lib.audio.reading import Recording
-from ser_lib.common.errors import SerError
+from ser_lib.common.errors import SerError, did_you_mean
 from ser_lib.models.profiles import Profile, profile_of
 from ser_lib.models.settings import Input, ModelSettings, Training
 
@@ -40,9 +39,8 @@ def register(name: str) -> Callable[[type], type]:
 def registered(name: str) -> type[Any]:
     """The class of that name; SerError with the nearest name where there is none."""
     if name not in MODELS:
-        near = get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SerError(f"unknown model {name!r}: {hint}model.name is one of {', '.join(MODELS)}.")
+        nearest = did_you_mean(name, MODELS)
+        raise SerError(f"unknown model {name!r}: {nearest}model.name is one of {', '.join(MODELS)}.")
     return MODELS[name]
 
 

@@ -62,8 +62,8 @@ def load_encoder(encoder: str, revision: str | None = None, device: str | torch.
     checkpoint = encoder_weights.locate(encoder, revision)
     if checkpoint.config["model_type"] == "whisper":
         # This class alone has Whisper's encoder without its decoder.
-        head = ("classifier", "projector", "layer_weights")
-        model = encoder_weights.load_model(checkpoint, WhisperForAudioClassification, new=head).encoder
+        new = encoder_weights.HEAD
+        model = encoder_weights.load_model(checkpoint, WhisperForAudioClassification, new=new).encoder
     else:
         model = encoder_weights.load_model(checkpoint, AutoModel)
     model = model.requires_grad_(False).to(device)

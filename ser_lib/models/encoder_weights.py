@@ -17,6 +17,8 @@ from ser_lib.common.files import cache_dir, damaged, read_json, with_home, write
 
 ARCHITECTURES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper")
 FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json"]
+# The parts of a stock audio classifier behind its encoder.
+HEAD = ("projector", "classifier", "layer_weights")
 # The Hub's own converter opens a pull request that adds safetensors to a repository of pickled weights.
 CONVERTER = "SFconvertbot"
 REFUSED = "can run any program while they are loaded, and are refused"

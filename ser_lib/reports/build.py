@@ -13,7 +13,7 @@ from typing import IO
 from unittest import mock
 
 from ser_lib.common.errors import SerError
-from ser_lib.common.files import project_dir, with_home, write_text
+from ser_lib.common.files import absolute, project_dir, write_text
 from ser_lib.corpora import CORPORA, find_corpus, known_corpus, label
 from ser_lib.evaluation.results import add_runs
 from ser_lib.inference.run import Run, git_commit, load_run, run_folder
@@ -69,13 +69,13 @@ def make_report(
     folder.mkdir(parents=True, exist_ok=True)
     # The notebooks run in another folder, so their paths must be absolute.
     parameters = {
-        "recipe_name": _absolute(recipe_name) if is_file else str(recipe_name),
+        "recipe_name": absolute(recipe_name) if is_file else str(recipe_name),
         "variant": variant,
         "protocol": protocol,
         "seed": seed,
         "overrides": list(overrides),
-        "data_dir": _absolute(data_dir) if data_dir else None,
-        "runs_dir": _absolute(runs_dir) if runs_dir else None,
+        "data_dir": absolute(data_dir) if data_dir else None,
+        "runs_dir": absolute(runs_dir) if runs_dir else None,
         "players": players,
     }
     executed = {}
@@ -152,10 +152,6 @@ def _make_study(
     )
     write_index(reports)
     return reports / f"{page}.html"
-
-
-def _absolute(path: str | Path) -> str:
-    return str(with_home(path).absolute())
 
 
 def _notebook(name: str) -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,8 @@ from ser_lib.models.settings import Training
 from ser_lib.recipes import Input
 
 FeatureReader = Callable[[pd.DataFrame], np.ndarray]  # of a clip table: float32, (n_clips, ...)
-AUDIO = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}  # how all probes read audio
+# How all probes read audio.
+AUDIO: dict[str, Any] = {"sampling_rate": 16000, "trim_below_db": 30.0, "normalise": "peak"}
 # Candidates for scikit-learn's C, of which validation clips choose; without validation clips it is the middle one.
 STRENGTHS = (0.001, 0.01, 0.1)
 
