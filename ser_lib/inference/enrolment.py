@@ -75,11 +75,9 @@ class EnrolmentClips:
     refused: tuple[tuple[str, str], ...] = ()
 
     def __add__(self, other: "EnrolmentClips") -> "EnrolmentClips":
-        parts = zip(self._parts(), other._parts(), strict=True)
-        return EnrolmentClips(*(first + second for first, second in parts))
-
-    def _parts(self) -> tuple[tuple, tuple, tuple]:
-        return self.inputs, self.predicted, self.refused
+        return EnrolmentClips(
+            self.inputs + other.inputs, self.predicted + other.predicted, self.refused + other.refused
+        )
 
     def speaker(self, predictor: Predictor, name: str = "") -> Speaker:
         """The speaker of all these clips; SerError where there are none."""
