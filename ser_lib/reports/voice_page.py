@@ -18,7 +18,7 @@ def summary(table: pd.DataFrame) -> list[str]:
                 before, after = by_k.loc[0], by_k.loc[ENOUGH]
                 parts.append(f"{before['uar']:.2f} to {after['uar']:.2f} on {title_of(corpus)} ({points(after)})")
         sentences.append(
-            f"Trained on {trained_on}, {ENOUGH} unlabelled clips of a new speaker change UAR from {_listed(parts)}."
+            f"Trained on {trained_on}, {ENOUGH} unlabelled clips of a new speaker change UAR from {'; '.join(parts)}."
         )
     return sentences
 
@@ -53,7 +53,8 @@ def verdicts(rows: pd.DataFrame) -> list[str]:
         for what, which in {"A gain": better, "Harm": worse}.items():
             corpora = which["corpus"].map(title_of).groupby(which["condition"], sort=False).agg(", ".join)
             if len(which):
-                said.append(f"**{what}** is shown for {_listed([f'{name} ({on})' for name, on in corpora.items()])}")
+                shown = "; ".join(f"{name} ({on})" for name, on in corpora.items())
+                said.append(f"**{what}** is shown for {shown}")
         if rest := len(tested) - len(better) - len(worse):
             said.append(f"Neither is shown for the other {rest}" if said else "Neither gain nor harm is shown")
         sentences.append(f"Trained on {trained_on}: {'. '.join(said) or 'too few speakers for a test'}.")
@@ -100,7 +101,3 @@ def _short(row) -> str:
     if pd.isna(row["difference_low"]):
         return f"{100 * row['difference']:+.1f}"
     return f"{100 * row['difference']:+.1f} ({100 * row['difference_low']:+.1f} to {100 * row['difference_high']:+.1f})"
-
-
-def _listed(parts: list[str]) -> str:
-    return "; ".join(parts)
