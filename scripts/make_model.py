@@ -6,8 +6,10 @@ make model ARGS=--card-only         # the model card alone, after `make tables`
 """
 
 import argparse
+import sys
 
 from ser_lib.cli import recipe_of
+from ser_lib.common.errors import SerError
 from ser_lib.deploy.package_model import RECIPE, make_model, write_card
 from ser_lib.inference.run import runs_root
 from ser_lib.studies.claims import PlannedRun
@@ -25,7 +27,10 @@ def main() -> None:
         return
     recipe = recipe_of(RECIPE, "stated", [], [f"input.encoder={options.encoder}"] if options.encoder else [])
     planned = PlannedRun(recipe, "speaker", 0, runs_root(options.runs_dir))
-    print(make_model(planned.finished_or_trained(options.data_dir, print), data_dir=options.data_dir))
+    try:
+        print(make_model(planned.finished_or_trained(options.data_dir, print), data_dir=options.data_dir))
+    except SerError as error:
+        sys.exit(f"make_model: {error}")
 
 
 if __name__ == "__main__":
