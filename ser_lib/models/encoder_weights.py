@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ser_lib.common.errors import SerError
+from ser_lib.audio.features import ACOUSTIC_FEATURES
+from ser_lib.common.errors import SerError, did_you_mean
 from ser_lib.common.files import cache_dir, damaged, read_json, with_home, write_text
 
 ARCHITECTURES = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "whisper")
@@ -279,7 +280,7 @@ def _snapshot(name: str, revision: str) -> Path:
         # An interrupted download leaves a folder without its weights.
         if _weights(cached) and (cached / "config.json").is_file():
             return cached
-    with hub_errors(SerError(f"{shown}. {advice}"), _unreachable(name, revision)):
+    with hub_errors(SerError(f"{shown}. {_acoustic(name)}{advice}"), _unreachable(name, revision)):
         fetched = Path(snapshot_download(name, **wanted))
     # Without a network: the part that an interrupted download left.
     if not (fetched / "config.json").is_file():
@@ -307,10 +308,15 @@ def hub_errors(unknown: SerError, unreachable: SerError):
         logger.setLevel(level)
 
 
+def _acoustic(name: str) -> str:
+    """A question for who meant acoustic features, such as "mfcc-20" for `input.encoder=mfcc input.n_mfcc=20`."""
+    return did_you_mean(name, ACOUSTIC_FEATURES).capitalize()
+
+
 def _unreachable(name: str, revision: str) -> SerError:
     return SerError(
-        f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. Use a "
-        "folder that holds it, with `--set input.encoder=/path/to/it`; the caches of a machine with a network, named in HF_HOME "
+        f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. "
+        f"{_acoustic(name)}Use a folder that holds it, with `--set input.encoder=/path/to/it`; the caches of a machine with a network, named in HF_HOME "
         "and SER_CACHE_DIR; or a network."
     )
 

@@ -339,6 +339,10 @@ class TestHub:
         assert found.folder == snapshot and found.name == NAME and found.identity == f"{NAME}@{COMMIT}"
         assert encoder_weights.load_model(found, AutoModel).config.model_type == "hubert"
 
+    def test_that_is_acoustic_features_by_another_name_is_asked_about(self, cache):
+        with pytest.raises(SerError, match="Did you mean 'mfcc'?"):
+            encoder_weights.locate("mfcc-20")
+
     @pytest.mark.parametrize("leave_out", [("*",), ("model.safetensors",), ("config.json",)])
     def test_that_cannot_be_reached_names_the_three_ways(self, cache, originals, leave_out):
         if leave_out != ("*",):  # a download that was interrupted
