@@ -157,8 +157,8 @@ class Pieces:
 
     def _clip(self, clip: Recording) -> Recording:
         self.seconds = len(clip.samples) / clip.sampling_rate
-        heard = min(self.seconds, self._longest or self.seconds) - self._skipped
-        self.heard = max(MIN_SECONDS, heard)
+        seconds = min(self.seconds, self._longest or self.seconds) - self._skipped
+        self.heard = max(MIN_SECONDS, seconds)
         return clip
 
     def _is_cut(self, clip: Recording) -> bool:

@@ -166,7 +166,9 @@ def _load_corpus(corpus: Corpus, root: Path, shortfall: dict[str, tuple[int, int
         except SerError as error:
             problems.append(str(error))
     if foreign:
-        others = [one for one in CORPORA.values() if one.parse is not corpus.parse and one.facts_of(foreign[0], False)]
+        others = [
+            other for other in CORPORA.values() if other.parse is not corpus.parse and other.facts_of(foreign[0], False)
+        ]
         names = f"expected names like {corpus.example}, but came {shown(foreign[0].name)}"
         names += f". These look like {others[0].name}." if others else "."
         if not labels:

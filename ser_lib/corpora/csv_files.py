@@ -154,8 +154,8 @@ def _on_this_computer(files: list[Path], source: Path) -> list[Path]:
     places = [str(source.parent), os.environ.get("SER_DATA_DIR", "")]
     for place in filter(None, places):
         below = os.walk(with_home(place).absolute())
-        found = (Path(folder, name) for folder, _, names in below for name in names)
-        for file in itertools.islice(found, MOST_SEARCHED):
+        candidates = (Path(folder, name) for folder, _, names in below for name in names)
+        for file in itertools.islice(candidates, MOST_SEARCHED):
             by_name.setdefault(file.name, []).append(file)
     moved = [file if file.is_file() else _nearest(file, by_name.get(_parts(file)[-1], [])) for file in files]
     n_moved = sum(before != after for before, after in zip(files, moved, strict=True))

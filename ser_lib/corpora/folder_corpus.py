@@ -236,8 +236,8 @@ def _speakers(
         return list(candidates[level]), level, doubt
     # A word before the emotion, or at the start of the file's name.
     for level in dict.fromkeys((best, -1)):
-        own = [_at(parts[file], level) or Part(None, (), ()) for file in files]
-        words = [" ".join(part.before if level == best else part.words[:1]) for part in own]
+        at_level = [_at(parts[file], level) or Part(None, (), ()) for file in files]
+        words = [" ".join(part.before if level == best else part.words[:1]) for part in at_level]
         emotions_of: dict[str, set] = defaultdict(set)
         for file, word in zip(files, words, strict=True):
             emotions_of[word].add(getattr(_at(parts[file], best), "emotion", None))

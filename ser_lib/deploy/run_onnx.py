@@ -40,10 +40,10 @@ class Model:
             SerError: as of `ser_lib.audio.windows.Pieces`; it is unlike speech; or the model's probabilities do not sum to 1.
         """
         pieces = Pieces(source, self.settings["audio"])
-        heard = [probabilities for probabilities, is_speech in map(self._outputs, pieces) if is_speech]
-        if not heard:
+        of_speech = [probabilities for probabilities, is_speech in map(self._outputs, pieces) if is_speech]
+        if not of_speech:
             raise SerError(f"{source}: {UNLIKE_SPEECH}")
-        probabilities = np.stack(heard).mean(axis=0, dtype=np.float64)
+        probabilities = np.stack(of_speech).mean(axis=0, dtype=np.float64)
         if not abs(probabilities.sum() - 1) < 1e-2:
             advice = "If it does so for every recording, the export is damaged: make it again."
             raise SerError(f"{source}: expected probabilities that sum to 1, but the model answers otherwise. {advice}")

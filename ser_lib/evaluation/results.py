@@ -68,8 +68,8 @@ def rows_of(stored: StoredPredictions) -> pd.DataFrame:
     groups = {"+".join(labels[name] for name in tested): tested} | {labels[name]: [name] for name in tested}
     rows = []
     for label, corpora in groups.items():
-        found = {name: facts.corpora[name] for name in corpora}
-        parts = [f"{n:,} of {of:,} clips of {name}" for name, (n, of) in found.items() if n < of]
+        counts = {name: facts.corpora[name] for name in corpora}
+        parts = [f"{n:,} of {of:,} clips of {name}" for name, (n, of) in counts.items() if n < of]
         scores = _scores(stored.part(table["corpus"].isin(corpora)))
         rows.append({**common, "corpus": label, "part": ", ".join(parts), **scores})
     return pd.DataFrame(rows).reindex(columns=COLUMNS)

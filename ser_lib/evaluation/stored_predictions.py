@@ -208,9 +208,9 @@ def in_units(probabilities: np.ndarray) -> np.ndarray:
 
 def stand_in_for(recipe: Recipe) -> str:
     """What the recipe's own model reads, if this one reads something else in its place, else ""."""
-    own = recipe.own
-    read, stated = (_weights_name(one.input.encoder) for one in (recipe, own))
-    return own.features_label if read != stated else ""
+    original = recipe.without_overrides
+    read, stated = (_weights_name(each.input.encoder) for each in (recipe, original))
+    return original.features_label if read != stated else ""
 
 
 def _weights_name(encoder: str) -> str:
@@ -220,8 +220,11 @@ def _weights_name(encoder: str) -> str:
 
 def reduced(recipe: Recipe) -> str:
     """The epochs and folds of a recipe where they are fewer than its own, such as "3 instead of 20 epochs", else ""."""
-    own = recipe.own
-    sizes = [("epochs", recipe.training.epochs, own.training.epochs), ("folds", recipe.split.folds, own.split.folds)]
+    original = recipe.without_overrides
+    sizes = [
+        ("epochs", recipe.training.epochs, original.training.epochs),
+        ("folds", recipe.split.folds, original.split.folds),
+    ]
     return ", ".join(f"{now} instead of {full} {name}" for name, now, full in sizes if now < full)
 
 

@@ -63,21 +63,21 @@ def predictions_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None,
 
 def collect_on(run: Run, clips: pd.DataFrame, fold: int | str | None = None) -> StoredPredictions:
     """The run's predictions of its own test clips and of other corpora, as a file of `reports/predictions/unseen/`."""
-    own = stored_predictions.collect([run])
+    of_test_clips = stored_predictions.collect([run])
     predictions = predictions_on(run, clips, fold)
     about = clips.set_index("clip_id").loc[predictions["clip_id"]].reset_index().assign(seed=run.seed, fold=-1)
     unseen = tuple(dict.fromkeys(about["corpus"]))
     shortfall = clips.attrs.get("shortfall", {})
     counts = {name: shortfall.get(name, ((about["corpus"] == name).sum(),) * 2) for name in unseen}
-    facts = own.facts.model_copy(
+    facts = of_test_clips.facts.model_copy(
         update={
-            "corpora": own.facts.corpora | {name: tuple(map(int, count)) for name, count in counts.items()},
+            "corpora": of_test_clips.facts.corpora | {name: tuple(map(int, count)) for name, count in counts.items()},
             "unseen": unseen,
             "answers": "the run's model" if fold is None else f"the model of fold {fold}",
         }
     )
     rows = stored_predictions.rows_of(about, about, predictions, run.emotions)
-    return StoredPredictions(facts, pd.concat([own.table, rows], ignore_index=True))
+    return StoredPredictions(facts, pd.concat([of_test_clips.table, rows], ignore_index=True))
 
 
 def scores_of(stored: StoredPredictions) -> pd.DataFrame:
@@ -89,8 +89,8 @@ def scores_of(stored: StoredPredictions) -> pd.DataFrame:
         run's own corpora, with the predictions of all folds, are named `OWN_TEST_CLIPS` and their names.
     """
     facts, labels = stored.facts, stored.facts.corpus_labels
-    own = [name for name in labels if name not in facts.unseen]
-    groups = {OWN_TEST_CLIPS + "+".join(labels[name] for name in own): own}
+    trained_on = [name for name in labels if name not in facts.unseen]
+    groups = {OWN_TEST_CLIPS + "+".join(labels[name] for name in trained_on): trained_on}
     groups |= {labels[name]: [name] for name in facts.unseen}
     tables = [_scores(name, stored.part(stored.table["corpus"].isin(corpora))) for name, corpora in groups.items()]
     about = {name: getattr(facts, name) for name in ("recipe", "variant", "encoder", "protocol", "caveat")}

@@ -337,11 +337,11 @@ def others_of(folder: Path) -> str:
     """The runs of other settings than those of a folder that is not there, as a sentence; "" where there are none."""
     # `runs/demo` and `runs/demo/speaker/0` alike: the recipe's folder is the first that is missing.
     missing = next((path for path in [*reversed(folder.parents), folder] if not path.exists()), folder)
-    found: list[str] = []
+    runs: list[str] = []
     with suppress(OSError):
         others = sorted(path for path in missing.parent.iterdir() if path.name.startswith(f"{missing.name}-"))
-        found = [str(run) for other in others for run in runs_below(other)]
-    return f" Settings change the folder's name: did you mean {' or '.join(found[:3])}?" if found else ""
+        runs = [str(run) for other in others for run in runs_below(other)]
+    return f" Settings change the folder's name: did you mean {' or '.join(runs[:3])}?" if runs else ""
 
 
 def _command_for(folder: Path) -> str:

@@ -181,8 +181,8 @@ def disk_errors(folder: Path):
 def check_sampling_rate(checkpoint: Checkpoint, feature_extractor, sampling_rate: int) -> None:
     """Raise SerError where an encoder reads another sampling rate, in Hz, than the recipe's."""
     if sampling_rate != (reads := feature_extractor.sampling_rate):
-        given = f"input.audio.sampling_rate is {sampling_rate}"
-        raise SerError(f"{checkpoint.name} reads {reads} Hz, but {given}: set it to {reads}.")
+        stated = f"input.audio.sampling_rate is {sampling_rate}"
+        raise SerError(f"{checkpoint.name} reads {reads} Hz, but {stated}: set it to {reads}.")
 
 
 @contextmanager

@@ -187,7 +187,7 @@ class _Recurrence(nn.Module):
         """One weight of both directions, (n_directions, n_gates × width, …)."""
         order = self.ORDER[self.kind]
         parts = [getattr(layer, name).detach().chunk(len(order)) for layer in layers]
-        return torch.stack([torch.cat([own[number] for number in order]) for own in parts])
+        return torch.stack([torch.cat([gates[number] for number in order]) for gates in parts])
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         sequence, lengths = read_sequence(features)

@@ -152,7 +152,7 @@ class Recipe(Section):
         return [*(text for key, text in notices.items() if key in changed), *caveat]
 
     @property
-    def own(self) -> "Recipe":
+    def without_overrides(self) -> "Recipe":
         """The recipe of the package without overrides; the recipe itself where it is a file of the user's own."""
         try:
             return load_recipe(self.name, self.variant)
@@ -162,8 +162,8 @@ class Recipe(Section):
     @property
     def caveat_of_scores(self) -> str:
         """The caveat, unless other corpora replace those for which the recipe states it; "" without one."""
-        own = self.own
-        return own.caveat or "" if set(self.corpora) <= set(own.corpora) else ""
+        original = self.without_overrides
+        return original.caveat or "" if set(self.corpora) <= set(original.corpora) else ""
 
 
 def recipe_names() -> list[str]:

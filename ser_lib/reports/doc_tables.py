@@ -30,8 +30,10 @@ def unheard_summary(unheard: pd.DataFrame) -> str:
     names = [f"`{row.corpus.removeprefix(unseen_corpora.OWN_TEST_CLIPS)}`" for row in rows]
     others = ", ".join(f"**{score}** on {name}" for score, name in zip(scores[1:], names[1:], strict=True))
     caveat = f" ({rows[0].caveat})" if rows[0].caveat else ""
-    own = f"`{rows[0].recipe}` reaches a UAR of **{scores[0]}** on new speakers of {names[0]}, its own corpus{caveat}"
-    return f"{own}, and {others}."
+    of_own_corpus = (
+        f"`{rows[0].recipe}` reaches a UAR of **{scores[0]}** on new speakers of {names[0]}, its own corpus{caveat}"
+    )
+    return f"{of_own_corpus}, and {others}."
 
 
 # The models with which all others of `scripts/ablations.py` are compared: on all folds, and on the first fold without a
@@ -50,12 +52,12 @@ VOICES = {
 
 def voices(table: pd.DataFrame) -> str:
     """UAR of `speech-emotion` on each corpus, with and without clips of the speaker, in and outside its training data."""
-    own = table[(table["recipe"] == "speech-emotion") & ~table["corpus"].str.contains("+", regex=False)]
-    scores = {(row.protocol, row.variant, row.corpus): row for row in own.itertuples()}
+    of_recipe = table[(table["recipe"] == "speech-emotion") & ~table["corpus"].str.contains("+", regex=False)]
+    scores = {(row.protocol, row.variant, row.corpus): row for row in of_recipe.itertuples()}
     rows = []
     for corpus in CORPORA:
-        found = [scores.get((*of, corpus)) for of in VOICES.values()]
-        rows.append([f"`{corpus}`", *("—" if row is None else score_cell(row, "uar", digits=2) for row in found)])
+        of_corpus = [scores.get((*of, corpus)) for of in VOICES.values()]
+        rows.append([f"`{corpus}`", *("—" if row is None else score_cell(row, "uar", digits=2) for row in of_corpus)])
     caveats = dict.fromkeys(row.caveat for row in scores.values() if row.caveat)
     return "\n\n".join([markdown_table(["UAR on", *VOICES], rows), *(f"Beware: {caveat}." for caveat in caveats)])
 
@@ -75,9 +77,9 @@ def eight_clips(table: pd.DataFrame) -> str:
 
 def speech_emotion(table: pd.DataFrame) -> str:
     """Every row of `speech-emotion`: protocol, settings, corpus, and its scores."""
-    own = table[(table["recipe"] == "speech-emotion") & (table["control"] == "")]
+    of_recipe = table[(table["recipe"] == "speech-emotion") & (table["control"] == "")]
     rows = []
-    for row in own.itertuples():
+    for row in of_recipe.itertuples():
         about = [f"`{row.protocol}`", row.variant, row.corpus, score_cell(row, "uar"), score_cell(row, "accuracy")]
         rows.append([*about, f"{row.n_test} / {row.test_speakers}"])
     return markdown_table(
@@ -109,27 +111,27 @@ def certainty(folder: Path) -> str:
 def ablations(folder: Path) -> str:
     """Each changed setting of `speech-emotion` under `speaker`: its UAR, and the paired difference from the recipe's own."""
     stored = [
-        one
-        for one in stored_predictions.read_all(folder)
-        if (one.facts.recipe, one.facts.protocol) == ("speech-emotion", "speaker")
+        experiment
+        for experiment in stored_predictions.read_all(folder)
+        if (experiment.facts.recipe, experiment.facts.protocol) == ("speech-emotion", "speaker")
     ]
     # With one seed, as all have it.
-    first_seed = [one.part(one.table["seed"] == 0) for one in stored]
-    own = next((one for one in first_seed if one.facts.variant == "stated"), None)
-    if own is None:
+    first_seed = [experiment.part(experiment.table["seed"] == 0) for experiment in stored]
+    recipe = next((experiment for experiment in first_seed if experiment.facts.variant == "stated"), None)
+    if recipe is None:
         return ""
     rows = []
-    for one in first_seed:
-        cells = [f"`{one.facts.variant.removeprefix('stated; ')}`" if one is not own else "the recipe"]
+    for experiment in first_seed:
+        cells = [f"`{experiment.facts.variant.removeprefix('stated; ')}`" if experiment is not recipe else "the recipe"]
         for corpus in CORPORA:
-            if corpus not in one.facts.corpora:
+            if corpus not in experiment.facts.corpora:
                 cells.append("—")
                 continue
-            changed, unchanged = (each.part(each.table["corpus"] == corpus) for each in (one, own))
+            changed, unchanged = (each.part(each.table["corpus"] == corpus) for each in (experiment, recipe))
             about = changed.table.set_index("clip_id")
-            found = compare(changed.predictions, unchanged.predictions, about["speaker"], about["corpus"])
-            uar = f"{found['uar_first']:.3f}"
-            cells.append(uar if one is own else f"{uar} ({_difference_of_uar(found)})")
+            paired = compare(changed.predictions, unchanged.predictions, about["speaker"], about["corpus"])
+            uar = f"{paired['uar_first']:.3f}"
+            cells.append(uar if experiment is recipe else f"{uar} ({_difference_of_uar(paired)})")
         rows.append(cells)
     rows.sort(key=lambda row: (row[0] != "the recipe", row[0]))
     return markdown_table(["changed", *(f"UAR on `{corpus}`" for corpus in CORPORA)], rows)
@@ -157,18 +159,20 @@ def ways_tried(folder: Path) -> str:
             first[emotions] / stored_predictions.UNITS,
             second[emotions] / stored_predictions.UNITS,
         )
-        found = compare(first, second, dict(zip(first["clip_id"], table["speaker"], strict=True)))
+        paired = compare(first, second, dict(zip(first["clip_id"], table["speaker"], strict=True)))
         name = (f"**{way}**" if way == reference_way else way) + ("" if is_complete else ", first fold")
-        difference = "—" if way == reference_way else _difference_of_uar(found)
-        rows.append((found["uar_first"], [name, f"{found['uar_first']:.3f}", difference, str(table["seed"].nunique())]))
+        difference = "—" if way == reference_way else _difference_of_uar(paired)
+        rows.append(
+            (paired["uar_first"], [name, f"{paired['uar_first']:.3f}", difference, str(table["seed"].nunique())])
+        )
     rows.sort(key=lambda row: -row[0])
     heads = ["way", "UAR", "difference from the regression (95 % interval)", "seeds"]
     return markdown_table(heads, [cells for _, cells in rows])
 
 
-def _difference_of_uar(found: Mapping, prefix: str = "uar_") -> str:
+def _difference_of_uar(paired: Mapping, prefix: str = "uar_") -> str:
     """`-0.014, -0.030 to +0.002`: a difference of UAR with its interval, where there is one."""
-    difference, low, high = (found[f"{prefix}difference{end}"] for end in ("", "_low", "_high"))
+    difference, low, high = (paired[f"{prefix}difference{end}"] for end in ("", "_low", "_high"))
     return f"{difference:+.3f}" + ("" if pd.isna(low) else f", {low:+.3f} to {high:+.3f}")
 
 

@@ -146,10 +146,10 @@ def _compare(board: list[dict], folder: Path) -> None:
     table = comparison.ties(tables, clips["speaker"], clips["corpus"])
     differences = table["smallest"].dropna()
     for row in board:
-        found = table.loc[row["predictions"]]
+        compared = table.loc[row["predictions"]]
         row["smallest"] = float(differences.median()) if len(differences) else None
         if row["predictions"] != table.index[0]:
-            row |= {"tied": found["tied"], "why": found["why"] if found["tied"] is None else ""}
+            row |= {"tied": compared["tied"], "why": compared["why"] if compared["tied"] is None else ""}
     # A reason that holds for all rows, such as too few speakers, is one of the leaderboard.
     reasons = {row["why"] for row in board if row["predictions"] != table.index[0]}
     if len(reasons) == 1 and "" not in reasons:

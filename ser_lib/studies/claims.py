@@ -89,9 +89,9 @@ class PlannedRun(NamedTuple):
         """A run without models, of its committed predictions and its split, which is made again; None: there are none."""
         recipe, protocol, seed, _ = self
         key = (recipe.name, recipe.variant_label, protocol, recipe.features_label)
-        for one in stored:
-            rows = one.part(one.table["seed"] == seed)
-            facts = one.facts
+        for of_experiment in stored:
+            rows = of_experiment.part(of_experiment.table["seed"] == seed)
+            facts = of_experiment.facts
             if key != (facts.recipe, facts.variant, facts.protocol, facts.encoder) or rows.table.empty:
                 continue
             clips = clips_of(recipe, protocol, data_dir, progress=False)
@@ -204,8 +204,8 @@ def measure_claims(
         stored = stored_predictions.read_all(stored_predictions.predictions_dir(reports_dir))
         for key, of_seeds in planned.items():
             if key[1] in EXPLAINED:
-                found = [run.finished() or run.committed(stored, data_dir, say) for run in of_seeds]
-                measured |= {key: runs} if (runs := [run for run in found if run]) else {}
+                available = [run.finished() or run.committed(stored, data_dir, say) for run in of_seeds]
+                measured |= {key: runs} if (runs := [run for run in available if run]) else {}
         return measured
     _train_in_parallel(chain.from_iterable(planned.values()), data_dir, say)
     for key, of_seeds in planned.items():
@@ -341,7 +341,7 @@ def markdown(table: pd.DataFrame, heads: Sequence[str] | None = None) -> str:
     claims = claimed_recipes()
     titles = {key: column.title for key, column in columns_of(load_recipe(next(iter(claims)))).items()}
     heads = heads or ["recipe", "encoder", "claimed", *titles.values(), "chance", "people"]
-    own: list[dict[str, str]] = []
+    with_own_input: list[dict[str, str]] = []
     stand_ins: list[dict[str, str]] = []
     # Columns of one recipe that were measured with another encoder than the others are a row of their own.
     for (name, encoder, stated), rows in table.groupby(["recipe", "encoder", "stand_in_for"], sort=False):
@@ -355,8 +355,8 @@ def markdown(table: pd.DataFrame, heads: Sequence[str] | None = None) -> str:
         missing = {key: "—" if recipe_of_column(recipe, key) is None else "not measured" for key in titles}
         cells |= {title: (missing | scores)[key] for key, title in titles.items()}
         cells |= {"chance": chance_cell(rows), "people": human_accuracy(recipe)}
-        (stand_ins if stated else own).append(cells)
-    sections = {"recipes, with what the source reads": own, "recipes, with a stand-in encoder": stand_ins}
+        (stand_ins if stated else with_own_input).append(cells)
+    sections = {"recipes, with what the source reads": with_own_input, "recipes, with a stand-in encoder": stand_ins}
     tables = [
         markdown_table([title, *heads[1:]], [[cells[head] for head in heads] for cells in rows])
         for title, rows in sections.items()

@@ -102,10 +102,10 @@ class Lists:
             raise SerError(f"{name} is missing in the folder of lists, which is not complete.")
         else:
             data = _download(source, path)
-        found = hashlib.sha256(data).hexdigest()
-        if found != self.hashes[name]:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self.hashes[name]:
             raise SerError(
-                f"{name} is not the list that was pinned: expected the SHA-256 {self.hashes[name][:12]}…, got {found[:12]}…. "
+                f"{name} is not the list that was pinned: expected the SHA-256 {self.hashes[name][:12]}…, got {digest[:12]}…. "
                 "Delete that file, and try again."
             )
         if not file.is_file():
@@ -126,14 +126,14 @@ def splits_of(source: Source, lists: Lists, only: Collection[str] = ()) -> Itera
     Args:
         only: names of corpora in this package; (): all that the source has.
     """
-    found: dict[str, list[tuple[str, dict]]] = {}
+    lists_of: dict[str, list[tuple[str, dict]]] = {}
     for path in sorted(lists.paths(source)):
         if match := re.fullmatch(source.lists, path):
             groups = {name: value or "" for name, value in match.groupdict().items()}
-            found.setdefault(groups.get("corpus", ""), []).append((path, groups))
+            lists_of.setdefault(groups.get("corpus", ""), []).append((path, groups))
     wanted = {key: corpus for key, corpus in source.corpora.items() if corpus in only or not only}
     for key, corpus in wanted.items():
-        parts = found.get(key, [])
+        parts = lists_of.get(key, [])
         how, how_url = source.how.get(corpus, source.how.get("", ("", "")))
         split = PublishedSplit(
             benchmark=source.name,

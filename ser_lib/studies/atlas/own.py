@@ -22,18 +22,18 @@ def splits(lists: Lists) -> Iterator[PublishedSplit]:
     listed = {split.corpus: split for split in splits_of(emobox.SOURCE, lists, CORPUS_NAMES)}
     for corpus in CORPUS_NAMES:
         how = f"Protocol {PROTOCOL}: {get_protocol(PROTOCOL).about}. Computed from the file names that EmoBox lists."
-        own = replace(listed[corpus], benchmark="ser_lib", table=None, speakers_from="", how=how, how_url="")
+        empty = replace(listed[corpus], benchmark="ser_lib", table=None, speakers_from="", how=how, how_url="")
         names = listed[corpus].table
         if names is None:
-            yield own
+            yield empty
             continue
         try:
             split = make_split(_clips(corpus, names["clip_id"].unique()), PROTOCOL)
         except SerError as error:
-            yield replace(own, problem=str(error))
+            yield replace(empty, problem=str(error))
             continue
         table = split[["clip_id", "fold", "subset", "speaker", "sentence"]]
-        yield replace(own, table=table, speakers_from="the file names")
+        yield replace(empty, table=table, speakers_from="the file names")
 
 
 def _clips(corpus: str, paths: list[str]) -> pd.DataFrame:
