@@ -118,6 +118,8 @@ class TestARunThatIsReplacedMeanwhile:
                 shutil.copytree(trained[number % 2].folder, part)
                 move_into_place(part, folder)
                 number += 1
+                # A training lies between two replacements: not two of them between two looks of a reader.
+                stop.wait(0.02)
 
         writer = threading.Thread(target=replace)
         writer.start()
