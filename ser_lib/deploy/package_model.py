@@ -243,7 +243,7 @@ Every measured row of the recipe, with other protocols, numbers of clips for enr
 <!-- certainty: begin -->
 <!-- certainty: end -->
 
-Audio that is unlike speech is refused, whatever its length.
+Silence, noise, hum, tones and clicks are refused, whatever their length. A laugh, a cough or music may be accepted.
 
 ## What the small file costs
 
