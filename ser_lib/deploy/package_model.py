@@ -28,7 +28,7 @@ from ser_lib.deploy import onnx_int8
 from ser_lib.deploy.onnx import to_onnx
 from ser_lib.evaluation.comparison import compare
 from ser_lib.evaluation.metrics import by_group, predictions_table
-from ser_lib.evaluation.results import markdown_table, score_cell
+from ser_lib.evaluation.results import by_speaker, markdown_table, score_cell
 from ser_lib.inference.model_card import NOT_FOR, describe_certainty, describe_score
 from ser_lib.inference.packaged import FILES, FOLDER, PackagedPredictor
 from ser_lib.inference.run import Run
@@ -182,7 +182,8 @@ def _card(settings: dict[str, Any]) -> str:
     for kind in ("corpus", "sex", "emotion"):
         for row in settings["scores"][f"by_{kind}"]:
             # Of one emotion, UAR is the share of its clips that is recognised.
-            groups.append([kind, str(row["group"]), score_cell(pd.Series(row), "uar"), str(row["n_test"])])
+            scores = pd.Series(row | {"uar_by_speaker": by_speaker(row, "uar")})
+            groups.append([kind, str(row["group"]), score_cell(scores, "uar"), str(row["n_test"])])
     return f"""# The model that comes with the package: {RECIPE}
 
 The model reads a recording of a voice and gives a probability for each of {", ".join(settings["emotions"])}. The file \

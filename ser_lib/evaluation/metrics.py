@@ -257,7 +257,8 @@ def by_group(
         groups: the group of each row (its speaker, its sex, its corpus).
 
     Returns:
-        indexed by group: n_test, accuracy, accuracy_low, accuracy_high, uar, uar_low, uar_high, interval_over.
+        indexed by group: n_test, accuracy, accuracy_low, accuracy_high, uar, uar_low, uar_high, interval_over, no_interval,
+        speaker_scores.
     """
     group_of = intervals.one_per_row(groups, predictions, "groups")
     speaker_of = None if speakers is None else intervals.one_per_row(speakers, predictions, "speakers")
@@ -268,7 +269,8 @@ def by_group(
         speakers_and_corpora = (None if values is None else values[mask] for values in (speaker_of, corpus_of))
         rows[group] = score(predictions[mask], *speakers_and_corpora)
     table = pd.DataFrame.from_dict(rows, "index").rename_axis("group").sort_values("uar", kind="stable")
-    return table[["n_test", *(name + end for name in SCORES[:2] for end in ("", "_low", "_high")), "interval_over"]]
+    ends = [name + end for name in SCORES[:2] for end in ("", "_low", "_high")]
+    return table[["n_test", *ends, "interval_over", "no_interval", "speaker_scores"]]
 
 
 def chance_level(n_classes: int) -> float:
