@@ -19,13 +19,13 @@ WITH_TABLES = [page for page in PAGES if ": begin -->" in page.read_text(encodin
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with the committed predictions, the tables made of them, and the names of the committed pages."""
+    """A folder with the committed predictions, the tables made of them, and the committed pages."""
     folder = tmp_path_factory.mktemp("made") / "reports"
     shutil.copytree(predictions_dir(), predictions_dir(folder))
     for page in REPORTS.glob("**/*.html"):
         if page.name != "index.html":
             (folder / page.relative_to(REPORTS)).parent.mkdir(parents=True, exist_ok=True)
-            (folder / page.relative_to(REPORTS)).touch()
+            shutil.copy(page, folder / page.relative_to(REPORTS))
     # Measured or simulated, not made of predictions.
     for name in ("coverage.csv", "false_alarms.csv", "processors.csv", "voice.csv"):
         shutil.copy(REPORTS / name, folder)

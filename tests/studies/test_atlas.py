@@ -141,6 +141,7 @@ class TestEachSource:
 
     @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(text=st.text(max_size=80))
+    @example(text=",")
     @example(text="0")
     @example(text='{"wav": 3}')
     @example(text="path,subset\n3")

@@ -164,6 +164,8 @@ def _table(source: Source, corpus: str, lists: Lists, parts: list[tuple[str, dic
     if not tables:
         raise SerError("none of its lists is pinned.")
     table = pd.concat(tables, ignore_index=True)
+    if table["path"].isna().any():
+        raise SerError(f"{source.name}: a list of {corpus} has a line without a file.")
     table["subset"] = table["subset"].str.lower().map(SUBSETS)
     if table["subset"].isna().any():
         raise SerError(f"{source.name}: a list of {corpus} has a subset that is none of {', '.join(SUBSETS)}.")
