@@ -316,8 +316,8 @@ def _acoustic(name: str) -> str:
 def _unreachable(name: str, revision: str) -> SerError:
     return SerError(
         f"{name} at revision {revision} is not in the Hub's cache, as safetensors, and the Hub cannot be reached. "
-        f"{_acoustic(name)}Use a folder that holds it, with `--set input.encoder=/path/to/it`; the caches of a machine with a network, named in HF_HOME "
-        "and SER_CACHE_DIR; or a network."
+        f"{_acoustic(name)}Use a folder that holds it, with `--set input.encoder=/path/to/it`; the caches of a machine "
+        "with a network, named in HF_HOME and SER_CACHE_DIR; or a network."
     )
 
 
