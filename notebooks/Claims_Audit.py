@@ -18,6 +18,8 @@
 # Five public projects claim 86 to 100 % accuracy in speech emotion recognition. This notebook measures each claim as it
 # is stated, and again with one leak after another closed. Then it measures the leaks one at a time, the scores on other
 # corpora and in noise, and what else a reader should know about such a number.
+#
+# The numbers were measured before, as it takes hours: `ser claims`, or `measure = True` below, measures them again.
 
 # %%
 # In Colab, download and install the project. Elsewhere this cell does nothing.
@@ -34,8 +36,8 @@ if "google.colab" in sys.modules:
     sys.path.insert(0, "/content/ser-lib")
 
 # %% tags=["parameters"]
+measure = False  # True: measure everything anew, which takes hours; False: show the tables in `reports_dir`
 encoder = None  # replaces the recipes' pretrained encoders, such as "openai/whisper-base" or a folder
-train = True  # False: take the committed predictions of the claims, and train only the run of the last section
 bundled = False  # use only the bundled synthetic corpus, with few epochs: a test that everything runs
 data_dir = None  # a folder with one folder a corpus, such as "/content/drive/MyDrive/archive"
 runs_dir = None  # the folder of all runs; None: runs/ in the checkout
@@ -48,32 +50,26 @@ if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}
     drive.mount("/content/drive")
 
 # %%
-import pandas as pd
 from IPython.display import Markdown, display
 
-from ser_lib.evaluation import calibration, comparison, run_analysis
 from ser_lib.evaluation.results import read_results
-from ser_lib.protocols.splits import make_split
 from ser_lib.recipes import load_recipe
 from ser_lib.reports import notebook_display as show
 from ser_lib.reports import plots
-from ser_lib.studies import claims, leaks, probe, robustness
+from ser_lib.studies import claims, claims_audit, leaks
 
-overrides = list(claims.BUNDLED) if bundled else []
-corpora = ["sample"] if bundled else ["ravdess", "tess", "savee", "crema_d"]
+# %% tags=["log"]
+if measure:
+    claims_audit.measure(encoder, bundled, data_dir=data_dir, runs_dir=runs_dir, reports_dir=reports_dir)
+tables = claims_audit.read_tables(reports_dir)
+notes = tables["notes"].groupby("section")["note"].apply(list)
+
+# %%
+show.sentences(notes["audit"])
 
 # %% [markdown]
 # ## The claims
 #
-# Missing runs are trained, finished runs are read; or, with `train = False`, the committed predictions are. A recipe is left
-# out, with the reason, if its encoder or corpus cannot be loaded.
-
-# %% tags=["log"]
-folders = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir}
-draws = 2 if bundled else claims.DRAWS
-runs = claims.measure_claims(encoder=encoder, overrides=overrides, draws=draws, train=train, **folders)
-
-# %% [markdown]
 # Accuracy, as in the claims, with its 95 % interval over speakers; where too few speakers are tested for an interval,
 # the score of each. *As stated* follows the source's README, *as its notebook ran* its code where the two differ.
 # *Without copies* drops files that the archive holds twice. *New speakers* are never in training. *Strictest*: neither
@@ -83,26 +79,16 @@ runs = claims.measure_claims(encoder=encoder, overrides=overrides, draws=draws, 
 # epochs or folds than the recipe's, because no GPU was at hand, are named in the cell; they lower scores.
 
 # %%
-table = claims.claims_table(read_results(reports_dir), overrides)
-display(Markdown(claims.markdown(table)))
+table = claims.claims_table(read_results(reports_dir), claims.BUNDLED if bundled else ())
+display(Markdown(claims.markdown(table)), show.sentences(notes.get("claims", [])))
 
 # %% [markdown]
 # The same rows with UAR, clips, speakers and seeds.
 
 # %%
 scores = ["accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high"]
-shown = [
-    "protocol",
-    "encoder",
-    "stand_in_for",
-    *scores,
-    "n_train",
-    "n_test",
-    "test_speakers",
-    "seeds",
-    "reduced",
-    "part",
-]
+counts = ["n_train", "n_test", "test_speakers", "seeds", "reduced", "part"]
+shown = ["protocol", "encoder", "stand_in_for", *scores, *counts]
 table.set_index(["recipe", "column"])[shown].map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell)
 
 # %% [markdown]
@@ -120,9 +106,8 @@ plots.claims_ladder(table, claimed)
 # the same size and in pairs on the same clips.
 
 # %%
-for name in dict.fromkeys(name for name, _ in runs):
-    by_column = {key: seeds[0] for (recipe, key), seeds in runs.items() if recipe == name}
-    text = claims.explain_difference(name, by_column, data_dir)
+for name in tables["splits"]["recipe"].unique():
+    text = claims.explain_difference(name, tables["splits"])
     display(Markdown(f"**{name}** ([source]({load_recipe(name).claim.source})). {text}"))
 
 # %% [markdown]
@@ -133,90 +118,68 @@ for name in dict.fromkeys(name for name, _ in runs):
 # above.
 
 # %%
-archive = probe.load_available(corpora, data_dir)
-clips = archive.drop_duplicates("audio_hash").reset_index(drop=True)
-read = probe.feature_reader(encoder)
-main = clips[clips["corpus"] == corpora[0]].reset_index(drop=True)
-features = read(main).reshape(len(main), -1)
-print(f"{corpora[0]}: {len(main)} clips of {main['speaker'].nunique()} speakers, {features.shape[1]} features a clip")
-measured = []
+show.sentences(notes["leaks"])
 
 # %% [markdown]
 # **Duplicate files.** Kaggle's archives of RAVDESS and TESS hold every file twice. In a random split most test files have
 # a duplicate in training, and a model that memorises it predicts the right label.
 
 # %%
-files = archive[archive["corpus"] == corpora[0]].reset_index(drop=True)
-if files["audio_hash"].duplicated().any():
-    measured.append(show.mechanism(leaks.duplicate_files(files, read(files).reshape(len(files), -1))))
-else:
-    print(f"{corpora[0]} holds no duplicates: every clip is duplicated here, to show their effect.")
-    measured.append(show.mechanism(leaks.duplicate_files(*leaks.with_duplicates(main, features))))
+show.mechanism(tables["leaks"], "duplicate files")
 
 # %% [markdown]
 # **The same speaker.** In a random split the model is trained on other clips of every test speaker.
 
 # %%
-measured.append(show.mechanism(leaks.same_speaker(main, features)))
+show.mechanism(tables["leaks"], "same speaker")
 
 # %% [markdown]
 # **Choosing on test clips.** The best epoch, or the best layer of an encoder, is chosen by the test score.
 
 # %%
-measured.append(show.mechanism(leaks.epoch_chosen_on_test(main, features)))
+show.mechanism(tables["leaks"], "epoch chosen on test")
 
 # %%
-layers = probe.feature_reader(encoder, "all")(main)
-if layers.ndim == 3:
-    measured.append(show.mechanism(leaks.layer_chosen_on_test(main, layers)))
-else:
-    print("MFCC have no layers to choose from.")
+show.mechanism(tables["leaks"], "layer chosen on test")
 
 # %% [markdown]
 # The best of many settings scores higher by chance, the more of them are tried, even if all are equally good: here they
 # differ only in the noise added to the features.
 
 # %%
-measured.append(show.mechanism(leaks.best_of_many(main, features)))
+show.mechanism(tables["leaks"], "best of many on test")
 
 # %% [markdown]
 # **Augmentation before the split.** Altered copies of test clips are in training.
 
 # %%
-copies = leaks.features_of_copies(main, read, probe.AUDIO)
-measured.append(show.mechanism(leaks.copies_before_split(main, features, copies)))
+show.mechanism(tables["leaks"], "copies before the split")
 
 # %% [markdown]
 # **Normalising with test clips.** Mean and deviation are computed before the split, or for each speaker. The latter is a
 # protocol of the package, and transductive: it needs many clips of a new speaker, without labels.
 
 # %%
-measured.append(show.mechanism(leaks.normalised_with_test(main, features)))
+show.mechanism(tables["leaks"], "normalised with test clips")
 
 # %% [markdown]
 # **Labels decided by corpus.** Joined corpora do not share all emotions: recognising the corpus excludes some of them.
 
 # %%
-everything = read(clips).reshape(len(clips), -1)
-if clips["corpus"].nunique() > 1:
-    measured.append(show.mechanism(leaks.label_decided_by_corpus(clips, everything)))
-else:
-    print("This needs two corpora or more.")
+show.mechanism(tables["leaks"], "label decided by corpus")
 
 # %% [markdown]
 # **Speakers as labels.** One source misreads SAVEE's file names, so that a speaker's initials become the label.
 # Recognising four speakers is easy, and unrelated to emotion.
 
 # %%
-few = clips["corpus"] == ("savee" if "savee" in set(clips["corpus"]) else corpora[0])
-few &= clips["speaker"].isin(sorted(clips.loc[few, "speaker"].unique())[:8])
-measured.append(show.mechanism(leaks.speaker_as_label(clips[few].reset_index(drop=True), everything[few])))
+show.mechanism(tables["leaks"], "speaker as label")
 
 # %% [markdown]
 # All leaks, with the points of UAR that each adds.
 
 # %%
-worth = leaks.worth(pd.concat(measured, ignore_index=True))
+worth = leaks.worth(tables["leaks"])
 display(plots.worth_of_mechanisms(worth), worth.round(3))
 
 # %% [markdown]
@@ -228,11 +191,11 @@ display(plots.worth_of_mechanisms(worth), worth.round(3))
 # folds by speaker within one corpus.
 
 # %%
-if clips["corpus"].nunique() > 1:
-    matrix = robustness.cross_corpus_matrix(clips, everything, progress=False)
+matrix = tables["cross_corpus"]
+if len(matrix):
     display(plots.cross_corpus_heatmap(matrix), matrix.round(3))
 else:
-    print("This needs two corpora or more.")
+    print("Not measured: this needs two corpora or more.")
 
 # %% [markdown]
 # ### Noise, reverberation, telephone, and the first seconds
@@ -240,16 +203,14 @@ else:
 # Trained on clean clips, tested on degraded versions of the test clips. Babble is mixed from training speakers.
 
 # %%
-split = make_split(main, "speaker", 0)
-conditions = robustness.CONDITIONS[10:13] if bundled else robustness.CONDITIONS
-degraded = robustness.under_conditions(main, split, read, conditions, audio=probe.AUDIO, progress=False)
-display(plots.noise_curves(degraded))
+plots.noise_curves(tables["conditions"])
 
 # %%
-plots.condition_points(degraded)
+plots.condition_points(tables["conditions"])
 
 # %%
-degraded[["condition", "uar", "uar_low", "uar_high", "chance", "n_test"]].round(3).set_index("condition")
+scores = ["condition", "uar", "uar_low", "uar_high", "chance", "n_test"]
+tables["conditions"][scores].round(3).set_index("condition")
 
 # %% [markdown]
 # ## What a careful reader asks
@@ -257,68 +218,54 @@ degraded[["condition", "uar", "uar_low", "uar_high", "chance", "n_test"]].round(
 # One run on new speakers in detail: the run of a single corpus with the most test speakers.
 
 # %%
-honest = {name: seeds[0] for (name, key), seeds in runs.items() if key == "new-speakers"}
-single = [run for run in honest.values() if len(run.corpora) == 1]
-run = max(single, key=lambda run: run.metrics["overall"]["test_speakers"])
-run = claims.run_with_seed(run, run.seed, data_dir, runs_dir)  # with its models
-tested = run.test_clips()
-print(f"{run.recipe.name}: {len(tested)} test clips of {tested['speaker'].nunique()} speakers.", *run.recipe.notices)
+show.sentences(notes["run"])
 
 # %% [markdown]
 # **Is it calibrated?** One temperature a fold, fitted on validation speakers, moves confidence towards accuracy and
 # changes no decision.
 
 # %%
-before = run_analysis.test_predictions(run)
-validation = run_analysis.validation_predictions(run, data_dir=data_dir, progress=False)
-after = calibration.calibrated(before, validation)
-reliability = [
-    calibration.reliability_table(table, tested["speaker"], tested["corpus"]) for table in (run.predictions, after)
-]
-display(plots.temperature_reliability(*reliability))
-calibration.calibration_change(run.predictions, after, tested["speaker"], tested["corpus"]).round(3)
+stages = [rows for _, rows in tables["run_reliability"].groupby("stage", sort=False)]
+display(plots.temperature_reliability(*stages))
+tables["run_calibration"].set_index("probabilities").round(3)
 
 # %% [markdown]
 # **Is it more accurate where it is confident?** Accuracy when the least confident predictions are left out.
 
 # %%
-plots.coverage(calibration.coverage_curve(run.predictions, tested["speaker"], tested["corpus"]))
+plots.coverage(tables["run_coverage"])
 
 # %% [markdown]
 # **For whom does it work?** UAR by sex, speaker, sentence and intensity, where they are known.
 
 # %%
-groups = comparison.by_attributes(run.predictions, tested)
-for attribute in dict.fromkeys(groups.index.get_level_values(0)):
-    if len(groups.loc[attribute]) <= 40:
-        title = f"UAR by {attribute} on new speakers"
-        display(plots.scores_by_group(groups.loc[attribute], title, groups.loc[attribute, "chance"].max()))
+for attribute, groups in tables["run_groups"].groupby("attribute", sort=False):
+    if len(groups) <= 40:
+        groups = groups.set_index("group")
+        display(plots.scores_by_group(groups, f"UAR by {attribute} on new speakers", groups["chance"].max()))
 
 # %% [markdown]
 # **Which emotions does it confuse?**
 
 # %%
-plots.confused_pairs(comparison.confused_pairs(run.predictions, tested["speaker"], tested["corpus"]))
+plots.confused_pairs(tables["run_confusions"])
 
 # %% [markdown]
 # **Is one run better than another?** Compared in pairs, on the same test clips: a t test over the speakers
 # of both runs. The p values are corrected for the number of pairs (Holm).
 
 # %%
-comparable = claims.comparable_groups(honest)
-for group in comparable:
-    pairs = run_analysis.compare_runs(group)
-    shown = ["first", "second", "uar_difference", "uar_p_holm", "mcnemar_p_holm", "n_test", "interval_over"]
+shown = ["first", "second", "uar_difference", "uar_p_holm", "mcnemar_p_holm", "n_test", "interval_over"]
+for _, pairs in tables["comparisons"].groupby("group"):
     display(plots.paired_differences(pairs), pairs[shown].round(4))
-if not comparable:
+if tables["comparisons"].empty:
     print("No two recipes were tested on the same clips.")
 
 # %% [markdown]
 # **How much depends on the seed?** The same recipe with three seeds, which determine folds and initial weights.
 
 # %%
-seeds = [claims.run_with_seed(run, seed, data_dir, runs_dir) for seed in (0, 1, 2)]
-run_analysis.seed_spread(seeds).round(3)
+tables["run_seeds"].set_index("score").round(3)
 
 # %% [markdown]
 # ## How to read a number in speech emotion recognition

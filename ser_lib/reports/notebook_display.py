@@ -221,10 +221,13 @@ def layer_weights(run: Run) -> pd.DataFrame | None:
     return None if weights[0] is None else pd.DataFrame(weights)
 
 
-def mechanism(table: pd.DataFrame) -> pd.DataFrame:
-    """Display the picture and the numbers of a table of `ser_lib.studies.leaks`, and return the table."""
+def mechanism(table: pd.DataFrame, name: str) -> None:
+    """Display the picture and the numbers of one leak, out of the tables of several of `ser_lib.studies.leaks`."""
     from IPython.display import display
 
+    rows = table[table["mechanism"] == name]
+    if rows.empty:
+        print("Not measured: of MFCC there are no layers, and of a single corpus no labels that it decides.")
+        return
     columns = ["leaky", "uar", "uar_low", "uar_high", "points", "points_low", "points_high", "n_test", "n_train"]
-    display(plots.honest_and_leaky(table), table.set_index("condition")[columns].round(3).astype(object).fillna(""))
-    return table
+    display(plots.honest_and_leaky(rows), rows.set_index("condition")[columns].round(3).astype(object).fillna(""))

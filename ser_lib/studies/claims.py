@@ -7,7 +7,7 @@ Claims_Audit shows all three.
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -84,7 +84,7 @@ class PlannedRun(NamedTuple):
         return run if run is not None and run.recipe == self.recipe else None
 
     def committed(
-        self, stored: Iterable[StoredPredictions], data_dir: str | Path | None, say: Callable[[str], None]
+        self, stored: Iterable[StoredPredictions], data_dir: str | Path | None, note: Callable[[str], None]
     ) -> Run | None:
         """A run without models, of its committed predictions and its split, which is made again; None: there are none."""
         recipe, protocol, seed, _ = self
@@ -98,7 +98,7 @@ class PlannedRun(NamedTuple):
             split = split_of(recipe, clips, protocol, seed)
             tested = split.loc[split["subset"] == "test", "clip_id"]
             if set(tested) != set(rows.table["clip_id"]):
-                say(f"{self} is left out: the corpora at hand give other test clips than those of the committed row")
+                note(f"{self} is left out: the corpora at hand give other test clips than those of the committed row")
                 return None
             about = rows.table
             overall = metrics.score(rows.predictions, about["speaker"], about["corpus"], rows.copies)
@@ -180,6 +180,7 @@ def measure_claims(
     runs_dir: str | Path | None = None,
     reports_dir: str | Path | None = None,
     say: Callable[[str], None] = print,
+    note: Callable[[str], None] | None = None,
 ) -> dict[tuple[str, str], list[Run]]:
     """Measure every recipe in every column: read finished runs, train the others, and add their rows to `results.csv`.
 
@@ -193,18 +194,20 @@ def measure_claims(
         seeds: of every column but that of shuffled labels.
         draws: number of shuffles of the labels, each with a seed of its own.
         train: train what is missing; else take its committed predictions, of the columns in `EXPLAINED`.
-        say: called with a line for each training, and for each measurement that fails, with the reason.
+        say: called with a line for each training.
+        note: called with a line for each measurement that fails, with the reason; None: `say` is.
 
     Returns:
         the runs, one a seed, by recipe and key of `columns_of`, without the measurements that failed.
     """
-    planned = _planned(names, encoder, list(overrides), list(seeds), draws, runs_dir, say)
+    note = note or say
+    planned = _planned(names, encoder, list(overrides), list(seeds), draws, runs_dir, note)
     measured: dict[tuple[str, str], list[Run]] = {}
     if not train:
         stored = stored_predictions.read_all(stored_predictions.predictions_dir(reports_dir))
         for key, of_seeds in planned.items():
             if key[1] in EXPLAINED:
-                available = [run.finished() or run.committed(stored, data_dir, say) for run in of_seeds]
+                available = [run.finished() or run.committed(stored, data_dir, note) for run in of_seeds]
                 measured |= {key: runs} if (runs := [run for run in available if run]) else {}
         return measured
     _train_in_parallel(chain.from_iterable(planned.values()), data_dir, say)
@@ -212,7 +215,7 @@ def measure_claims(
         try:
             runs = [run.finished_or_trained(data_dir, say) for run in of_seeds]
         except SerError as error:
-            say(f"{of_seeds[0].recipe.name} under {of_seeds[0].protocol} is left out: {error}")
+            note(f"{of_seeds[0].recipe.name} under {of_seeds[0].protocol} is left out: {error}")
             continue
         add_runs(runs, reports_dir)
         measured[key] = runs
@@ -226,7 +229,7 @@ def _planned(
     seeds: list[int],
     draws: int,
     runs_dir: str | Path | None,
-    say: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> dict[tuple[str, str], list[PlannedRun]]:
     """The runs to measure, one a seed, by recipe and key of `columns_of`."""
     planned = {}
@@ -236,7 +239,7 @@ def _planned(
             if recipe.reads_encoder:
                 encoder_weights.locate(encoder or recipe.input.encoder, None if encoder else recipe.input.revision)
         except SerError as error:
-            say(f"{name} is left out: {error}")
+            note(f"{name} is left out: {error}")
             continue
         for key, column in columns_of(recipe).items():
             preferred = recipe_of_column(recipe, key, encoder)
@@ -397,48 +400,72 @@ def accuracy_by_copy(run: Run, clips: pd.DataFrame) -> pd.DataFrame:
     return table[["n_test", "share", "accuracy", "accuracy_low", "accuracy_high"]]
 
 
-def explain_difference(name: str, runs: dict[str, Run], data_dir: str | Path | None = None) -> str:
-    """A few sentences on the difference between a claim and the recipe's runs, by key of `columns_of`."""
-    # With as many digits as the table has, so that both are rounded alike.
-    accuracy = {key: round(run.metrics["overall"]["accuracy"], 4) for key, run in runs.items()}
+def shared_by_splits(runs: Mapping[tuple[str, str], Sequence[Run]], data_dir: str | Path | None = None) -> pd.DataFrame:
+    """What training and test share in the columns in `EXPLAINED`: one row a recipe and column, of its first seed.
+
+    Args:
+        runs: as of `measure_claims`.
+
+    Returns:
+        recipe, column, accuracy, encoder, stand_in_for; recordings (distinct ones in training, on average over the
+        folds); seen_speakers (share of the test clips whose speaker is trained on); and of as-stated and as-run copied
+        (share of the test clips with a copy in training), accuracy_copied and accuracy_others, NaN without such clips.
+    """
+    rows = []
+    for (name, key), of_seeds in runs.items():
+        if key not in EXPLAINED:
+            continue
+        run = of_seeds[0]
+        train = run.split[run.split["subset"] == "train"]
+        recordings = train.groupby("fold")["audio_hash" if "audio_hash" in train else "clip_id"].nunique().mean()
+        leaks = red_leaks(run.audit).set_index("leak")["share"]
+        row = {"recipe": name, "column": key, "accuracy": run.metrics["overall"]["accuracy"]}
+        row |= {"encoder": run.recipe.features_label, "stand_in_for": stand_in_for(run.recipe)}
+        row |= {"recordings": recordings, "seen_speakers": leaks.get("same speaker", 0.0)}
+        if key in ("as-stated", "as-run"):
+            by_copy = accuracy_by_copy(run, clips_of(run.recipe, run.protocol, data_dir, progress=False))
+            by_copy = by_copy.reindex(["copy in training", "no copy"])
+            row["copied"] = by_copy["share"].fillna(0).iloc[0]
+            row |= dict(zip(["accuracy_copied", "accuracy_others"], by_copy["accuracy"], strict=True))
+        rows.append(row)
+    measures = ["accuracy", "recordings", "seen_speakers", "copied", "accuracy_copied", "accuracy_others"]
+    return pd.DataFrame(rows, columns=["recipe", "column", "encoder", "stand_in_for", *measures])
+
+
+def explain_difference(name: str, splits: pd.DataFrame) -> str:
+    """A few sentences on the difference between a recipe's claim and its measurements.
+
+    Args:
+        splits: as of `shared_by_splits`.
+    """
+    rows = {row.column: row for row in splits[splits["recipe"] == name].itertuples()}
     sentences = []
-    recipe = next(iter(runs.values())).recipe
-    if stated := stand_in_for(recipe):
-        sentences.append(f"Measured with {recipe.features_label} as a stand-in for {stated}")
-    if "as-stated" in runs:
-        claimed = claimed_recipes()[name].accuracy
-        text = f"Claimed accuracy: {claimed:.3f}. Measured as stated: {accuracy['as-stated']:.3f}"
-        sentences.append(text + (f", as its notebook ran: {accuracy['as-run']:.3f}" if "as-run" in runs else ""))
-        for key, start in {"as-stated": "", "as-run": "As its notebook ran, "}.items():
-            if key in runs:
-                table = accuracy_by_copy(runs[key], clips_of(runs[key].recipe, "published", data_dir, progress=False))
-                rows = table.to_dict("index")
-                if copied := rows.get("copy in training"):
-                    text = f"{start}{copied['share']:.0%} of the test clips have a copy in training"
-                    if others := rows.get("no copy"):
-                        text += f": the accuracy is {copied['accuracy']:.3f} on them and {others['accuracy']:.3f} on the others"
-                    sentences.append(text)
-        leaks = red_leaks(runs["as-stated"].audit).set_index("leak")
-        if "same speaker" in leaks.index:
-            share = leaks.loc["same speaker", "share"]
-            sentences.append(f"{share:.0%} of the test clips are of speakers that were trained on")
-    honest = {key: run for key, run in runs.items() if key in ("without-copies", "new-speakers")}
-    if {"as-stated", "new-speakers"} <= runs.keys():
-        texts = {"without-copies": "without copies", "new-speakers": "on new speakers"}
-        scores = ", ".join(f"{texts[key]} {accuracy[key]:.3f}" for key in honest)
-        recordings = [f"{_n_recordings(runs[key]):,.0f}" for key in ("as-stated", *honest)]
+    first = next(iter(rows.values()))
+    if first.stand_in_for:
+        sentences.append(f"Measured with {first.encoder} as a stand-in for {first.stand_in_for}")
+    if stated := rows.get("as-stated"):
+        as_run = rows.get("as-run")
+        text = f"Claimed accuracy: {claimed_recipes()[name].accuracy:.3f}. Measured as stated: {stated.accuracy:.3f}"
+        sentences.append(text + (f", as its notebook ran: {as_run.accuracy:.3f}" if as_run else ""))
+        for row, start in ((stated, ""), (as_run, "As its notebook ran, ")):
+            if row and row.copied > 0:
+                text = f"{start}{row.copied:.0%} of the test clips have a copy in training"
+                if row.copied < 1:
+                    text += f": the accuracy is {row.accuracy_copied:.3f} on them and {row.accuracy_others:.3f} on the others"
+                sentences.append(text)
+        if stated.seen_speakers > 0:
+            sentences.append(f"{stated.seen_speakers:.0%} of the test clips are of speakers that were trained on")
+    titles = {"without-copies": "without copies", "new-speakers": "on new speakers"}
+    honest = [key for key in titles if key in rows]
+    if {"as-stated", "new-speakers"} <= rows.keys():
+        scores = ", ".join(f"{titles[key]} {rows[key].accuracy:.3f}" for key in honest)
+        recordings = [f"{rows[key].recordings:,.0f}" for key in ("as-stated", *honest)]
         sentences.append(f"Accuracy {scores}")
         sentences.append(
             f"These runs learn from {', '.join(recordings[:-1])} and {recordings[-1]} recordings and test other clips, "
             "so that their differences are not what a leak is worth"
         )
     return " ".join(f"{sentence}." for sentence in sentences)
-
-
-def _n_recordings(run: Run) -> float:
-    """Distinct recordings in training, on average over the folds."""
-    train = run.split[run.split["subset"] == "train"]
-    return float(train.groupby("fold")["audio_hash" if "audio_hash" in train else "clip_id"].nunique().mean())
 
 
 def comparable_groups(runs: dict[str, Run]) -> list[dict[str, Run]]:

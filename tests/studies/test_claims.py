@@ -87,13 +87,9 @@ def test_committed_predictions_stand_for_runs_that_are_not_at_hand(measured, mon
     elsewhere = folders | {"runs_dir": tmp_path / "elsewhere"}
     committed = claims.measure_claims([name], overrides=SMALL, train=False, say=lines.append, **elsewhere)
     assert {key for _, key in committed} == set(claims.EXPLAINED) and not lines
-    sentences = [
-        claims.explain_difference(
-            name, {key: of_seeds[0] for (recipe, key), of_seeds in found.items() if recipe == name}
-        )
-        for found in (runs, committed)
-    ]
-    assert sentences[0] == sentences[1]
+    of_recipe = {key: of_seeds for key, of_seeds in runs.items() if key[0] == name}
+    trained, stored = (claims.shared_by_splits(found) for found in (of_recipe, committed))
+    pd.testing.assert_frame_equal(trained.sort_values("column"), stored.sort_values("column"))
     for key, (run,) in committed.items():
         # Stored with four digits of each probability.
         pd.testing.assert_frame_equal(run.predictions, runs[key][0].predictions, atol=1e-4, check_like=True)
@@ -126,7 +122,7 @@ def test_an_encoder_that_cannot_be_had_leaves_its_recipes_out_and_says_why(tones
 def test_sentences_hold_numbers_of_the_runs_alone(measured, tones):
     runs, _, _ = measured
     by_column = {key: run[0] for (name, key), run in runs.items() if name == "tess-mfcc-gru"}
-    text = claims.explain_difference("tess-mfcc-gru", by_column)
+    text = claims.explain_difference("tess-mfcc-gru", claims.shared_by_splits(runs))
     for key in ("as-stated", "as-run", "new-speakers"):
         assert f"{by_column[key].metrics['overall']['accuracy']:.3f}" in text
     assert "of speakers that were trained on" in text
@@ -144,9 +140,10 @@ def test_sentences_hold_numbers_of_the_runs_alone(measured, tones):
 
 
 def test_sentences_begin_with_the_stand_in(measured):
-    run = measured[0]["tess-mfcc-gru", "new-speakers"][0]
-    stand_in = load_recipe("tess-wav2vec2-finetune", overrides=["input.encoder=somebody/whisper-base-encoder"])
-    text = claims.explain_difference("tess-wav2vec2-finetune", {"new-speakers": replace(run, recipe=stand_in)})
+    name = "tess-wav2vec2-finetune"
+    stand_in = load_recipe(name, overrides=["input.encoder=somebody/whisper-base-encoder"])
+    run = replace(measured[0]["tess-mfcc-gru", "new-speakers"][0], recipe=stand_in)
+    text = claims.explain_difference(name, claims.shared_by_splits({(name, "new-speakers"): [run]}))
     assert text == "Measured with somebody/whisper-base-encoder as a stand-in for facebook/wav2vec2-base."
 
 

@@ -16,7 +16,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SER_CACHE_DIR", str(root / "cache"))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        make_claims_audit({"bundled": True, "runs_dir": str(root / "runs")}, root / "reports")
+        make_claims_audit({"measure": True, "bundled": True, "runs_dir": str(root / "runs")}, root / "reports")
     return root / "reports"
 
 
@@ -30,6 +30,7 @@ class TestThePage:
     def test_stands_alone_and_is_small(self, folder, page):
         assert {path.name for path in folder.iterdir()} - {".results.lock", ".predictions.lock"} == {
             "Claims_Audit.html",
+            "claims_audit",
             "index.html",
             "results.csv",
             "predictions",
