@@ -41,9 +41,10 @@ atlas: .venv/installed ## Audit the train and test lists that benchmarks publish
 voice: .venv/installed ## Measure what a few clips of a voice are worth: reports/On_Your_Voice.html (ENCODER=…)
 	@$(BIN)/ser voice $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
-tables: .venv/installed ## Make results.csv and every table of README, docs and index from reports/predictions
+tables: .venv/installed ## Make results.csv, every table of README and docs, and the pages of the studies, without audio
 	@$(BIN)/ser results --anew
 	$(write_tables)
+	@for study in claims atlas voice; do $(BIN)/ser $$study --page || exit; done
 
 model: .venv/installed ## Make the model that comes with the package again, in 20 minutes (ARGS="--encoder DIR …")
 	$(BIN)/python scripts/make_model.py $(ARGS)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ser_lib
-from ser_lib.common.errors import SerError
+from ser_lib.common.errors import SerError, did_you_mean
 from ser_lib.common.files import absolute, with_home
 
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -142,7 +142,12 @@ def terminate(*_) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 success, 1 failure, 2 usage, 130 interrupted, 143 terminated)."""
-    options = vars(build_parser().parse_args(arguments))
+    parser = build_parser()
+    first = next(iter(sys.argv[1:] if arguments is None else arguments), "-")
+    if first not in COMMANDS and not first.startswith("-"):
+        expected = f"expected one of {', '.join(COMMANDS)}"
+        parser.error(f"there is no command {first!r}: {did_you_mean(first, COMMANDS)}{expected}")
+    options = vars(parser.parse_args(arguments))
     function = options.pop("function")
     for name in ("SER_DATA_DIR", "SER_CACHE_DIR"):
         if os.environ.get(name):

@@ -7,6 +7,7 @@ work: see `SHORTENED`.
 """
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -27,14 +28,23 @@ def refuse_network(self, address):
 def shorten() -> None:
     """Replace the functions that do the long work; each checks the recipe that it is given."""
     from ser_lib.deploy import demo
+    from ser_lib.models.heads import Head
     from ser_lib.recipes import load_recipe
     from ser_lib.reports import build
+    from ser_lib.studies import claims_audit
 
     def make_report(recipe, protocol, seed, variant, overrides, *places):
         load_recipe(recipe, variant, overrides)
         return Path("reports", "a", "b")
 
+    @functools.wraps(whole_fit := Head.fit)
+    def fit(network, features, labels, train, validation, training, **settings):
+        few = training.model_copy(update={"epochs": min(training.epochs, 2)})
+        return whole_fit(network, features, labels, train, validation, few, **settings)
+
     build.make_report = make_report
+    Head.fit = staticmethod(fit)
+    claims_audit.measure = lambda *settings: Path("reports", claims_audit.FOLDER)
     build.make_claims_audit = lambda parameters, reports_dir: Path("reports", "Claims_Audit.html")
     demo.serve = lambda run, port, open_browser: None
 

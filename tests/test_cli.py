@@ -41,6 +41,14 @@ def test_every_command_answers_help_with_an_example(command, capsys):
     assert f"ser {command}" in capsys.readouterr().out.split("examples:")[1]
 
 
+@pytest.mark.parametrize(("name", "hint"), [("pedict", "did you mean 'predict'? "), ("zzzz", "")])
+def test_a_command_that_does_not_exist_is_answered_with_those_that_do(name, hint, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "voice.wav"])
+    assert stopped.value.code == 2
+    assert f"there is no command '{name}': {hint}expected one of corpora, recipes," in capsys.readouterr().err
+
+
 def test_every_parameter_has_an_option_and_every_option_a_command():
     assert {name for function in COMMANDS.values() for name in inspect.signature(function).parameters} == set(OPTIONS)
 

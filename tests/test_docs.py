@@ -49,7 +49,7 @@ NOT_EXECUTED = {
     r"apt-get ": "installs a program",
     r"hf upload ": "needs an account of the Hub",
     r"make address": "tests/test_project.py does, in a copy of the whole repository",
-    r"accelerate launch ": "starts several processes; tests/models/test_finetuning.py does",
+    r"accelerate launch ": "starts several processes; tests/recipes/test_encoder_recipes.py does",
     r"python scripts/install\.py": "installs packages",
     r"pytest": "the tests themselves",
 }

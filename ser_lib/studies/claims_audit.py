@@ -35,18 +35,10 @@ CORPORA = ("ravdess", "tess", "savee", "crema_d")
 SECTIONS = ("audit", "claims", "leaks", "run")
 # The seeds of `run_seeds`, which determine folds and initial weights.
 SEEDS = (0, 1, 2)
-RUN_TABLES = ("reliability", "calibration", "coverage", "groups", "confusions", "seeds")
-NAMES = (
-    "splits",
-    "leaks",
-    "cross_corpus",
-    "conditions",
-    *(f"run_{name}" for name in RUN_TABLES),
-    "comparisons",
-    "notes",
-)
+OF_RUN = ("run_reliability", "run_calibration", "run_coverage", "run_groups", "run_confusions", "run_seeds")
+NAMES = ("splits", "leaks", "cross_corpus", "conditions", *OF_RUN, "comparisons", "notes")
 # Of these columns, an empty cell is a text.
-TEXTS = {"against", "part_of", "stand_in", "stand_in_for"}
+TEXTS = {"against", "part_of", "stand_in_for"}
 
 Note = Callable[[str], None]
 
@@ -94,8 +86,7 @@ def measure(
     honest = {name: of_seeds[0] for (name, key), of_seeds in runs.items() if key == "new-speakers"}
     tables = {"splits": claims.shared_by_splits(runs, data_dir), "comparisons": _comparisons(honest)}
     corpora = ["sample"] if bundled else CORPORA
-    conditions = robustness.CONDITIONS[10:13] if bundled else robustness.CONDITIONS
-    tables |= _of_probes(corpora, encoder, conditions, data_dir, partial(note, "leaks"))
+    tables |= _of_probes(corpora, encoder, bundled, data_dir, partial(note, "leaks"))
     tables |= _of_run(_most_speakers(honest), data_dir, runs_dir, partial(note, "run"))
     minutes, commit = (time.monotonic() - start) / 60, git_commit() or "unknown"
     note(
@@ -129,13 +120,13 @@ def _comparisons(honest: dict[str, Run]) -> pd.DataFrame:
 
 
 def _of_probes(
-    corpora: Sequence[str],
-    encoder: str | None,
-    conditions: Sequence[robustness.Condition],
-    data_dir: str | Path | None,
-    note: Note,
+    corpora: Sequence[str], encoder: str | None, quick: bool, data_dir: str | Path | None, note: Note
 ) -> dict[str, pd.DataFrame]:
-    """The tables `leaks`, `cross_corpus` and `conditions`, measured on the first corpus that is found, or on all."""
+    """The tables `leaks`, `cross_corpus` and `conditions`, measured on the first corpus that is found, or on all.
+
+    Args:
+        quick: with few candidates, epochs and conditions.
+    """
     archive = probe.load_available(corpora, data_dir, note)
     clips = archive.drop_duplicates("audio_hash").reset_index(drop=True)
     first = clips["corpus"].iloc[0]
@@ -171,9 +162,9 @@ def _of_probes(
     studies: list[Callable[[], pd.DataFrame]] = [
         duplicates,
         partial(leaks.same_speaker, main, features),
-        partial(leaks.epoch_chosen_on_test, main, features),
+        partial(leaks.epoch_chosen_on_test, main, features, epochs=4 if quick else 30),
         *([layers] if encoder else []),
-        partial(leaks.best_of_many, main, features),
+        partial(leaks.best_of_many, main, features, (2, 4) if quick else (2, 8, 32)),
         copies,
         partial(leaks.normalised_with_test, main, features),
         *([partial(leaks.label_decided_by_corpus, clips, everything)] if has_several else []),
@@ -183,7 +174,7 @@ def _of_probes(
     matrix = (
         robustness.cross_corpus_matrix(clips, everything) if has_several else pd.DataFrame(columns=["train", "test"])
     )
-    split = make_split(main, "speaker", 0)
+    split, conditions = make_split(main, "speaker", 0), robustness.CONDITIONS[10:13] if quick else robustness.CONDITIONS
     return {
         "leaks": pd.concat(measured),
         "cross_corpus": matrix,

@@ -1,9 +1,6 @@
 """Hidden states and embeddings of pretrained encoders: right, alone as in any batch, stored once, bounded in memory."""
 
 import logging
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -406,37 +403,3 @@ class TestEmbed:
         assert str(broken) in str(info.value)
         broken.write_bytes(good)
         assert embed(clips, str(folders / "wav2vec2"), **EXACT).shape == (12, 3, 64)
-
-
-class TestTwoProcesses:
-    def test_share_the_work_and_both_have_all_of_it(self, folders, clips, tmp_path):
-        clips.to_pickle(tmp_path / "clips.pkl")
-        program = f"""
-import numpy as np, pandas as pd
-from ser_lib.models import embeddings
-from ser_lib.models.settings import Input
-from ser_lib.common import distributed
-computed, join = [], embeddings._join
-embeddings._join = lambda *given: computed.append(1) or join(*given)
-clips = pd.read_pickle({str(tmp_path / "clips.pkl")!r})
-read = Input(
-    encoder={str(folders / "wav2vec2")!r}, layers="all", pooling="mean+std", audio={AUDIO}, precision="float32"
-)
-found = embeddings.embed(clips, read, device="cpu", progress=False)
-np.save({str(tmp_path)!r} + f"/found-{{distributed.rank()}}.npy", found)
-print("computed " + str(len(computed)))
-"""
-        (tmp_path / "program.py").write_text(program)
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        done = subprocess.run(
-            [sys.executable, *launcher, str(tmp_path / "program.py")],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("computed 6") == 2
-        here = embed(clips, str(folders / "wav2vec2"), **EXACT)
-        for rank in (0, 1):
-            np.testing.assert_allclose(np.load(tmp_path / f"found-{rank}.npy"), here, rtol=2e-3, atol=2e-3)

@@ -1,15 +1,8 @@
 """The sentences and tables of the page "On your voice", and the page itself from the committed table."""
 
-import re
-
-import pytest
-from bs4 import BeautifulSoup
 from invented_tables import voice_table
 
-from ser_lib.cli import main
-from ser_lib.common.files import reports_path
-from ser_lib.reports import build, voice_page
-from ser_lib.studies import voice
+from ser_lib.reports import voice_page
 
 CONDITIONS = ["no clips", "4 clips", "8 clips"]
 
@@ -53,19 +46,3 @@ def test_listening_pays_from_the_first_bin_after_which_every_interval_is_above_z
     assert voice_page.listening(none)[0] == "RAVDESS, trained on all corpora: no gain is shown for any number of clips."
     few = voice_page.listening(voice_table("listening", table["condition"].unique(), speakers=2))[0]
     assert "+0.5 after 1 to 3, +1.0 after 4 or more clips" in few
-
-
-@pytest.mark.notebook
-def test_the_page_is_made_of_the_committed_table(tmp_path):
-    (tmp_path / "voice.csv").write_bytes(reports_path("voice.csv").read_bytes())
-    assert main(["voice", "--page", "--reports-dir", str(tmp_path)]) == 0
-    html = (tmp_path / "On_Your_Voice.html").read_text(encoding="utf-8")
-    committed = reports_path("On_Your_Voice.html").read_text(encoding="utf-8")
-    pages = [BeautifulSoup(text, "html.parser") for text in (html, committed)]
-    assert len(html.encode()) < build.MAX_PAGE_BYTES and "On_Your_Voice.html" in (tmp_path / "index.html").read_text()
-    for part in ("table.dataframe", ".output_markdown"):
-        new, old = ([" ".join(tag.text.split()) for tag in page.select(part)] for page in pages)
-        assert new == old and new, part
-    for sentence in voice_page.summary(voice.read_table()):
-        assert sentence in " ".join(pages[0].text.split())
-    assert not re.search(r"(?<![\w.])/(tmp|home|root|work)/", html)

@@ -20,7 +20,7 @@ from ser_lib.common.errors import SerError
 from ser_lib.common.files import reports_path
 from ser_lib.corpora import CORPORA
 from ser_lib.corpora.file_names import NAMES
-from ser_lib.reports import atlas_page, build
+from ser_lib.reports import atlas_page
 from ser_lib.studies import atlas
 from ser_lib.studies.atlas import emo_superb, emobox, hicmae, nkululeko, ogm_ge, own, worth
 from ser_lib.studies.atlas import lists as published
@@ -336,22 +336,6 @@ class TestPage:
         assert links and all(page.select_one(link["href"]) for link in links)
         for model in HEARD:
             assert set(model.corpora) <= {*NAMES, *CORPORA} and model.url.startswith("https://") and model.how
-
-    @pytest.mark.notebook
-    def test_is_made_of_the_committed_tables(self, tmp_path):
-        for table in (reports_path("atlas.csv"), reports_path("atlas-worth.csv")):
-            (tmp_path / table.name).write_bytes(table.read_bytes())
-        assert main(["atlas", "--page", "--reports-dir", str(tmp_path)]) == 0
-        html = (tmp_path / "Atlas.html").read_text(encoding="utf-8")
-        committed = reports_path("Atlas.html").read_text(encoding="utf-8")
-        pages = [BeautifulSoup(text, "html.parser") for text in (html, committed)]
-        assert len(html.encode()) < build.MAX_PAGE_BYTES and "Atlas.html" in (tmp_path / "index.html").read_text()
-        for part in ("table.atlas", ".output_markdown", "li[id^=heard]"):
-            new, old = ([" ".join(tag.text.split()) for tag in page.select(part)] for page in pages)
-            assert new == old and new, part
-        for sentence in atlas.summary(atlas.read_table()):
-            assert sentence in pages[0].text
-        assert not re.search(r"(?<![\w.])/(tmp|home|root|work)/", html)
 
 
 class TestTheCommittedTable:

@@ -232,7 +232,9 @@ class TestTheSameNumbers:
             for order in sys.argv[2:]:
                 runs, kill_at = order.split(":")
                 if child := os.fork():
-                    print(order, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+                    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                    finished = len(list(pathlib.Path(sys.argv[1], runs).glob("*/*/0/metrics.json")))
+                    print(order, status, finished, flush=True)
                     continue
                 count = 0
                 def killing(path, target):
@@ -249,23 +251,19 @@ class TestTheSameNumbers:
             """
         )
 
-        def run(*orders):
-            done = subprocess.run(
-                [sys.executable, "-c", script, str(tmp_path), *orders],
-                cwd=Path(__file__).parents[2],
-                env=os.environ | {"LOKY_MAX_CPU_COUNT": "1"},
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done.stderr
-            return [line for line in done.stdout.splitlines() if ":" in line]
-
         # The first kill comes as fold 0 is about to be put in place, then as fold 1 is, as the final model is, and as
         # the finished folder is moved.
         killed = [f"killed:{kill_at}" for kill_at in (1, 2, 2, 2)]
-        assert run("whole:0", *killed) == ["whole:0 0", *(f"{order} {-signal.SIGKILL}" for order in killed)]
-        assert not runs_below(tmp_path / "killed")
-        assert run("killed:0") == ["killed:0 0"]
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path), "whole:0", *killed, "killed:0"],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"LOKY_MAX_CPU_COUNT": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        outcomes = [line for line in done.stdout.splitlines() if ":" in line]
+        assert outcomes == ["whole:0 0 1", *(f"{order} {-signal.SIGKILL} 0" for order in killed), "killed:0 0 1"]
         whole, killed = (load_run(tmp_path / runs) for runs in ("whole", "killed"))
         assert numbers(whole) == numbers(killed)
         assert not list((tmp_path / "killed").glob("**/*.unfinished"))
