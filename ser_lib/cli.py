@@ -66,6 +66,8 @@ FOLD = 'the fold of the model: a number, or "all" for the mean of all (default: 
 option("--fold", FOLD, metavar="K", type=lambda text: int(text) if text.isdecimal() else text)
 option("--json", "print one line of JSON a file in place of the table", action="store_true")
 option("--csv", "write the table to this file as well", metavar="FILE")
+# From this length on, an emotion is likely to change within a recording.
+LONG_SECONDS = 15.0
 TIMES = "write FILE-timeline.csv and .png, and print the emotions; ? marks an answer that is not certain"
 option("--timeline", TIMES, action="store_true", group=TIMELINE)
 option("--window", "seconds of a window (default: as the recipe)", type=float, metavar="S", group=TIMELINE)
@@ -417,6 +419,8 @@ def predict(files, run, speaker, json, fold, timeline, window, hop, smoothing, l
             print(answers.to_string(index=False, float_format="%.3f"))
             if answers["certain"].isna().all() and answers["emotion"].notna().any():
                 print("certain is not known: no validation speakers chose a threshold for this run")
+            if (answers["seconds"] > LONG_SECONDS).any():
+                print("each recording has one answer: --timeline shows how the emotion of a long one changes")
     # Each of them has been named already.
     if n_failed:
         raise SerError(f"{n_failed} of {n_files} files could not be answered, see above.")

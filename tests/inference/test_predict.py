@@ -18,6 +18,7 @@ from ser_lib.audio import reading
 from ser_lib.audio.reading import Recording
 from ser_lib.common import cache
 from ser_lib.common.errors import SerError
+from ser_lib.common.files import project_dir
 from ser_lib.inference import predict
 from ser_lib.inference.streaming import timeline
 from ser_lib.recipes import inputs as inputs_module
@@ -301,6 +302,16 @@ class TestCommand:
     def test_a_table(self, run, files, capsys):
         status, out, _ = self.ser(capsys, run.folder, *files[:2])
         assert status == 0 and files[0] in out and "neutral" in out.splitlines()[0]
+
+    def test_a_timeline_is_offered_for_a_long_recording_alone(self, run, files, tmp_path, capsys):
+        # Speech, as steady tones are none.
+        waveform, rate = soundfile.read(next((project_dir() / "data" / "sample").rglob("*.flac")))
+        soundfile.write(
+            tmp_path / "long.wav", np.tile(waveform, 1 + int(cli.LONG_SECONDS * rate / len(waveform))), rate
+        )
+        for path, is_long in ((files[0], False), (tmp_path / "long.wav", True)):
+            status, out, _ = self.ser(capsys, run.folder, path)
+            assert status == 0 and ("--timeline" in out) == is_long
 
     def test_json_lines_and_a_bad_file(self, run, files, tmp_path, capsys):
         bad = tmp_path / "notes.txt"
