@@ -41,7 +41,7 @@ atlas: .venv/installed ## Audit the train and test lists that benchmarks publish
 voice: .venv/installed ## Measure what a few clips of a voice are worth: reports/On_Your_Voice.html (ENCODER=…)
 	@$(BIN)/ser voice $(if $(ENCODER),--encoder '$(ENCODER)') $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
-tables: .venv/installed ## Make results.csv, every table of README and docs, and the pages of the studies, without audio
+tables: .venv/installed ## Make results.csv, the index, all tables of README and docs, and the pages of studies, without audio
 	@$(BIN)/ser results --anew
 	$(write_tables)
 	@for study in claims atlas voice; do $(BIN)/ser $$study --page || exit; done

@@ -15,11 +15,11 @@
 # # Claims audit
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/ser-lib/ser-lib/blob/main/notebooks/Claims_Audit.ipynb)
 #
-# Five public projects claim 86 to 100 % accuracy in speech emotion recognition. This notebook measures each claim as it
-# is stated, and again with one leak after another closed. Then it measures the leaks one at a time, the scores on other
-# corpora and in noise, and what else a reader should know about such a number.
+# Five public projects claim 86 to 100 % accuracy in speech emotion recognition. This notebook shows each claim, measured
+# as it is stated and again with one leak after another closed; then the leaks one at a time, the scores on other corpora
+# and in noise, and what else a reader should know about such a number.
 #
-# The numbers were measured before, as it takes hours: `ser claims`, or `measure = True` below, measures them again.
+# Measuring takes hours, so the numbers were measured before. `ser claims`, or `measure = True` below, measures them again.
 
 # %%
 # In Colab, download and install the project. Elsewhere this cell does nothing.
@@ -44,7 +44,7 @@ runs_dir = None  # the folder of all runs; None: runs/ in the checkout
 reports_dir = None  # the folder of results.csv; None: reports/ in the checkout
 
 # %%
-if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir}":
+if "google.colab" in sys.modules and "/content/drive" in f"{data_dir} {runs_dir} {reports_dir}":
     from google.colab import drive
 
     drive.mount("/content/drive")
@@ -59,6 +59,8 @@ from ser_lib.reports import plots
 from ser_lib.studies import claims, claims_audit, leaks
 
 # %% tags=["log"]
+if bundled:
+    runs_dir, reports_dir = claims_audit.bundled_folders(runs_dir, reports_dir)
 if measure:
     claims_audit.measure(encoder, bundled, data_dir=data_dir, runs_dir=runs_dir, reports_dir=reports_dir)
 tables = claims_audit.read_tables(reports_dir)

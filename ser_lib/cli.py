@@ -90,7 +90,7 @@ option("--index", "write only the index page of the pages that are there", actio
 option("--encoder", "in place of the pretrained encoders of the recipes")
 option("--encoder", "also measure what leaks are worth, with this encoder, where audio is at hand", "worth_encoder")
 option("--page", "write only the page, from the tables that are there", action="store_true")
-option("--committed", "take the committed predictions of the claims in place of training", action="store_true")
+option("--committed", "take the committed predictions of the claims: only one run is trained", action="store_true")
 option("--bundled", "a small audit, on the bundled corpus alone", action="store_true")
 option("--store", "store the predictions in reports/predictions, for the tables of docs", action="store_true")
 option("--add", "store the predictions of these runs, then as --anew", default=[], nargs="+", metavar="RUN")
@@ -596,21 +596,23 @@ def claims(encoder, bundled, page, committed, data_dir, runs_dir, reports_dir):
 
     ser claims --bundled
     ser claims --encoder openai/whisper-base
+    ser claims --committed --encoder models/whisper-base-encoder
     ser claims --page
     """
-    from ser_lib.common.files import project_dir
     from ser_lib.reports.build import make_claims_audit
     from ser_lib.studies import claims_audit
 
+    if page and (committed or encoder):
+        raise SerError("--page measures nothing: leave out --committed and --encoder.")
     if encoder and Path(encoder).is_dir():
         encoder = absolute(encoder)
     if bundled:
-        # The audit of synthetic voices must not replace the real one, and needs no network.
-        runs_dir = runs_dir or project_dir() / "runs" / "bundled"
-        reports_dir = reports_dir or project_dir() / "reports" / "bundled"
+        runs_dir, reports_dir = claims_audit.bundled_folders(runs_dir, reports_dir)
+        # The bundled corpus needs no network.
         os.environ["HF_HUB_OFFLINE"] = "1"
+    folders = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir}
     if not page:
-        print(claims_audit.measure(encoder, bundled, not committed, data_dir, runs_dir, reports_dir))
+        print(claims_audit.measure(encoder, bundled, train=not committed, **folders))
     print(f"\nThe audit is ready. Open in a browser:\n  {make_claims_audit({'bundled': bundled}, reports_dir)}")
 
 

@@ -3,11 +3,12 @@
     python docs_runner.py STEPS.json OUTCOMES.json
 
 Network access is refused. Commands whose real work takes minutes, needs a GPU or does not end are executed up to that
-work: see `SHORTENED`.
+work: see `shorten`.
 """
 
 import contextlib
 import functools
+import inspect
 import io
 import json
 import os
@@ -26,7 +27,7 @@ def refuse_network(self, address):
 
 
 def shorten() -> None:
-    """Replace the functions that do the long work; each checks the recipe that it is given."""
+    """Replace or shorten the functions that do the long work."""
     from ser_lib.deploy import demo
     from ser_lib.models.heads import Head
     from ser_lib.recipes import load_recipe
@@ -44,7 +45,8 @@ def shorten() -> None:
 
     build.make_report = make_report
     Head.fit = staticmethod(fit)
-    claims_audit.measure = lambda *settings: Path("reports", claims_audit.FOLDER)
+    signature = inspect.signature(claims_audit.measure)
+    claims_audit.measure = lambda *values, **settings: signature.bind(*values, **settings) and Path("reports", "a")
     build.make_claims_audit = lambda parameters, reports_dir: Path("reports", "Claims_Audit.html")
     demo.serve = lambda run, port, open_browser: None
 

@@ -41,8 +41,8 @@ TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
 
 # Commands that no test can execute, with the reason. Those of `make` are looked up in the Makefile all the same.
 NOT_EXECUTED = {
-    r"ser atlas": "needs the published lists, or executes a notebook; tests/studies/test_atlas.py does",
-    r"ser voice": "trains on all corpora, or executes a notebook; tests/studies/test_voice.py does",
+    r"ser atlas": "needs the published lists, or executes a notebook; tests/reports/test_study_pages.py does",
+    r"ser voice": "trains on all corpora, or executes a notebook; tests/reports/test_study_pages.py does",
     r"make (report|test|lint|format|audit|notebooks|sample)$": "executed by .ci/run, or by a test of its own",
     r"git clone ": "needs the network",
     r"source \.venv/bin/activate$": "the tests run in an environment already",
@@ -54,11 +54,7 @@ NOT_EXECUTED = {
     r"pytest": "the tests themselves",
 }
 # Settings that shorten a training which would take long even on tones.
-SHORTER = {
-    "--variant as-run": " --set training.epochs=1",
-    "train demo --set": " --set training.epochs=3",
-    "train demo --protocol": " --set training.epochs=3",
-}
+SHORTER = {"--variant as-run": " --set training.epochs=1"}
 
 
 def code_blocks(page: str, language: str) -> list[str]:

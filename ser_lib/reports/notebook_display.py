@@ -222,12 +222,16 @@ def layer_weights(run: Run) -> pd.DataFrame | None:
 
 
 def mechanism(table: pd.DataFrame, name: str) -> None:
-    """Display the picture and the numbers of one leak, out of the tables of several of `ser_lib.studies.leaks`."""
+    """Display one leak's picture and numbers.
+
+    Args:
+        table: tables of `ser_lib.studies.leaks`, one under the other.
+    """
     from IPython.display import display
 
     rows = table[table["mechanism"] == name]
     if rows.empty:
-        print("Not measured: of MFCC there are no layers, and of a single corpus no labels that it decides.")
+        print("Not measured: the lines above say why.")
         return
     columns = ["leaky", "uar", "uar_low", "uar_high", "points", "points_low", "points_high", "n_test", "n_train"]
     display(plots.honest_and_leaky(rows), rows.set_index("condition")[columns].round(3).astype(object).fillna(""))

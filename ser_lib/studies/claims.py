@@ -1,8 +1,7 @@
 """The accuracy that each source claims, and that of its recipe as stated and with one leak after another closed.
 
-`measure_claims` trains the missing runs, or takes the predictions that are committed; `claims_table` reads only
-`results.csv`, and `explain_difference` describes the difference between a claim and its measurements. The notebook
-Claims_Audit shows all three.
+`measure_claims` trains the missing runs, or takes the predictions that are committed. `shared_by_splits` tells what the
+splits of these runs share, and `explain_difference` puts it into words. `claims_table` reads only `results.csv`.
 """
 
 import logging
@@ -62,7 +61,7 @@ class Column(NamedTuple):
     overrides: tuple[str, ...] = ()
 
 
-# Those whose runs `explain_difference` reads.
+# Those that `shared_by_splits` describes.
 EXPLAINED = ("as-stated", "as-run", "without-copies", "new-speakers")
 
 
@@ -83,38 +82,51 @@ class PlannedRun(NamedTuple):
         run = load_run(folder) if folder.is_dir() else None
         return run if run is not None and run.recipe == self.recipe else None
 
-    def committed(
-        self, stored: Iterable[StoredPredictions], data_dir: str | Path | None, note: Callable[[str], None]
-    ) -> Run | None:
-        """A run without models, of its committed predictions and its split, which is made again; None: there are none."""
+    def stored_rows(self, stored: Iterable[StoredPredictions]) -> StoredPredictions | None:
+        """The committed predictions of this run; None: there are none."""
         recipe, protocol, seed, _ = self
         key = (recipe.name, recipe.variant_label, protocol, recipe.features_label)
         for of_experiment in stored:
-            rows = of_experiment.part(of_experiment.table["seed"] == seed)
             facts = of_experiment.facts
-            if key != (facts.recipe, facts.variant, facts.protocol, facts.encoder) or rows.table.empty:
-                continue
-            clips = clips_of(recipe, protocol, data_dir, progress=False)
-            split = split_of(recipe, clips, protocol, seed)
-            tested = split.loc[split["subset"] == "test", "clip_id"]
-            if set(tested) != set(rows.table["clip_id"]):
-                note(f"{self} is left out: the corpora at hand give other test clips than those of the committed row")
-                return None
-            about = rows.table
-            overall = metrics.score(rows.predictions, about["speaker"], about["corpus"], rows.copies)
-            corpora = {name: {"found": n, "expected": of} for name, (n, of) in facts.corpora.items()}
-            return Run(
-                run_folder(*self),
-                recipe,
-                split,
-                audit(split),
-                pd.DataFrame(),
-                rows.predictions,
-                {"overall": overall},
-                {"corpora": corpora},
-                rows.emotions,
-            )
+            if key == (facts.recipe, facts.variant, facts.protocol, facts.encoder):
+                rows = of_experiment.part(of_experiment.table["seed"] == seed)
+                return None if rows.table.empty else rows
         return None
+
+    def committed(
+        self, stored: Iterable[StoredPredictions], data_dir: str | Path | None, note: Callable[[str], None]
+    ) -> Run | None:
+        """A run without models, of its committed predictions and its split, which is made again.
+
+        Returns:
+            None where there are no such predictions, or where they are of other test clips; `note` is told the reason.
+
+        Raises:
+            SerError: a corpus cannot be found.
+        """
+        recipe, protocol, seed, _ = self
+        rows = self.stored_rows(stored)
+        if rows is None:
+            note(f"{self} is left out: there are no committed predictions of it with {recipe.features_label}")
+            return None
+        split = split_of(recipe, clips_of(recipe, protocol, data_dir, progress=False), protocol, seed)
+        if set(split.loc[split["subset"] == "test", "clip_id"]) != set(rows.table["clip_id"]):
+            note(f"{self} is left out: the corpora at hand give other test clips than those of the committed row")
+            return None
+        about = rows.table
+        overall = metrics.score(rows.predictions, about["speaker"], about["corpus"], rows.copies)
+        corpora = {name: {"found": n, "expected": of} for name, (n, of) in rows.facts.corpora.items()}
+        return Run(
+            run_folder(*self),
+            recipe,
+            split,
+            audit(split),
+            pd.DataFrame(),
+            rows.predictions,
+            {"overall": overall},
+            {"corpora": corpora},
+            rows.emotions,
+        )
 
     def finished_or_trained(self, data_dir: str | Path | None, say: Callable[[str], None]) -> Run:
         """The finished run, or else a new one."""
@@ -201,24 +213,25 @@ def measure_claims(
         the runs, one a seed, by recipe and key of `columns_of`, without the measurements that failed.
     """
     note = note or say
-    planned = _planned(names, encoder, list(overrides), list(seeds), draws, runs_dir, note)
+    stored = None if train else stored_predictions.read_all(stored_predictions.predictions_dir(reports_dir))
+    planned = _planned(names, encoder, list(overrides), list(seeds), draws, stored, runs_dir, note)
     measured: dict[tuple[str, str], list[Run]] = {}
-    if not train:
-        stored = stored_predictions.read_all(stored_predictions.predictions_dir(reports_dir))
-        for key, of_seeds in planned.items():
-            if key[1] in EXPLAINED:
-                available = [run.finished() or run.committed(stored, data_dir, note) for run in of_seeds]
-                measured |= {key: runs} if (runs := [run for run in available if run]) else {}
-        return measured
-    _train_in_parallel(chain.from_iterable(planned.values()), data_dir, say)
+    if stored is None:
+        _train_in_parallel(chain.from_iterable(planned.values()), data_dir, say)
     for key, of_seeds in planned.items():
         try:
-            runs = [run.finished_or_trained(data_dir, say) for run in of_seeds]
+            if stored is None:
+                runs = [run.finished_or_trained(data_dir, say) for run in of_seeds]
+                add_runs(runs, reports_dir)
+            elif key[1] in EXPLAINED:
+                available = [run.finished() or run.committed(stored, data_dir, note) for run in of_seeds]
+                runs = [run for run in available if run]
+            else:
+                continue
         except SerError as error:
             note(f"{of_seeds[0].recipe.name} under {of_seeds[0].protocol} is left out: {error}")
             continue
-        add_runs(runs, reports_dir)
-        measured[key] = runs
+        measured |= {key: runs} if runs else {}
     return measured
 
 
@@ -228,15 +241,26 @@ def _planned(
     overrides: list[str],
     seeds: list[int],
     draws: int,
+    stored: list[StoredPredictions] | None,
     runs_dir: str | Path | None,
     note: Callable[[str], None],
 ) -> dict[tuple[str, str], list[PlannedRun]]:
-    """The runs to measure, one a seed, by recipe and key of `columns_of`."""
+    """The runs to measure, one a seed, by recipe and key of `columns_of`.
+
+    Args:
+        stored: committed predictions, which take the place of missing runs; None: these are to be trained.
+    """
+
+    def is_available(run: PlannedRun) -> bool:
+        with suppress(SerError):  # a damaged folder
+            return run.finished() is not None or bool(stored and run.stored_rows(stored))
+        return False
+
     planned = {}
     for name in names or claimed_recipes():
         recipe = load_recipe(name, overrides=overrides)
         try:
-            if recipe.reads_encoder:
+            if recipe.reads_encoder and stored is None:
                 encoder_weights.locate(encoder or recipe.input.encoder, None if encoder else recipe.input.revision)
         except SerError as error:
             note(f"{name} is left out: {error}")
@@ -251,9 +275,8 @@ def _planned(
             of_column = range(draws) if is_control else seeds
             planned[name, key] = [PlannedRun(preferred, column.protocol, seed, root) for seed in of_column]
             runs_in_full = [PlannedRun(in_full, column.protocol, seed, root) for seed in of_column]
-            with suppress(SerError):  # a damaged folder
-                if all(run.finished() for run in runs_in_full):
-                    planned[name, key] = runs_in_full
+            if all(is_available(run) for run in runs_in_full):
+                planned[name, key] = runs_in_full
     return planned
 
 
@@ -436,7 +459,7 @@ def explain_difference(name: str, splits: pd.DataFrame) -> str:
     """A few sentences on the difference between a recipe's claim and its measurements.
 
     Args:
-        splits: as of `shared_by_splits`.
+        splits: as of `shared_by_splits`, with one row of the recipe at least.
     """
     rows = {row.column: row for row in splits[splits["recipe"] == name].itertuples()}
     sentences = []
@@ -476,6 +499,12 @@ def comparable_groups(runs: dict[str, Run]) -> list[dict[str, Run]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def run_with_seed(run: Run, seed: int, data_dir: str | Path | None = None, runs_dir: str | Path | None = None) -> Run:
-    """The same experiment with another seed: the finished run, or else a new one."""
-    return PlannedRun(run.recipe, run.protocol, seed, runs_root(runs_dir)).finished_or_trained(data_dir, print)
+def run_with_seed(
+    run: Run,
+    seed: int,
+    data_dir: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Run:
+    """The same experiment with another seed: the finished run, or else a new one, which `say` is told of."""
+    return PlannedRun(run.recipe, run.protocol, seed, runs_root(runs_dir)).finished_or_trained(data_dir, say)

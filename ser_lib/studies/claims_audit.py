@@ -13,8 +13,10 @@ Tables:
     notes           what a reader of the tables must know, such as a recipe that was left out: section, note
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +34,6 @@ from ser_lib.studies import claims, leaks, probe, robustness
 
 FOLDER = "claims_audit"
 CORPORA = ("ravdess", "tess", "savee", "crema_d")
-SECTIONS = ("audit", "claims", "leaks", "run")
 # The seeds of `run_seeds`, which determine folds and initial weights.
 SEEDS = (0, 1, 2)
 OF_RUN = ("run_reliability", "run_calibration", "run_coverage", "run_groups", "run_confusions", "run_seeds")
@@ -40,7 +41,51 @@ NAMES = ("splits", "leaks", "cross_corpus", "conditions", *OF_RUN, "comparisons"
 # Of these columns, an empty cell is a text.
 TEXTS = {"against", "part_of", "stand_in_for"}
 
-Note = Callable[[str], None]
+Say = Callable[[str], None]
+
+
+class Notes(logging.Handler):
+    """The notes of one section, each once; as a handler of a logger, also what it warns of.
+
+    Args:
+        say: called with each note as it is.
+        hidden: paths of this computer, with the name that the notes hold in place of each.
+    """
+
+    def __init__(self, say: Say, hidden: dict[str, str]):
+        super().__init__(logging.WARNING)
+        self.say, self.hidden = say, hidden
+        self.texts: list[str] = []
+
+    def __call__(self, text: str) -> None:
+        self.say(text)
+        self._add(text)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._add(record.getMessage())
+
+    def _add(self, text: str) -> None:
+        # What to do about it is for the reader of the console.
+        text = text.partition("\n")[0]
+        for path, name in self.hidden.items():
+            text = text.replace(path, name)
+        self.texts += [] if text in self.texts else [text]
+
+    @contextmanager
+    def with_warnings(self):
+        """The context in which warnings of this package are notes too."""
+        logger = logging.getLogger("ser_lib")
+        logger.addHandler(self)
+        try:
+            yield self
+        finally:
+            logger.removeHandler(self)
+
+
+def bundled_folders(runs_dir: str | Path | None, reports_dir: str | Path | None) -> tuple[Path, Path]:
+    """The folders of runs and reports of an audit of the bundled voices, which must not replace the real one."""
+    project = files.project_dir()
+    return Path(runs_dir or project / "runs" / "bundled"), Path(reports_dir or project / "reports" / "bundled")
 
 
 def measure(
@@ -50,28 +95,37 @@ def measure(
     data_dir: str | Path | None = None,
     runs_dir: str | Path | None = None,
     reports_dir: str | Path | None = None,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> Path:
     """Measure all claims (`claims.measure_claims`), all leaks, other corpora and noise, and write the tables.
 
+    What cannot be measured is left out, and named in the notes.
+
     Args:
-        encoder: replaces the recipes' pretrained encoders, and is the one whose embeddings the probes read; None: MFCC.
-        bundled: only the bundled synthetic corpus, with few epochs: a test that everything runs.
-        train: train missing runs of the claims; else take their committed predictions.
+        encoder: replaces the recipes' pretrained encoders, and is the one whose embeddings the probes read; None: each
+            recipe reads its own, and the probes read MFCC.
+        bundled: only the bundled synthetic corpus, with few epochs: a test that everything runs. Its folders are those
+            of `bundled_folders` where none are given.
+        train: train missing runs of the claims; else take their committed predictions, and train only the run of the
+            tables `run_...`, with three seeds.
+        data_dir: as of `load_clips`.
+        runs_dir, reports_dir: the folders of all runs and of results.csv; None: those of the checkout.
+        say: called with a line for each training and each note.
 
     Returns:
         the folder of the tables.
 
     Raises:
-        SerError: no claim could be measured on new speakers, or no corpus is found.
+        SerError: no claim on a single corpus could be measured on new speakers, no corpus is found, or the run of the
+            tables `run_...` has no validation clips.
     """
     start = time.monotonic()
-    notes: dict[str, list[str]] = {section: [] for section in SECTIONS}
-
-    def note(section: str, text: str) -> None:
-        say(text)
-        notes[section].append(text)
-
+    if bundled:
+        runs_dir, reports_dir = bundled_folders(runs_dir, reports_dir)
+    places = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir, "encoder": encoder}
+    places |= {".": files.project_dir(), "~": Path.home()}
+    hidden = {files.absolute(place): name for name, place in places.items() if place}
+    notes = {section: Notes(say, hidden) for section in ("audit", "claims", "leaks", "run")}
     runs = claims.measure_claims(
         encoder=encoder,
         overrides=claims.BUNDLED if bundled else (),
@@ -81,29 +135,31 @@ def measure(
         runs_dir=runs_dir,
         reports_dir=reports_dir,
         say=say,
-        note=partial(note, "claims"),
+        note=notes["claims"],
     )
     honest = {name: of_seeds[0] for (name, key), of_seeds in runs.items() if key == "new-speakers"}
+    run = _most_speakers(honest)
     tables = {"splits": claims.shared_by_splits(runs, data_dir), "comparisons": _comparisons(honest)}
-    corpora = ["sample"] if bundled else CORPORA
-    tables |= _of_probes(corpora, encoder, bundled, data_dir, partial(note, "leaks"))
-    tables |= _of_run(_most_speakers(honest), data_dir, runs_dir, partial(note, "run"))
+    with notes["leaks"].with_warnings() as note:
+        tables |= _of_probes(["sample"] if bundled else CORPORA, encoder, bundled, data_dir, note)
+    with notes["run"].with_warnings() as note:
+        tables |= _of_run(run, data_dir, runs_dir, note, say)
     minutes, commit = (time.monotonic() - start) / 60, git_commit() or "unknown"
-    note(
-        "audit",
-        f"Measured at commit {commit} in {minutes:.0f} min on {pick_device().type}, without runs that were trained before.",
+    notes["audit"](
+        f"Measured in {minutes:.0f} min on {pick_device().type} at commit {commit}. Runs that were finished before were read; "
+        "the time does not include their training."
     )
-    measured = [(section, text) for section, texts in notes.items() for text in texts]
-    tables["notes"] = pd.DataFrame(measured, columns=["section", "note"])
+    rows = [(section, text) for section, of_section in notes.items() for text in of_section.texts]
+    tables["notes"] = pd.DataFrame(rows, columns=["section", "note"])
     folder = files.reports_path(FOLDER, reports_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in NAMES:
-        results.write_table(tables[name], folder / f"{name}.csv")
+        # The scores of each speaker are not shown.
+        results.write_table(tables[name].drop(columns="speaker_scores", errors="ignore"), folder / f"{name}.csv")
     return folder
 
 
 def read_tables(reports_dir: str | Path | None = None) -> dict[str, pd.DataFrame]:
-    """Read the tables; SerError where there are none, or one is damaged."""
+    """The tables by the names in `NAMES`; SerError where there are none, or one is damaged."""
     folder = files.reports_path(FOLDER, reports_dir)
     tables = {name: files.read_table(folder / f"{name}.csv", "`ser claims` measures it.") for name in NAMES}
     for table in tables.values():
@@ -120,7 +176,7 @@ def _comparisons(honest: dict[str, Run]) -> pd.DataFrame:
 
 
 def _of_probes(
-    corpora: Sequence[str], encoder: str | None, quick: bool, data_dir: str | Path | None, note: Note
+    corpora: Sequence[str], encoder: str | None, quick: bool, data_dir: str | Path | None, note: Say
 ) -> dict[str, pd.DataFrame]:
     """The tables `leaks`, `cross_corpus` and `conditions`, measured on the first corpus that is found, or on all.
 
@@ -136,8 +192,9 @@ def _of_probes(
     everything = read(clips).reshape(len(clips), -1)
     source = f"{encoder_weights.label(encoder)}, its middle layer" if encoder else "MFCC"
     note(
-        f"The probes read {source}: {features.shape[1]} features a clip. One corpus: {first}, {len(main)} clips of "
-        f"{main['speaker'].nunique()} speakers. All: {', '.join(dict.fromkeys(clips['corpus']))}, {len(clips)} clips."
+        f"The model reads {source}: {features.shape[1]} features a clip. What concerns one corpus is measured on {first} "
+        f"({len(main)} clips of {main['speaker'].nunique()} speakers), what concerns several on "
+        f"{', '.join(dict.fromkeys(clips['corpus']))} ({len(clips)} clips)."
     )
 
     def duplicates() -> pd.DataFrame:
@@ -148,6 +205,8 @@ def _of_probes(
         return leaks.duplicate_files(*leaks.with_duplicates(main, features))
 
     def layers() -> pd.DataFrame:
+        if encoder is None:
+            raise SerError("MFCC have no layers to choose from")
         return leaks.layer_chosen_on_test(main, probe.feature_reader(encoder, "all")(main))
 
     def copies() -> pd.DataFrame:
@@ -159,18 +218,24 @@ def _of_probes(
         return leaks.speaker_as_label(clips[few].reset_index(drop=True), everything[few])
 
     has_several = clips["corpus"].nunique() > 1
-    studies: list[Callable[[], pd.DataFrame]] = [
-        duplicates,
-        partial(leaks.same_speaker, main, features),
-        partial(leaks.epoch_chosen_on_test, main, features, epochs=4 if quick else 30),
-        *([layers] if encoder else []),
-        partial(leaks.best_of_many, main, features, (2, 4) if quick else (2, 8, 32)),
-        copies,
-        partial(leaks.normalised_with_test, main, features),
-        *([partial(leaks.label_decided_by_corpus, clips, everything)] if has_several else []),
-        speakers,
-    ]
-    measured = [study() for study in tqdm(studies, desc="leaks", unit="leak", leave=False)]
+    studies: dict[str, Callable[[], pd.DataFrame]] = {
+        "duplicate files": duplicates,
+        "same speaker": partial(leaks.same_speaker, main, features),
+        "epoch chosen on test": partial(leaks.epoch_chosen_on_test, main, features, epochs=4 if quick else 30),
+        "layer chosen on test": layers,
+        "best of many on test": partial(leaks.best_of_many, main, features, (2, 4) if quick else (2, 8, 32)),
+        "copies before the split": copies,
+        "normalised with test clips": partial(leaks.normalised_with_test, main, features),
+        "label decided by corpus": partial(leaks.label_decided_by_corpus, clips, everything),
+        "speaker as label": speakers,
+    }
+    measured = []
+    for name, study in tqdm(studies.items(), desc="leaks", unit="leak", leave=False):
+        try:
+            measured.append(study())
+        except SerError as error:
+            note(f"{name} is not measured: {error}")
+    has_several = clips["corpus"].nunique() > 1
     matrix = (
         robustness.cross_corpus_matrix(clips, everything) if has_several else pd.DataFrame(columns=["train", "test"])
     )
@@ -186,13 +251,15 @@ def _most_speakers(honest: dict[str, Run]) -> Run:
     """Of the runs on new speakers, that of a single corpus with the most test speakers."""
     single = [run for run in honest.values() if len(run.corpora) == 1]
     if not single:
-        raise SerError("no claim could be measured on new speakers: the lines above say why each was left out.")
+        raise SerError("no claim on a single corpus could be measured on new speakers: the lines above say why.")
     return max(single, key=lambda run: run.metrics["overall"]["test_speakers"])
 
 
-def _of_run(run: Run, data_dir: str | Path | None, runs_dir: str | Path | None, note: Note) -> dict[str, pd.DataFrame]:
+def _of_run(
+    run: Run, data_dir: str | Path | None, runs_dir: str | Path | None, note: Say, say: Say
+) -> dict[str, pd.DataFrame]:
     """The tables `run_…`: the calibration, groups and confusions of one run, and the spread over `SEEDS`."""
-    seeds = [claims.run_with_seed(run, seed, data_dir, runs_dir) for seed in SEEDS]
+    seeds = [claims.run_with_seed(run, seed, data_dir, runs_dir, say) for seed in SEEDS]
     run = seeds[0]
     tested = run.test_clips()
     about = tested["speaker"], tested["corpus"]

@@ -45,9 +45,7 @@ CONDITIONS = (
 )
 
 
-def cross_corpus_matrix(
-    clips: pd.DataFrame, features: np.ndarray, *, folds: int = 5, progress: bool = True
-) -> pd.DataFrame:
+def cross_corpus_matrix(clips: pd.DataFrame, features: np.ndarray, *, folds: int = 5) -> pd.DataFrame:
     """Train on each corpus and test on each other, within a corpus on other speakers; and train on all others.
 
     The regularisation is fixed, so that all speakers train. Validation would take one of the two speakers of TESS, and
@@ -73,7 +71,7 @@ def cross_corpus_matrix(
     if len(corpora) > 2:
         cells += [(ALL_OTHERS, test, [name for name in corpora if name != test]) for test in corpora]
     rows = []
-    for train, test, trained in tqdm(cells, desc="matrix", unit="cell", leave=False, delay=0.5, disable=not progress):
+    for train, test, trained in tqdm(cells, desc="matrix", unit="cell", leave=False, delay=0.5):
         sides = [clips.loc[clips["corpus"].isin(names), "emotion"] for names in (trained, [test])]
         shared = in_order(set(EMOTIONS).intersection(*sides))
         part = clips["corpus"].isin([*trained, test]) & clips["emotion"].isin(shared)
@@ -107,7 +105,6 @@ def under_conditions(
     conditions: Iterable[Condition] = CONDITIONS,
     *,
     audio: dict,
-    progress: bool = True,
 ) -> pd.DataFrame:
     """Train and choose the regularisation on clean clips, and test under one condition after another.
 
@@ -123,7 +120,7 @@ def under_conditions(
     conditions = [Condition(*condition) for condition in conditions]
     clean = flat_features(features, clips)
     versions = {"clean": clean}
-    bar = tqdm(conditions, desc="conditions", unit="condition", leave=False, delay=0.5, disable=not progress)
+    bar = tqdm(conditions, desc="conditions", unit="condition", leave=False, delay=0.5)
     for condition in bar:
         versions[condition.name] = degraded_features(clips, split, features, clean, condition, audio)
     predictions = probe_on(clips, clean, split, versions)

@@ -20,6 +20,7 @@ from ser_lib.common import cache
 from ser_lib.common.errors import SerError
 from ser_lib.common.files import project_dir
 from ser_lib.inference import predict
+from ser_lib.inference.run import load_run
 from ser_lib.inference.streaming import timeline
 from ser_lib.recipes import inputs as inputs_module
 from ser_lib.recipes import load_recipe
@@ -45,9 +46,18 @@ def trained(clips, tmp_path, monkeypatch, *overrides, protocol="speaker"):
     return experiment.train(recipe, protocol, 0, None, tmp_path / "runs", progress=False)
 
 
+@pytest.fixture(scope="module")
+def finished(clips, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SER_CACHE_DIR", str(folder / "cache"))
+        return trained(clips, folder, patch)
+
+
 @pytest.fixture
-def run(clips, tmp_path, monkeypatch):
-    return trained(clips, tmp_path, monkeypatch)
+def run(finished, tmp_path):
+    """A copy for each test."""
+    return load_run(shutil.copytree(finished.folder, tmp_path / "runs" / "0"))
 
 
 @pytest.fixture

@@ -127,11 +127,11 @@ class TestAFineTunedEncoder:
 
     def test_counts_what_was_trained(self, tones, tmp_path):
         size = {}
-        for trainable in ("all", "transformer", "lora", "head"):
+        for trainable in ("all", "lora"):
             run = train(tmp_path, FINETUNE_NAME, "wav2vec2", f"model.trainable={trainable}")
             size[trainable] = run.environment["model"]["trained_parameters"]
         total = run.environment["model"]["parameters"]
-        assert total >= size["all"] > size["transformer"] > size["lora"] > size["head"] > 0
+        assert total >= size["all"] > size["lora"] > 0
         assert "of these trained" in notebook_display.model_size(run).index
         assert notebook_display.model_summary(run.model().module).loc["total", "numbers"] == total
 

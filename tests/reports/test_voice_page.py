@@ -1,4 +1,4 @@
-"""The sentences and tables of the page "On your voice", and the page itself from the committed table."""
+"""The sentences and tables of the page "On your voice"."""
 
 from invented_tables import voice_table
 

@@ -99,6 +99,27 @@ def test_committed_predictions_stand_for_runs_that_are_not_at_hand(measured, mon
     assert "the corpora at hand give other test clips than those of the committed row" in lines[0]
 
 
+def test_what_has_no_committed_predictions_is_named(measured, monkeypatch, tmp_path):
+    _, _, folders = measured
+    settings = folders | {
+        "runs_dir": tmp_path / "elsewhere",
+        "train": False,
+        "overrides": [*SMALL, "training.epochs=3"],
+    }
+    lines = []
+    assert not claims.measure_claims([NAMES[0]], note=lines.append, **settings)
+    assert len(lines) == len(claims.EXPLAINED) - 1  # this recipe has no notebook of its own
+    assert "there are no committed predictions of it with mfcc" in lines[0]
+
+    def missing(*_, **__):
+        raise SerError("TESS was not found")
+
+    monkeypatch.setattr(inputs_module, "load_clips", missing)
+    lines.clear()
+    assert not claims.measure_claims([NAMES[0]], note=lines.append, **(settings | {"overrides": SMALL}))
+    assert lines and all("is left out: TESS was not found" in line for line in lines)
+
+
 def test_other_settings_are_trained_anew(measured):
     _, _, folders = measured
     lines = []
@@ -275,7 +296,7 @@ def test_human_accuracy_is_stated_where_it_is_known():
 def test_mfcc_recipes_do_not_miss_an_encoder_that_others_lack(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     lines = []
-    planned = claims._planned(None, "nobody/none", [], [0], claims.DRAWS, None, lines.append)
+    planned = claims._planned(None, "nobody/none", [], [0], claims.DRAWS, None, None, lines.append)
     assert {name for name, _ in planned} == {name for name in claims.claimed_recipes() if "mfcc" in name}
     assert len(lines) == 4 and all("nobody/none" in line for line in lines)
     n_seeds = {(key, len(runs)) for (_, key), runs in planned.items()}

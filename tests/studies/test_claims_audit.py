@@ -1,13 +1,18 @@
 """The claims audit, executed from end to end on the bundled corpus, and the page made of it."""
 
+import inspect
+import logging
 import re
 
 import pytest
 from bs4 import BeautifulSoup
 
+from ser_lib.cli import main
+from ser_lib.common.files import project_dir
 from ser_lib.evaluation.results import read_results, score_cell
+from ser_lib.reports import build
 from ser_lib.reports.build import MAX_PAGE_BYTES, make_claims_audit
-from ser_lib.studies import claims
+from ser_lib.studies import claims, claims_audit
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +28,39 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folder):
     return BeautifulSoup((folder / "Claims_Audit.html").read_text(encoding="utf-8"), "html.parser")
+
+
+def test_notes_hold_each_text_once_and_no_path_of_this_computer(tmp_path):
+    said = []
+    notes = claims_audit.Notes(said.append, {str(tmp_path): "data_dir"})
+    missing = f"TESS was not found in {tmp_path}/tess.\nDownload it into {tmp_path}."
+    notes(missing)
+    notes(missing)
+    with notes.with_warnings():
+        logging.getLogger("ser_lib.corpora").warning("%s: 1 of 170 files left out", tmp_path)
+    logging.getLogger("ser_lib.corpora").warning("later")
+    assert said == [missing, missing]
+    assert notes.texts == ["TESS was not found in data_dir/tess.", "data_dir: 1 of 170 files left out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--committed", "--encoder", "somebody/encoder"], {"encoder": "somebody/encoder", "train": False}),
+        (["--bundled"], {"bundled": True, "reports_dir": project_dir() / "reports" / "bundled"}),
+        (["--page"], None),
+    ],
+)
+def test_the_command_measures_what_is_asked_for(arguments, expected, monkeypatch, tmp_path, capsys):
+    measured = []
+    signature = inspect.signature(claims_audit.measure)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(claims_audit, "measure", lambda *a, **k: measured.append(signature.bind(*a, **k).arguments))
+    monkeypatch.setattr(build, "make_claims_audit", lambda parameters, reports_dir: tmp_path)
+    assert main(["claims", *arguments]) == 0
+    assert len(measured) == (expected is not None)
+    assert all(expected.items() <= settings.items() for settings in measured)
+    assert main(["claims", "--page", "--committed"]) == 1 and "leave out" in capsys.readouterr().err
 
 
 @pytest.mark.notebook
@@ -49,6 +87,7 @@ class TestThePage:
             assert score_cell(row, "accuracy") in page.text
         for name in ("tess-wav2vec2-finetune", "four-corpora-xlsr53-finetune"):
             assert re.search(f"{name} is left out: .*is not in the Hub's cache", page.text)
+        assert "label decided by corpus is not measured: expected corpora that share some emotions" in page.text
 
     @pytest.mark.parametrize(
         "heading", ["The claims", "One leak at a time", "Other corpora", "What a careful reader asks", "How to read"]

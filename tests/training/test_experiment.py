@@ -48,6 +48,17 @@ def train(tmp_path, *overrides, protocol="speaker", seed=0, name="demo", variant
     return experiment.train(recipe, protocol, seed, runs_dir=tmp_path / "runs", progress=False)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that nothing disturbs, of the same tones; no test changes it."""
+    folder = tmp_path_factory.mktemp("finished")
+    clips = tone_clips(folder / "tones", speakers=6, emotions=EMOTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SER_CACHE_DIR", str(folder / "cache"))
+        patch.setattr(inputs_module, "load_clips", lambda *_, **__: clips.copy())
+        return train(folder)
+
+
 def numbers(run):
     return run.predictions.to_csv(), run.history.to_csv(), json.dumps(run.metrics)
 
@@ -74,10 +85,11 @@ class TestARunFolder:
         assert len(run.predictions) == len(fewer)
         assert f"{run.folder} is of other clips ({len(tones)}): this run replaces it" in caplog.text
 
-    def test_holds_all_that_anything_later_reads(self, tones, tmp_path):
-        run = train(tmp_path)
-        assert run.folder == run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, tmp_path / "runs")
-        assert re.fullmatch(r"demo-[0-9a-f]{8}/speaker/0", run.folder.relative_to(tmp_path / "runs").as_posix())
+    def test_holds_all_that_anything_later_reads(self, tones, finished):
+        run = finished
+        runs = run.folder.parents[2]
+        assert run.folder == run_folder(load_recipe("demo", overrides=FAST), "speaker", 0, runs)
+        assert re.fullmatch(r"demo-[0-9a-f]{8}/speaker/0", run.folder.relative_to(runs).as_posix())
         assert {*FILES, "README.md", "manifest.json", "model"} == {path.name for path in run.folder.iterdir()}
         assert list(run.predictions.columns) == ["clip_id", "truth", *EMOTIONS]
         assert sorted(run.predictions["clip_id"]) == sorted(tones["clip_id"])
@@ -87,16 +99,16 @@ class TestARunFolder:
         assert (run.protocol, run.seed, run.emotions) == ("speaker", 0, list(EMOTIONS))
         assert red_leaks(run.audit[run.audit["leak"] != "near-same audio"]).empty  # tones resemble each other
 
-    def test_holds_the_scores_of_its_predictions(self, tones, tmp_path):
-        run = train(tmp_path)
+    def test_holds_the_scores_of_its_predictions(self, tones, finished):
+        run = finished
         again = metrics.score(run.predictions, *run.test_clips()[["speaker", "corpus", "audio_hash"]].to_numpy().T)
         recorded = dict(run.metrics["overall"])
         assert recorded.pop("speaker_scores") == again.pop("speaker_scores")
         assert recorded == pytest.approx(again, abs=1e-6)
         assert len(run.metrics["by_fold"]) == 3
 
-    def test_gives_each_folds_model_back_with_the_recorded_probabilities(self, tones, tmp_path):
-        run = train(tmp_path)
+    def test_gives_each_folds_model_back_with_the_recorded_probabilities(self, tones, finished):
+        run = finished
         recorded = run.predictions.set_index("clip_id")
         for fold in range(3):
             tested = run.split[(run.split["fold"] == fold) & (run.split["subset"] == "test")]["clip_id"]
@@ -105,8 +117,8 @@ class TestARunFolder:
             probabilities = run.model(fold).probabilities(inputs)
             np.testing.assert_allclose(probabilities, recorded.loc[tested, list(EMOTIONS)], atol=1e-4)
 
-    def test_has_a_card_that_says_protocol_scores_and_corpora(self, tones, tmp_path):
-        run = train(tmp_path)
+    def test_has_a_card_that_says_protocol_scores_and_corpora(self, tones, finished):
+        run = finished
         card = (run.folder / "README.md").read_text()
         for expected in (
             "`speaker`",
@@ -191,14 +203,13 @@ def test_a_run_of_before_answers_with_the_model_of_fold_0(tones, tmp_path):
 
 
 class TestTheSameNumbers:
-    def test_come_from_the_same_seed_and_others_from_another(self, tones, tmp_path):
-        first = numbers(train(tmp_path))
+    def test_come_from_the_same_seed_and_others_from_another(self, tones, tmp_path, finished):
+        first = numbers(finished)
         assert numbers(train(tmp_path)) == first
         assert numbers(train(tmp_path, seed=1)) != first
 
     @pytest.mark.parametrize("stopped_in", [0, 1, 4, 6])
-    def test_come_after_ctrl_c_in_any_training(self, tones, tmp_path, monkeypatch, stopped_in):
-        undisturbed = numbers(train(tmp_path / "undisturbed"))
+    def test_come_after_ctrl_c_in_any_training(self, tones, tmp_path, monkeypatch, finished, stopped_in):
         fit, calls = network_training.fit, []
 
         @functools.wraps(fit)
@@ -214,7 +225,7 @@ class TestTheSameNumbers:
         assert not runs_below(tmp_path / "runs")
         calls[:] = ["not again"] * 10
         resumed = train(tmp_path)
-        assert numbers(resumed) == undisturbed
+        assert numbers(resumed) == numbers(finished)
         trainings = [f"fold {fold}{again}" for fold in range(3) for again in ("", " again")] + ["fold final"]
         # Finished folds are not fitted again.
         assert calls[10:] == trainings[stopped_in - stopped_in % 2 :]
@@ -268,14 +279,13 @@ class TestTheSameNumbers:
         assert numbers(whole) == numbers(killed)
         assert not list((tmp_path / "killed").glob("**/*.unfinished"))
 
-    def test_are_there_although_the_cleaning_up_was_cut_off(self, tones, tmp_path, monkeypatch):
-        whole = numbers(train(tmp_path / "whole"))
+    def test_are_there_although_the_cleaning_up_was_cut_off(self, tones, tmp_path, monkeypatch, finished):
         monkeypatch.setattr(experiment.shutil, "rmtree", interrupt_where(experiment.shutil.rmtree, "fold-0"))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path)
-        assert numbers(load_run(tmp_path / "runs")) == whole
+        assert numbers(load_run(tmp_path / "runs")) == numbers(finished)
 
-    def test_do_not_mix_folds_of_two_recipes(self, tones, tmp_path, monkeypatch):
+    def test_do_not_mix_folds_of_two_recipes(self, tones, tmp_path, monkeypatch, finished):
         fit = network_training.fit
 
         @functools.wraps(fit)
@@ -291,7 +301,7 @@ class TestTheSameNumbers:
         with pytest.raises(KeyboardInterrupt):
             experiment.train(edited, runs_dir=tmp_path / "runs", progress=False)
         monkeypatch.setattr(Head, "fit", staticmethod(fit))
-        assert numbers(train(tmp_path)) == numbers(train(tmp_path / "clean"))
+        assert numbers(train(tmp_path)) == numbers(finished)
         # What was trained is set aside, not deleted.
         assert len(list(tmp_path.glob("runs/**/.0.partial-*/fold-0"))) == 1
 
