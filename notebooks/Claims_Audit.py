@@ -91,7 +91,7 @@ display(Markdown(claims.markdown(table)), show.sentences(notes.get("claims", [])
 scores = ["accuracy", "accuracy_low", "accuracy_high", "uar", "uar_low", "uar_high"]
 counts = ["n_train", "n_test", "test_speakers", "seeds", "reduced", "part"]
 shown = ["protocol", "encoder", "stand_in_for", *scores, *counts]
-table.set_index(["recipe", "column"])[shown].map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else cell)
+show.rounded(table.set_index(["recipe", "column"])[shown])
 
 # %% [markdown]
 # Black lines: claims. Red: measured with leaks. Blue: measured without them.
@@ -182,7 +182,7 @@ show.mechanism(tables["leaks"], "speaker as label")
 
 # %%
 worth = leaks.worth(tables["leaks"])
-display(plots.worth_of_mechanisms(worth), worth.round(3))
+display(plots.worth_of_mechanisms(worth), show.rounded(worth.set_index("mechanism")))
 
 # %% [markdown]
 # ## Other corpora and other recordings
@@ -195,7 +195,8 @@ display(plots.worth_of_mechanisms(worth), worth.round(3))
 # %%
 matrix = tables["cross_corpus"]
 if len(matrix):
-    display(plots.cross_corpus_heatmap(matrix), matrix.round(3))
+    shown = ["test", "folds", "emotions", "n_train", "n_test", "uar", "uar_low", "uar_high", "chance"]
+    display(plots.cross_corpus_heatmap(matrix), show.rounded(matrix.set_index("train")[shown]))
 else:
     print("Not measured: this needs two corpora or more.")
 
@@ -212,7 +213,7 @@ plots.condition_points(tables["conditions"])
 
 # %%
 scores = ["condition", "uar", "uar_low", "uar_high", "chance", "n_test"]
-tables["conditions"][scores].round(3).set_index("condition")
+show.rounded(tables["conditions"][scores].set_index("condition"))
 
 # %% [markdown]
 # ## What a careful reader asks
@@ -229,7 +230,7 @@ show.sentences(notes["run"])
 # %%
 stages = [rows for _, rows in tables["run_reliability"].groupby("stage", sort=False)]
 display(plots.temperature_reliability(*stages))
-tables["run_calibration"].set_index("probabilities").round(3)
+show.rounded(tables["run_calibration"].set_index("probabilities"))
 
 # %% [markdown]
 # **Is it more accurate where it is confident?** Accuracy when the least confident predictions are left out.
@@ -259,7 +260,7 @@ plots.confused_pairs(tables["run_confusions"])
 # %%
 shown = ["first", "second", "uar_difference", "uar_p_holm", "mcnemar_p_holm", "n_test", "interval_over"]
 for _, pairs in tables["comparisons"].groupby("group"):
-    display(plots.paired_differences(pairs), pairs[shown].round(4))
+    display(plots.paired_differences(pairs), show.rounded(pairs[shown].set_index("first"), 4))
 if tables["comparisons"].empty:
     print("No two recipes were tested on the same clips.")
 
@@ -267,7 +268,7 @@ if tables["comparisons"].empty:
 # **How much depends on the seed?** The same recipe with three seeds, which determine folds and initial weights.
 
 # %%
-tables["run_seeds"].set_index("score").round(3)
+show.rounded(tables["run_seeds"].set_index("score"))
 
 # %% [markdown]
 # ## How to read a number in speech emotion recognition

@@ -221,6 +221,13 @@ def layer_weights(run: Run) -> pd.DataFrame | None:
     return None if weights[0] is None else pd.DataFrame(weights)
 
 
+def rounded(table: pd.DataFrame, digits: int = 3) -> pd.DataFrame:
+    """The table with its fractions as texts of that many digits; unknown ones are left empty."""
+    return table.map(
+        lambda cell: cell if not isinstance(cell, float) else "" if np.isnan(cell) else f"{cell:.{digits}f}"
+    )
+
+
 def mechanism(table: pd.DataFrame, name: str) -> None:
     """Display one leak's picture and numbers.
 
@@ -234,4 +241,5 @@ def mechanism(table: pd.DataFrame, name: str) -> None:
         print("Not measured: the lines above say why.")
         return
     columns = ["leaky", "uar", "uar_low", "uar_high", "points", "points_low", "points_high", "n_test", "n_train"]
-    display(plots.honest_and_leaky(rows), rows.set_index("condition")[columns].round(3).astype(object).fillna(""))
+    numbers = rows.set_index("condition")[columns].astype({"n_train": int})
+    display(plots.honest_and_leaky(rows), rounded(numbers))

@@ -14,7 +14,7 @@ Tables:
 """
 
 import logging
-import time
+import re
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -41,15 +41,20 @@ NAMES = ("splits", "leaks", "cross_corpus", "conditions", *OF_RUN, "comparisons"
 # Of these columns, an empty cell is a text.
 TEXTS = {"against", "part_of", "stand_in_for"}
 
+# Of an absolute path, all but its last part.
+FOLDERS = re.compile(r"(?<![\w.~…])(?:[A-Za-z]:)?[/\\](?:[^\s/\\:;,]+[/\\])+")
+
 Say = Callable[[str], None]
 
 
 class Notes(logging.Handler):
     """The notes of one section, each once; as a handler of a logger, also what it warns of.
 
+    Notes are published: of paths on this computer, only the last part stays.
+
     Args:
         say: called with each note as it is.
-        hidden: paths of this computer, with the name that the notes hold in place of each.
+        hidden: paths that notes hold by another name.
     """
 
     def __init__(self, say: Say, hidden: dict[str, str]):
@@ -69,6 +74,7 @@ class Notes(logging.Handler):
         text = text.partition("\n")[0]
         for path, name in self.hidden.items():
             text = text.replace(path, name)
+        text = FOLDERS.sub("…/", text)
         self.texts += [] if text in self.texts else [text]
 
     @contextmanager
@@ -119,7 +125,6 @@ def measure(
         SerError: no claim on a single corpus could be measured on new speakers, no corpus is found, or the run of the
             tables `run_...` has no validation clips.
     """
-    start = time.monotonic()
     if bundled:
         runs_dir, reports_dir = bundled_folders(runs_dir, reports_dir)
     places = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir, "encoder": encoder}
@@ -144,11 +149,7 @@ def measure(
         tables |= _of_probes(["sample"] if bundled else CORPORA, encoder, bundled, data_dir, note)
     with notes["run"].with_warnings() as note:
         tables |= _of_run(run, data_dir, runs_dir, note, say)
-    minutes, commit = (time.monotonic() - start) / 60, git_commit() or "unknown"
-    notes["audit"](
-        f"Measured in {minutes:.0f} min on {pick_device().type} at commit {commit}. Runs that were finished before were read; "
-        "the time does not include their training."
-    )
+    notes["audit"](f"Measured on {pick_device().type} at commit {git_commit() or 'unknown'}.")
     rows = [(section, text) for section, of_section in notes.items() for text in of_section.texts]
     tables["notes"] = pd.DataFrame(rows, columns=["section", "note"])
     folder = files.reports_path(FOLDER, reports_dir)

@@ -37,10 +37,10 @@ def test_notes_hold_each_text_once_and_no_path_of_this_computer(tmp_path):
     notes(missing)
     notes(missing)
     with notes.with_warnings():
-        logging.getLogger("ser_lib.corpora").warning("%s: 1 of 170 files left out", tmp_path)
+        logging.getLogger("ser_lib.corpora").warning("1 of 170 files left out: /media/disk/a.wav, C:\\data\\b.wav")
     logging.getLogger("ser_lib.corpora").warning("later")
     assert said == [missing, missing]
-    assert notes.texts == ["TESS was not found in data_dir/tess.", "data_dir: 1 of 170 files left out"]
+    assert notes.texts == ["TESS was not found in data_dir/tess.", "1 of 170 files left out: …/a.wav, …/b.wav"]
 
 
 @pytest.mark.parametrize(

@@ -418,7 +418,8 @@ def test_a_full_disk_is_named_by_the_command_and_leaves_no_half_run(tmp_path):
         "def limit(split):\n"
         "    table = prepared(split); resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); return table\n"
         "e.audit = limit\n"
-        f"sys.exit(main(['train', 'demo', '--set', 'training.epochs=1', '--runs-dir', {str(tmp_path / 'runs')!r}]))"
+        f"few = ['training.epochs=1', 'emotions=[happy, sad]']; runs = {str(tmp_path / 'runs')!r}\n"
+        "sys.exit(main(['train', 'demo', '--set', *few, '--runs-dir', runs]))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert done.returncode == 1, done.stderr

@@ -149,7 +149,8 @@ def cross_corpus_heatmap(matrix: pd.DataFrame) -> Figure:
     one_chance = cells["chance"].nunique() == 1
     for (train, test), cell in cells.iterrows():
         x, y = columns.index(test), rows.index(train)
-        small = f"{cell['uar_low']:.2f} to {cell['uar_high']:.2f}"
+        has_interval = pd.notna(cell["uar_low"])
+        small = f"{cell['uar_low']:.2f} to {cell['uar_high']:.2f}" if has_interval else "no interval"
         small += "" if one_chance else f"\nchance {cell['chance']:.3f}"
         axes.text(x + 0.5, y + 0.57, small, ha="center", va="top", color=ink[x + 0.5, y + 0.5], fontsize=6.5)
         if train == test:
