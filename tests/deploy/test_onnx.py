@@ -162,8 +162,7 @@ class TestAGraph:
         ("name", "kind", "pooling", "settings"),
         [
             ("cnn", "mfcc", "sequence", {"n_mfcc": 40}),
-            ("bilstm", "mfcc", "mean", {"n_mfcc": 12, "frame": 1023, "hop": 200}),
-            ("mlp", "mfcc", "mean+std", {"n_mfcc": 13, "deltas": True, "chroma": True}),
+            ("bilstm", "mfcc", "mean", {"n_mfcc": 12, "deltas": True, "chroma": True, "frame": 1023, "hop": 200}),
             ("mlp", "mfcc-pitch-spectrum", "mean+std", {"n_mfcc": 20, "deltas": True, "frame": 512, "hop": 160}),
         ],
     )

@@ -60,7 +60,7 @@ def test_a_frozen_encoder_tells_emotions_of_new_speakers_apart(real, whisper, mo
     overrides += ["training.inverse_regularisation=0.003"]
     recipe = load_recipe("ravdess-wav2vec2-frozen-mlp", overrides=overrides)
     clips = clips_of(recipe, "speaker", progress=False)
-    few = clips[clips["speaker"].isin(clips["speaker"].unique()[:4])].reset_index(drop=True)
+    few = clips[clips["speaker"].isin(clips["speaker"].unique()[:4])][::2].reset_index(drop=True)
     monkeypatch.setattr("ser_lib.training.experiment.clips_of", lambda *_, **__: few)
     run = train(recipe, "speaker", runs_dir=tmp_path, progress=False)
     assert run.metrics["overall"]["uar"] > 2.5 * metrics.chance_level(8)
