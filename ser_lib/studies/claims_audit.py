@@ -14,6 +14,7 @@ Tables:
 """
 
 import logging
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -50,16 +51,15 @@ Say = Callable[[str], None]
 class Notes(logging.Handler):
     """The notes of one section, each once; as a handler of a logger, also what it warns of.
 
-    Notes are published: of paths on this computer, only the last part stays.
+    Notes are published: of paths on this computer, only the last part stays, or the part below the home folder.
 
     Args:
         say: called with each note as it is.
-        hidden: paths that notes hold by another name.
     """
 
-    def __init__(self, say: Say, hidden: dict[str, str]):
+    def __init__(self, say: Say):
         super().__init__(logging.WARNING)
-        self.say, self.hidden = say, hidden
+        self.say = say
         self.texts: list[str] = []
 
     def __call__(self, text: str) -> None:
@@ -71,9 +71,7 @@ class Notes(logging.Handler):
 
     def _add(self, text: str) -> None:
         # What to do about it is for the reader of the console.
-        text = text.partition("\n")[0]
-        for path, name in self.hidden.items():
-            text = text.replace(path, name)
+        text = text.partition("\n")[0].replace(f"{Path.home()}{os.sep}", f"~{os.sep}")
         text = FOLDERS.sub("…/", text)
         self.texts += [] if text in self.texts else [text]
 
@@ -127,10 +125,7 @@ def measure(
     """
     if bundled:
         runs_dir, reports_dir = bundled_folders(runs_dir, reports_dir)
-    places = {"data_dir": data_dir, "runs_dir": runs_dir, "reports_dir": reports_dir, "encoder": encoder}
-    places |= {".": files.project_dir(), "~": Path.home()}
-    hidden = {files.absolute(place): name for name, place in places.items() if place}
-    notes = {section: Notes(say, hidden) for section in ("audit", "claims", "leaks", "run")}
+    notes = {section: Notes(say) for section in ("audit", "claims", "leaks", "run")}
     runs = claims.measure_claims(
         encoder=encoder,
         overrides=claims.BUNDLED if bundled else (),

@@ -30,17 +30,20 @@ def page(folder):
     return BeautifulSoup((folder / "Claims_Audit.html").read_text(encoding="utf-8"), "html.parser")
 
 
-def test_notes_hold_each_text_once_and_no_path_of_this_computer(tmp_path):
+def test_notes_hold_each_text_once_and_no_path_of_this_computer(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada lovelace")
     said = []
-    notes = claims_audit.Notes(said.append, {str(tmp_path): "data_dir"})
+    notes = claims_audit.Notes(said.append)
     missing = f"TESS was not found in {tmp_path}/tess.\nDownload it into {tmp_path}."
     notes(missing)
     notes(missing)
     with notes.with_warnings():
         logging.getLogger("ser_lib.corpora").warning("1 of 170 files left out: /media/disk/a.wav, C:\\data\\b.wav")
     logging.getLogger("ser_lib.corpora").warning("later")
-    assert said == [missing, missing]
-    assert notes.texts == ["TESS was not found in data_dir/tess.", "1 of 170 files left out: …/a.wav, …/b.wav"]
+    notes("damaged: /home/ada lovelace/me.wav")
+    assert said[:2] == [missing, missing]
+    expected = ["TESS was not found in …/tess.", "1 of 170 files left out: …/a.wav, …/b.wav", "damaged: ~/me.wav"]
+    assert notes.texts == expected
 
 
 @pytest.mark.parametrize(
