@@ -32,7 +32,7 @@ from ser_lib.recipes.inputs import clips_of, split_of
 from ser_lib.recipes.recipe import Claim
 from ser_lib.training import experiment
 
-# Reduced settings without a GPU, with which all claims take about three hours; the row of results states them.
+# Reduced settings without a GPU, with which all claims take about five hours; the row of results states them.
 ON_A_CPU = {
     ("four-corpora-xlsr53-finetune", "as-stated"): ("training.epochs=3",),
     ("four-corpora-xlsr53-finetune", "new-speakers"): ("training.epochs=3", "split.folds=2"),
