@@ -88,8 +88,8 @@ else:
     print("Model:", ", ".join(worth["model"].unique()))
 
 # %%
-for _, rows in worth.groupby("mechanism", sort=False) if worth is not None else ():
-    show.mechanism(rows)
+for name in worth["mechanism"].unique() if worth is not None else ():
+    show.mechanism(worth, name)
 
 # %% [markdown]
 # ## What models have heard
