@@ -25,6 +25,7 @@ from ser_lib.reports.rendering import TEMPLATES, script_source
 
 MAX_PAGE_BYTES = 800_000
 MAX_AUDIT_BYTES = 1_200_000  # it has thirty pictures
+FOLDER_VARIABLES = ("SER_DATA_DIR", "KAGGLEHUB_CACHE")
 UAR = "UAR, the unweighted average recall: the mean over the emotions of the share of their clips that was recognised."
 TRANSDUCTIVE = (
     "Transductive: features were standardised with all clips of each test speaker, unlabelled. A score for a "
@@ -230,12 +231,13 @@ def _kernel_manager(messages: IO[bytes]) -> type:
 def public_names(corpora: Iterable[str], parameters: dict) -> dict[str, str]:
     """The text that pages show in place of each path outside the home folder, which would describe a reader's computer.
 
-    A corpus as a CSV or a folder, the folder of its clips, and the paths among the parameters are shown by their last part. Paths
-    below the home folder are not included: pages write that folder as `~`.
+    A corpus as a CSV or a folder, the folder of its clips, the folders in `FOLDER_VARIABLES`, and the paths among the
+    parameters are shown by their last part. Paths below the home folder are not included: pages write that folder as `~`.
     """
     names = {name: label(name) for name in corpora if name not in CORPORA}
     paths = [find_corpus(name, parameters.get("data_dir")) for name in names]
     paths += [Path(value) for value in parameters.values() if isinstance(value, str)]
+    paths += [Path(os.environ[name]) for name in FOLDER_VARIABLES if os.environ.get(name)]
     outside = [path for path in paths if path.is_absolute() and path.name and not path.is_relative_to(Path.home())]
     return names | {str(path): path.name for path in outside}
 

@@ -238,7 +238,18 @@ class TestPathsThatAreNobodysBusiness:
         for page in written.values():
             assert str(tmp_path) not in page.cells[0].source and "'runs_dir': 'runs'" in page.cells[0].source
 
+    def test_are_hidden_where_a_variable_names_the_folder_of_corpora(self, monkeypatch):
+        monkeypatch.setenv("HOME", "/home/ada")
+        monkeypatch.setenv("SER_DATA_DIR", "/srv/clinic/speech")
+        monkeypatch.setenv("KAGGLEHUB_CACHE", "/home/ada/kaggle")
+        shown = build.public_names(["ravdess"], {})
+        assert shown == {"/srv/clinic/speech": "speech"}
+        page = build.replace_paths(notebook("'/srv/clinic/speech/ravdess/a.wav'"), shown)
+        assert page.cells[0].source == "'speech/ravdess/a.wav'"
+
     def test_below_home_and_by_chance_stay_as_they_are(self, monkeypatch):
+        for name in build.FOLDER_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HOME", "/home/ada")
         given = {"data_dir": "/data", "runs_dir": "/home/ada/runs", "seed": 0, "protocol": "speaker"}
         shown = build.public_names(["ravdess"], given)
