@@ -187,6 +187,11 @@ def test_a_transductive_page_says_so(folders):
 
 
 class TestPathsThatAreNobodysBusiness:
+    @pytest.fixture(autouse=True)
+    def no_variables(self, monkeypatch):
+        for name in build.FOLDER_VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+
     @pytest.fixture
     def clinic(self, tmp_path):
         """A CSV beside its audio, under names that HTML, Python and YAML each write in another way."""
@@ -248,8 +253,6 @@ class TestPathsThatAreNobodysBusiness:
         assert page.cells[0].source == "'speech/ravdess/a.wav'"
 
     def test_below_home_and_by_chance_stay_as_they_are(self, monkeypatch):
-        for name in build.FOLDER_VARIABLES:
-            monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HOME", "/home/ada")
         given = {"data_dir": "/data", "runs_dir": "/home/ada/runs", "seed": 0, "protocol": "speaker"}
         shown = build.public_names(["ravdess"], given)
