@@ -241,5 +241,5 @@ def mechanism(table: pd.DataFrame, name: str) -> None:
         print("Not measured: the lines above say why.")
         return
     columns = ["leaky", "uar", "uar_low", "uar_high", "points", "points_low", "points_high", "n_test", "n_train"]
-    numbers = rows.set_index("condition")[columns].astype({"n_train": int})
+    numbers = rows.set_index("condition")[columns].round({"n_train": 0}).astype({"n_train": int})
     display(plots.honest_and_leaky(rows), rounded(numbers))

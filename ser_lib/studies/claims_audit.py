@@ -213,7 +213,6 @@ def _of_probes(
         few &= clips["speaker"].isin(sorted(clips.loc[few, "speaker"].unique())[:8])
         return leaks.speaker_as_label(clips[few].reset_index(drop=True), everything[few])
 
-    has_several = clips["corpus"].nunique() > 1
     studies: dict[str, Callable[[], pd.DataFrame]] = {
         "duplicate files": duplicates,
         "same speaker": partial(leaks.same_speaker, main, features),
